@@ -1,0 +1,57 @@
+# `make demo` and `make test` need Python 3.11 or newer and a package index, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BACKENDS ?= tensorflow jax torch
+KERAS_BACKEND ?= jax
+PYTEST_ARGS ?=
+
+PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow lint types wheel clean
+
+demo: $(VENV)/.demo-$(KERAS_BACKEND)
+	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
+
+test: $(VENV)/.test
+	@for backend in $(BACKENDS); do \
+		echo "== $$backend =="; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) || exit 1; \
+	done
+
+test-slow: $(VENV)/.test
+	@for backend in $(BACKENDS); do \
+		echo "== $$backend, slow tests =="; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS) || exit 1; \
+	done
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+# Builds the wheel, installs it in a fresh environment elsewhere, and imports it there.
+wheel: $(VENV)/.test
+	$(VENV)/bin/python -m build --wheel --outdir build/wheel .
+	rm -rf build/venv && $(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --constraint constraints.txt build/wheel/*.whl jax
+	cd / && KERAS_BACKEND=jax $(CURDIR)/build/venv/bin/python -c "import keras_taskrobust as ktr; print(ktr.weighting.available())"
+
+clean:
+	rm -rf $(VENV) build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-%: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the library and the $* backend into $(VENV) ..."
+	@$(PIP_INSTALL) --editable ".[models,$*]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the library, three backends and the test tools into $(VENV) ..."
+	@$(PIP_INSTALL) --editable ".[models,tensorflow,jax,torch,dev]"
+	@touch $@

@@ -1,0 +1,1 @@
+"""PoS-BERT: masked language modelling split into part-of-speech tasks."""

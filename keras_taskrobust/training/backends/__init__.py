@@ -1,0 +1,27 @@
+"""What differs between TensorFlow, JAX and PyTorch, and only that. One module a backend.
+
+Each module offers:
+
+- `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
+  such that the replicas' combined gradient is that of the global loss.
+- `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
+- `shared_variables(model, x)`: the indices of the network's trainable variables that the
+  most tasks share.
+- `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
+  would draw from a global generator.
+- `gradient_train_step(model, ...)`: Keras's train step, with the Gramian of the task gradients.
+"""
+
+import importlib
+from types import ModuleType
+
+import keras
+
+_NAME = keras.backend.backend()
+if _NAME not in ("tensorflow", "jax", "torch"):
+    raise ValueError(
+        "keras_taskrobust needs the Keras backend 'tensorflow', 'jax' or 'torch'. "
+        f"Received: KERAS_BACKEND={_NAME}"
+    )
+
+backend: ModuleType = importlib.import_module(f"{__name__}.{_NAME}")

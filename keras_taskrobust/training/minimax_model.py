@@ -1,0 +1,350 @@
+"""`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
+
+import contextlib
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_taskrobust import weighting as weightings
+from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.optimizers import with_weighting_rate
+from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals
+from keras_taskrobust.training.task_metric import TaskMetric
+from keras_taskrobust.weighting.base import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MinimaxModel(keras.Model):
+    """Trains a network for its worst task, or under any other weighting of its tasks.
+
+    A task is an output with a loss, or a group of elements inside one output (`GroupedLoss`).
+    Each step forms the task losses `L_k = totals_k / counts_k` over the global batch, asks the
+    weighting for one objective, and descends along `sum_k w_k grad L_k`. Everything else is
+    Keras: `fit`, `evaluate`, `predict`, `save`, callbacks, metrics, `sample_weight`.
+
+    The logs hold `loss` (the objective, auxiliary losses and regularisers included),
+    `<task>_loss`, `<task>_weight`, `worst_loss` and `mean_loss`, each also with `val_`. The task
+    figures are totals over counts since the last reset: exact means over the epoch.
+
+    Args:
+        network: any Keras model. Its outputs are a dict, one tensor, or the list of a functional
+            model (then the names are its `output_names`).
+        **kwargs: `keras.Model` arguments, such as `name`.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> inputs = keras.Input((4,))
+    >>> trunk = keras.layers.Dense(8, activation="relu")(inputs)
+    >>> network = keras.Model(
+    ...     inputs, {name: keras.layers.Dense(1, name=name)(trunk) for name in ("height", "age")}
+    ... )
+    >>> model = MinimaxModel(network)
+    >>> model.compile("adam", loss={"height": "mse", "age": "mse"}, weighting="minimax")
+    >>> model.task_names
+    ('height', 'age')
+    >>> x = np.ones((8, 4), "float32")
+    >>> y = {"height": np.ones((8, 1), "float32"), "age": np.zeros((8, 1), "float32")}
+    >>> history = model.fit(x, y, verbose=0)
+    >>> sorted(history.history)  # doctest: +NORMALIZE_WHITESPACE
+    ['age_loss', 'age_weight', 'height_loss', 'height_weight', 'loss', 'mean_loss', 'worst_loss']
+
+    Reference:
+        [Task-Robust Pre-Training for Worst-Case Downstream Adaptation]
+        (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
+    """
+
+    def __init__(self, network, **kwargs):
+        super().__init__(**{**kwargs, "dtype": network.dtype_policy})
+        self.network = network
+        self.weighting: Any = None
+        self._task_metric: Any = None
+        self._task_losses: Any = None
+        self._gramian_of: Any = None
+        self._gramian_indices = None
+        self._random_stream = backend.random_stream()
+        self.built = network.built
+
+    def call(self, inputs, training=None):
+        return self.network(inputs, training=training)
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        weighting="minimax",
+        auxiliary=None,
+        metrics=None,
+        weighted_metrics=None,
+        **kwargs,
+    ):
+        """Configures training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: a Keras optimizer. If the weighting has trainable variables, they get a
+                copy of it without weight decay and clipping, at `weighting.learning_rate`.
+            loss: a `GroupedLoss` for the only output, or a dict of output names to Keras losses
+                and `GroupedLoss`es. Losses are summed and counted here: their own reduction is
+                ignored.
+            weighting: a name out of `keras_taskrobust.weighting.available()`, a config, or a
+                `TaskWeighting`.
+            auxiliary: dict of output names to losses that are added with weight 1, outside the
+                weighting.
+            metrics: as in Keras. For a grouped output they see all labels.
+            weighted_metrics: as in Keras. For a grouped output the weight is 0 outside the groups.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
+
+        Raises:
+            ValueError: if `loss` names no task, an output twice, or clashing task names; or if
+                `loss_weights` is given: weighing the tasks is what `weighting` is for.
+        """
+        if kwargs.pop("loss_weights", None) is not None:
+            raise ValueError(
+                "`loss_weights` is not supported: choose a `weighting`. Received: loss_weights"
+            )
+        task_names = self._compile_tasks(loss, auxiliary)
+        layer = weightings.get(weighting)
+        layer.build((len(task_names),))
+        self._replace("weighting", layer)
+        self._replace("_task_metric", TaskMetric(task_names))
+        self._gramian_indices = None
+        optimizer = keras.optimizers.get(optimizer)
+        super().compile(
+            optimizer=with_weighting_rate(optimizer, layer),
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            **kwargs,
+        )
+        self._compile_arguments = SimpleNamespace(
+            optimizer=optimizer,
+            loss=loss,
+            weighting=layer,
+            auxiliary=auxiliary,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            **kwargs,
+        )
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The K task names, in the order of the weighting's losses. Known once compiled."""
+        if self._task_metric is None:
+            raise ValueError("The tasks of a MinimaxModel are known once `compile` was called.")
+        return self._task_metric.task_names
+
+    def train_step(self, *args):
+        """One step: Keras's own, or its like with the Gramian of the task gradients.
+
+        A weighting that needs the losses alone takes Keras's stock step, in which `compute_loss`
+        returns the weighted objective. One that needs the Gramian takes the backend's gradient
+        step.
+
+        Args:
+            *args: `data`; with JAX `state, data`.
+
+        Returns:
+            The logs; with JAX `logs, state`.
+        """
+        with backend.own_randomness(self._random_stream):
+            if self.weighting.needs == "losses":
+                return self.stock_train_step(*args)
+            return backend.gradient_train_step(self, *args)
+
+    def stock_train_step(self, *args):
+        """Keras's train step."""
+        return keras.Model.train_step(self, *args)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The objective: weighted task losses, auxiliary losses and regularisers."""
+        losses, counts, others = self.task_losses_of_batch(x, y, y_pred, sample_weight)
+        needs_gramian = training and self._gramian_of is not None
+        gramian = self._gramian_of(losses) if needs_gramian else None
+        return self.objective_of_tasks(losses, counts, gramian, training) + others
+
+    def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
+        """The batch's loss sums and counts of each task. Models with losses of their own kind
+        override this and `compile`'s `loss`.
+
+        Args:
+            x: the inputs.
+            y: the targets, as `loss` names them.
+            y_pred: the network's outputs.
+            sample_weight: weights for all outputs, or a dict by output.
+
+        Returns:
+            `TaskTotals`.
+        """
+        return self._task_losses(y, y_pred, sample_weight)
+
+    def task_losses_of_batch(self, x, y, y_pred, sample_weight, additional_losses=None):
+        """The task losses of the global batch.
+
+        Returns:
+            `losses` and `counts`, `(K,)`, and the scalar sum of all that is outside the
+            weighting.
+        """
+        totals, counts, others = self.compute_task_totals(x, y, y_pred, sample_weight)
+        totals, counts = backend.sum_over_replicas(totals, counts)
+        losses = totals / ops.where(counts > 0, counts, 1.0)
+        others = backend.scale_for_replicas(others)
+        for loss in self.losses if additional_losses is None else additional_losses:
+            others = others + ops.cast(self._aggregate_additional_loss(loss), "float32")
+        return losses, counts, others
+
+    def objective_of_tasks(self, losses, counts, gramian, training):
+        """This replica's share of the weighted objective; records the task figures."""
+        objective, weights = self.weighting(
+            losses, counts=counts, gramian=gramian, training=training, return_weights=True
+        )
+        self._task_metric.update_state(losses * counts, counts, weights)
+        return backend.scale_for_replicas(objective)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Keras's compiled metrics, on the task outputs and labels."""
+        if self._compile_metrics is not None and self._task_losses is not None:
+            y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """`keras.Model.fit`, with group ids that arrive as arrays checked first."""
+        self._check_groups(y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple) and len(validation) > 1:
+            self._check_groups(validation[1])
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """`keras.Model.evaluate`, with group ids that arrive as arrays checked first."""
+        self._check_groups(y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """`keras.Model.train_on_batch`, with group ids checked first."""
+        self._check_groups(y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """`keras.Model.test_on_batch`, with group ids checked first."""
+        self._check_groups(y)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "network": keras.saving.serialize_keras_object(self.network),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        network = keras.saving.deserialize_keras_object(config.pop("network"))
+        return cls(network, **config)
+
+    def get_compile_config(self):
+        if not self.compiled:
+            return {}
+        return keras.saving.serialize_keras_object(vars(self._compile_arguments))
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for index, state in enumerate(self._seed_states()):
+            store[f"seed_state_{index}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        """Also restores the random state of dropout, where it is saved for as many layers."""
+        seeds = [key for key in store.keys() if key.startswith("seed_state_")]  # noqa: SIM118
+        states = self._seed_states()
+        if len(seeds) == len(states):
+            for index, state in enumerate(states):
+                state.assign(store[f"seed_state_{index}"])
+        super().load_own_variables({k: store[k] for k in store.keys() if k not in seeds})  # noqa: SIM118
+
+    # What the backends' gradient steps use.
+
+    def task_outputs(self, y_pred) -> list:
+        """The outputs that carry tasks, as a list."""
+        return self._task_losses.outputs_of_tasks(y_pred)
+
+    def most_shared(self, reached) -> list[int]:
+        """The trainable variables that the most tasks share.
+
+        Args:
+            reached: for each of `task_outputs`, V bools: does it depend on the network's v-th
+                trainable variable?
+
+        Returns:
+            The indices of the variables that the largest number of tasks reaches, if at least two
+            do.
+        """
+        tasks = self._task_losses.tasks_per_output()
+        numbers = [
+            sum(number for number, depends in zip(tasks, column, strict=True) if depends)
+            for column in zip(*reached, strict=True)
+        ]
+        largest = max(numbers, default=0)
+        return [i for i, number in enumerate(numbers) if number == largest and number > 1]
+
+    def gramian_variables(self, find_shared):
+        """The variables of the last layer that the most tasks share, found once a `compile`.
+
+        Args:
+            find_shared: callable without arguments; returns the result of `most_shared`.
+        """
+        variables = self.network.trainable_variables
+        if self._gramian_indices is None:
+            shared = find_shared()
+            if not shared:
+                raise ValueError(
+                    f"{type(self.weighting).__name__} compares the tasks' gradients, but no "
+                    f"trainable variable is shared by two of the tasks. "
+                    f"Received: tasks {self.task_names}"
+                )
+            layer = _layer_path(variables[shared[-1]])
+            self._gramian_indices = tuple(i for i in shared if _layer_path(variables[i]) == layer)
+        return [variables[index] for index in self._gramian_indices]
+
+    @contextlib.contextmanager
+    def gramian_from(self, gramian):
+        """While open, `compute_loss` hands `gramian(losses)` to the weighting."""
+        self._gramian_of = gramian
+        try:
+            yield
+        finally:
+            self._gramian_of = None
+
+    def _compile_tasks(self, loss, auxiliary) -> tuple[str, ...]:
+        output_names = getattr(self.network, "output_names", None)
+        self._task_losses = TaskLosses(loss, auxiliary, output_names)
+        return self._task_losses.task_names
+
+    def _check_groups(self, y):
+        if y is not None and self._task_losses is not None:
+            self._task_losses.check_groups(y)
+
+    def _replace(self, name, value):
+        """Sets a tracked attribute, and forgets the one that a former `compile` set."""
+        old = getattr(self, name)
+        if old is value:
+            return
+        if old is not None:
+            self._tracker.unlock()
+            self._tracker.untrack(old)
+        setattr(self, name, value)
+
+    def _lock_state(self):
+        """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
+
+    def _seed_states(self):
+        saved = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in saved]
+
+
+def _layer_path(variable) -> str:
+    return variable.path.rpartition("/")[0]

@@ -1,0 +1,92 @@
+"""An optimizer for the network, and a second one for the weighting's own variables."""
+
+from keras import optimizers
+
+
+class TwoRateOptimizer(optimizers.MultiOptimizer):
+    """Gives the weighting's trainable variables a rate of their own.
+
+    The second optimizer is of the user's kind, without weight decay and outside gradient clipping.
+    Everything else is that of the user's optimizer: learning-rate schedules and callbacks,
+    `iterations`, gradient accumulation, loss scaling.
+
+    Args:
+        optimizer: the user's optimizer, for the network.
+        variables: the weighting's trainable variables.
+        learning_rate: float, or `None` for the user's rate.
+    """
+
+    def __init__(self, optimizer, variables, learning_rate=None):
+        if isinstance(optimizer, optimizers.MultiOptimizer):
+            raise ValueError(
+                "`optimizer` must not be a MultiOptimizer, since this weighting has trainable "
+                f"variables, which get their own optimizer. Received: optimizer={optimizer}"
+            )
+        copy = _undecayed_copy(optimizer, learning_rate)
+        selected = {id(variable) for variable in variables}
+        super().__init__(
+            lambda variable: copy if id(variable) in selected else optimizer,
+            loss_scale_factor=optimizer.loss_scale_factor,
+            name="two_rate_optimizer",
+        )
+        self._main = optimizer
+        self._second = copy
+        self._own_rate = learning_rate is not None
+
+    @property
+    def learning_rate(self):
+        """The rate of the user's optimizer."""
+        return self._main.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._main.learning_rate = value
+        if not self._own_rate:
+            self._second.learning_rate = value
+
+    @property
+    def optimizers(self):
+        """Hidden: Keras's learning-rate callbacks would set the rate of both."""
+        raise AttributeError("The learning rate is that of the user's optimizer.")
+
+    @property
+    def iterations(self):
+        """The updates made, as the user's optimizer counts them."""
+        return self._main.iterations
+
+    def get_config(self):
+        """The user's optimizer's: a model is compiled again from that."""
+        return self._main.get_config()
+
+
+def _undecayed_copy(optimizer, learning_rate):
+    config = optimizer.get_config()
+    config.update(clipnorm=None, clipvalue=None, global_clipnorm=None, use_ema=False)
+    if config["weight_decay"] is not None:
+        config["weight_decay"] = 0.0
+    config["name"] = f"{optimizer.name}_weighting"
+    if learning_rate is not None:
+        config["learning_rate"] = float(learning_rate)
+    return type(optimizer).from_config(config)
+
+
+def with_weighting_rate(optimizer, weighting):
+    """Wraps `optimizer` if `weighting` has trainable variables; else returns it.
+
+    Args:
+        optimizer: a Keras optimizer, possibly a `LossScaleOptimizer`.
+        weighting: a built `TaskWeighting`.
+
+    Returns:
+        A Keras optimizer.
+    """
+    variables = weighting.trainable_variables
+    if not variables:
+        return optimizer
+    if isinstance(optimizer, optimizers.LossScaleOptimizer):
+        return optimizers.LossScaleOptimizer(
+            with_weighting_rate(optimizer.inner_optimizer, weighting),
+            initial_scale=optimizer.initial_scale,
+            dynamic_growth_steps=optimizer.dynamic_growth_steps,
+        )
+    return TwoRateOptimizer(optimizer, variables, weighting.learning_rate)

@@ -1,0 +1,317 @@
+"""The one base class of all weightings, and their registry."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import keras
+from keras import ops
+
+PACKAGE = "keras_taskrobust"
+
+_REGISTRY: dict[str, type["TaskWeighting"]] = {}
+
+
+class TaskBatch(NamedTuple):
+    """What a weighting sees of one batch. Absent tasks and non-finite losses are already masked.
+
+    Attributes:
+        losses: `(K,)` float32, 0 where `present` is False. No gradient flows through it.
+        present: `(K,)` bool. The tasks with elements in this batch and a finite loss.
+        counts: `(K,)` float32. Elements (tokens, samples) behind each loss, 0 where absent.
+        gramian: `(K, K)` float32 inner products of the task gradients, or `None`.
+    """
+
+    losses: Any
+    present: Any
+    counts: Any
+    gramian: Any
+
+
+class TaskWeighting(keras.layers.Layer):
+    """Turns K task losses into one objective. Base class of every weighting.
+
+    The objective is `sum_k stop_gradient(w_k) * L_k + regulariser`, over the tasks present in the
+    batch. A subclass says what the weights are, in `weigh`; a method with state also says what the
+    state becomes, in `next_state`; a method with trainable variables adds the term that trains
+    them, in `regulariser`. All three are pure functions written in `keras.ops`, so that one
+    implementation serves TensorFlow, JAX and PyTorch, compiled or not. Everything is float32,
+    whatever the dtype policy.
+
+    A task whose count is 0 has weight 0, and no say in the weights of others or in any state.
+    A non-finite loss makes the objective non-finite, but never enters the state.
+
+    Args:
+        learning_rate: float or `None`. Learning rate of this layer's trainable variables.
+            `None`: the model's own.
+        **kwargs: `keras.layers.Layer` arguments, such as `name`.
+
+    Call arguments:
+        losses: `(K,)` task losses.
+        counts: `(K,)` elements behind each loss. `None`: all tasks are present, equally.
+        gramian: `(K, K)` inner products of the task gradients, for methods that need them.
+        training: bool. State moves only if it is True.
+        return_weights: bool. If True, return `(objective, weights)`.
+
+    Returns:
+        The scalar objective, float32; with `return_weights`, also the `(K,)` weights used.
+
+    Example:
+
+    >>> import numpy as np
+    >>> class InverseLoss(TaskWeighting):
+    ...     def weigh(self, tasks):
+    ...         return 1.0 / (tasks.losses + 1.0)
+    >>> layer = InverseLoss()
+    >>> objective, weights = layer(np.array([1.0, 3.0]), return_weights=True)
+    >>> np.asarray(weights).tolist(), float(objective)
+    ([0.5, 0.25], 1.25)
+    """
+
+    #: What the method weighs by: "losses", "gramian" (K, K), or "gradients".
+    needs: ClassVar[str] = "losses"
+
+    def __init__(self, learning_rate: float | None = None, **kwargs):
+        if learning_rate is not None and not _is_positive(learning_rate):
+            raise ValueError(
+                "`learning_rate` must be a positive number or None. "
+                f"Received: learning_rate={learning_rate}"
+            )
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.learning_rate = learning_rate
+        self.num_tasks: int | None = None
+
+    def build(self, input_shape):
+        """Creates the state for `K` tasks. `input_shape` is `(K,)`."""
+        if len(input_shape) != 1 or not input_shape[0]:
+            raise ValueError(
+                "A weighting is built for the shape (K,) of K >= 1 task losses. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
+        num_tasks = int(input_shape[0])
+        if self.num_tasks not in (None, num_tasks):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} was built for {self.num_tasks} tasks and "
+                f"cannot be used for another number. Received: {num_tasks} tasks"
+            )
+        if self.num_tasks is None:
+            self.num_tasks = num_tasks
+            self.create_state(num_tasks)
+
+    def create_state(self, num_tasks: int) -> None:
+        """Creates the variables of a method that has any. Called once, by `build`."""
+
+    def weigh(self, tasks: TaskBatch):
+        """Returns the weights `(K,)` for this batch. The base class zeroes absent tasks."""
+        raise TypeError(f"{type(self).__name__} must define `weigh(self, tasks)`.")
+
+    def next_state(self, tasks: TaskBatch) -> list[tuple[Any, Any]]:
+        """Returns `(variable, new value)` pairs, assigned after a training call."""
+        return []
+
+    def regulariser(self, tasks: TaskBatch):
+        """Returns a scalar added to the objective, through which trainable variables learn."""
+        return 0.0
+
+    def call(self, losses, counts=None, gramian=None, training=True, return_weights=False):
+        tasks, masked_losses = self._inspect(losses, counts, gramian)
+        weights = self._weights(tasks)
+        objective = ops.sum(weights * masked_losses) + self.regulariser(tasks)
+        if training:
+            for variable, value in self.next_state(tasks):
+                variable.assign(ops.stop_gradient(value))
+        return (objective, weights) if return_weights else objective
+
+    def compute_weights(self, losses, counts=None, gramian=None):
+        """The weights the next training call with these arguments would use; no state changes.
+
+        Args:
+            losses: `(K,)` task losses.
+            counts: `(K,)` elements behind each loss, or `None`.
+            gramian: `(K, K)` inner products of the task gradients, or `None`.
+
+        Returns:
+            `(K,)` float32: the derivative of the objective by the losses.
+        """
+        losses = ops.convert_to_tensor(losses, dtype="float32")
+        if not self.built:
+            self.build(losses.shape)
+        return self._weights(self._inspect(losses, counts, gramian)[0])
+
+    def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
+        """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
+        return self.add_weight(
+            name=name,
+            shape=(self.num_tasks,) if shape is None else shape,
+            initializer=initializer,
+            trainable=False,
+            # Every replica computes the same value from the global losses.
+            aggregation="only_first_replica",
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["dtype"]
+        return {**config, "learning_rate": self.learning_rate}
+
+    def _weights(self, tasks):
+        weights = ops.stop_gradient(ops.cast(self.weigh(tasks), "float32"))
+        return ops.where(tasks.present, weights, 0.0)
+
+    def _inspect(self, losses, counts, gramian):
+        losses = ops.cast(losses, "float32")
+        counts = ops.ones_like(losses) if counts is None else ops.cast(counts, "float32")
+        occurs = counts > 0
+        masked_losses = ops.where(occurs, losses, 0.0)
+        present = ops.logical_and(occurs, ops.isfinite(losses))
+        tasks = TaskBatch(
+            losses=ops.stop_gradient(ops.where(present, losses, 0.0)),
+            present=present,
+            counts=ops.where(present, counts, 0.0),
+            gramian=None if gramian is None else _masked_gramian(gramian, present),
+        )
+        return tasks, masked_losses
+
+
+def _masked_gramian(gramian, present):
+    both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
+    return ops.stop_gradient(ops.where(both, ops.cast(gramian, "float32"), 0.0))
+
+
+def _is_positive(value) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
+
+
+def masked_mean(values, present):
+    """The mean of `values` `(K,)` over the present tasks; 0 if there is none.
+
+    Args:
+        values: `(K,)` float32.
+        present: `(K,)` bool.
+
+    Returns:
+        float32 scalar.
+    """
+    number = ops.sum(ops.cast(present, "float32"))
+    return ops.sum(ops.where(present, values, 0.0)) / ops.maximum(number, 1.0)
+
+
+def masked_softmax(values, present, scale=1.0):
+    """`softmax(scale * values)` over the present tasks, exact for any finite scale.
+
+    The maximum is taken off before scaling, so that a large `scale` costs no precision.
+
+    Args:
+        values: `(K,)` float32.
+        present: `(K,)` bool.
+        scale: positive scalar.
+
+    Returns:
+        `(K,)` float32 on the simplex of the present tasks; zeros if there is none.
+    """
+    largest = ops.max(ops.where(present, values, -float("inf")))
+    centred = ops.where(present, values - largest, 0.0)
+    exponentials = ops.where(present, ops.exp(scale * centred), 0.0)
+    total = ops.sum(exponentials)
+    return exponentials / ops.where(total > 0, total, 1.0)
+
+
+def moving_average(average, seen, values, present, momentum):
+    """One step of K moving averages, each of which starts at its task's first value.
+
+    Args:
+        average: `(K,)` float32, the averages so far.
+        seen: `(K,)` float32, 1 for a task that has an average.
+        values: `(K,)` float32, the new values.
+        present: `(K,)` bool. An absent task's average stays.
+        momentum: float in [0, 1), the share of the old average.
+
+    Returns:
+        The new `average` and `seen`.
+    """
+    average, seen = ops.convert_to_tensor(average), ops.convert_to_tensor(seen)
+    blended = ops.where(seen > 0, momentum * average + (1.0 - momentum) * values, values)
+    return ops.where(present, blended, average), ops.where(present, 1.0, seen)
+
+
+Weighting = TypeVar("Weighting", bound=type[TaskWeighting])
+
+
+def register(name: str) -> Callable[[Weighting], Weighting]:
+    """Class decorator: makes a `TaskWeighting` known to `get`, to `compile` and to saved models.
+
+    Args:
+        name: str. The name for `get(name)` and `compile(weighting=name)`.
+
+    Returns:
+        A class decorator.
+
+    Example:
+
+    >>> @register("always_first")
+    ... class AlwaysFirst(TaskWeighting):
+    ...     def weigh(self, tasks):
+    ...         return keras.ops.one_hot(0, tasks.losses.shape[0])
+    >>> get("always_first")
+    <AlwaysFirst name=always_first, built=False>
+    """
+
+    def add(cls: Weighting) -> Weighting:
+        if not (inspect.isclass(cls) and issubclass(cls, TaskWeighting)):
+            raise TypeError(f"`register` expects a subclass of TaskWeighting. Received: {cls}")
+        known = _REGISTRY.get(name)
+        if known is not None and known.__qualname__ != cls.__qualname__:
+            raise ValueError(f"The weighting {name!r} is registered already: {known.__qualname__}")
+        _REGISTRY[name] = cls
+        return keras.saving.register_keras_serializable(PACKAGE)(cls)
+
+    return add
+
+
+def available() -> tuple[str, ...]:
+    """The names `get` knows, sorted.
+
+    Example:
+
+    >>> "minimax" in available()
+    True
+    """
+    return tuple(sorted(_REGISTRY))
+
+
+def get(identifier) -> TaskWeighting:
+    """Returns a weighting, as `keras.optimizers.get` returns an optimizer.
+
+    Args:
+        identifier: a name out of `available()`, a layer's `{"class_name", "config"}` dict, or a
+            `TaskWeighting`, which is returned as it is.
+
+    Returns:
+        A `TaskWeighting`.
+
+    Raises:
+        ValueError: if the name is unknown.
+        TypeError: if `identifier` is something else.
+
+    Example:
+
+    >>> get("group_dro").step_size
+    0.01
+    """
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, TaskWeighting):
+        return identifier
+    if isinstance(identifier, str):
+        if identifier not in _REGISTRY:
+            raise ValueError(
+                f"Unknown weighting. Expected one of {', '.join(available())}. "
+                f"Received: {identifier!r}"
+            )
+        return _REGISTRY[identifier](name=identifier)
+    raise TypeError(
+        "A weighting must be a name, a config dict or a TaskWeighting. "
+        f"Received: {identifier!r} (of type {type(identifier).__name__})"
+    )

@@ -1,0 +1,26 @@
+"""All weight on the worst task of the batch."""
+
+from keras import ops
+
+from keras_taskrobust.weighting.base import TaskWeighting, register
+
+
+@register("hard_max")
+class HardMaximum(TaskWeighting):
+    """The largest task loss: `w = 1` for the worst task, shared equally between exact ties.
+
+    The limit of `SoftmaxWeightedLoss` for `alpha -> infinity`, and the other reading of Wang et
+    al. (2023), who also say once that "the loss term with the highest weight is selected".
+
+    Example:
+
+    >>> import numpy as np
+    >>> float(HardMaximum()(np.array([1.0, 3.0])))
+    3.0
+    """
+
+    def weigh(self, tasks):
+        largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))
+        worst = ops.logical_and(tasks.present, tasks.losses == largest)
+        worst = ops.cast(worst, "float32")
+        return worst / ops.maximum(ops.sum(worst), 1.0)

@@ -1,0 +1,24 @@
+"""Equal weights: the paper's "None"."""
+
+from keras import ops
+
+from keras_taskrobust.weighting.base import TaskWeighting, register
+
+
+@register("uniform")
+class UniformWeighting(TaskWeighting):
+    """The mean of the task losses: `w_k = 1 / (number of tasks present)`.
+
+    This is "None" in the tables of Wang et al. (2023), which sum the losses; the mean keeps the
+    objective's scale when tasks are absent, and the step's scale equal to that of `minimax`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> float(UniformWeighting()(np.array([1.0, 3.0])))
+    2.0
+    """
+
+    def weigh(self, tasks):
+        present = ops.cast(tasks.present, "float32")
+        return present / ops.maximum(ops.sum(present), 1.0)
