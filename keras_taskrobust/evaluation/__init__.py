@@ -1,0 +1,28 @@
+"""How the worst task fares: held-out scores, intervals, reports and plots."""
+
+from keras_taskrobust.evaluation.comparison import Comparison, compare
+from keras_taskrobust.evaluation.plots import plot_final_bars, plot_task_losses, plot_task_weights
+from keras_taskrobust.evaluation.report import Run, print_report, write_report
+from keras_taskrobust.evaluation.scores import (
+    Interval,
+    Intervals,
+    TaskScores,
+    bootstrap_difference,
+    bootstrap_intervals,
+)
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Intervals",
+    "Run",
+    "TaskScores",
+    "bootstrap_difference",
+    "bootstrap_intervals",
+    "compare",
+    "plot_final_bars",
+    "plot_task_losses",
+    "plot_task_weights",
+    "print_report",
+    "write_report",
+]

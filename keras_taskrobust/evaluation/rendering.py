@@ -1,0 +1,257 @@
+"""A report's blocks as Markdown and as one HTML file."""
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Plain text. `important`: set off from the rest."""
+
+    text: str
+    important: bool = False
+
+
+@dataclass(frozen=True)
+class Notes:
+    """A list of remarks."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image beside the report. `description`: what it shows, in words."""
+
+    file_name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure in a table.
+
+    Attributes:
+        text: the figure.
+        detail: what stands behind it in small print, such as its interval.
+        mark: a word that sets it off from the others, such as "worst".
+    """
+
+    text: str
+    detail: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns; the first cell of a row is its name.
+
+    Attributes:
+        header: the names of the columns.
+        rows: the cells of each row.
+        text_columns: indices of the columns that hold words, not figures.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    text_columns: tuple[int, ...] = (0,)
+
+
+Block = Heading | Paragraph | Notes | Picture | Table
+
+
+def to_markdown(title: str, blocks: Sequence[Block]) -> str:
+    """Writes the blocks as GitHub-flavoured Markdown.
+
+    Args:
+        title: string.
+        blocks: the blocks in order.
+
+    Returns:
+        The text.
+
+    Example:
+
+    >>> table = Table(("", "noun"), ((Cell("uniform"), Cell("5.9", "[5.8, 6.0]", "worst")),))
+    >>> print(to_markdown("Losses", [table]))
+    # Losses
+    <BLANKLINE>
+    |  | noun |
+    | :-- | --: |
+    | uniform | **5.9** worst [5.8, 6.0] |
+    <BLANKLINE>
+    """
+    parts = [f"# {_markdown_text(title)}", *(_markdown(block) for block in blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> str:
+    """Writes the blocks as one HTML file that needs nothing beside it.
+
+    Args:
+        title: string.
+        blocks: the blocks in order.
+        pictures: file name to PNG bytes, for every `Picture`.
+
+    Returns:
+        The text.
+    """
+    body = "\n".join(_html(block, pictures) for block in blocks)
+    return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+
+
+def _markdown(block):
+    match block:
+        case Heading():
+            return f"## {_markdown_text(block.text)}"
+        case Paragraph(important=True):
+            return f"**{_markdown_text(block.text)}**"
+        case Paragraph():
+            return _markdown_text(block.text)
+        case Notes():
+            return "\n".join(f"- {_markdown_text(item)}" for item in block.items)
+        case Picture():
+            return f"![{_markdown_text(block.description)}]({block.file_name})"
+    return "\n".join(
+        [
+            _markdown_row(block.header),
+            _markdown_row(
+                [
+                    ":--" if index in block.text_columns else "--:"
+                    for index in range(len(block.header))
+                ],
+                escape=False,
+            ),
+            *(
+                _markdown_row([_markdown_cell(cell) for cell in row], escape=False)
+                for row in block.rows
+            ),
+        ]
+    )
+
+
+def _markdown_row(texts, escape=True):
+    return "| " + " | ".join(_markdown_text(text) if escape else text for text in texts) + " |"
+
+
+def _markdown_cell(cell):
+    text = _markdown_text(cell.text)
+    parts = [f"**{text}** {cell.mark}" if cell.mark else text, _markdown_text(cell.detail)]
+    return " ".join(part for part in parts if part)
+
+
+def _markdown_text(text):
+    """One line, with nothing that Markdown would take as its own."""
+    text = " ".join(text.split())
+    for character in "\\`*|<":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def _html(block, pictures):
+    match block:
+        case Heading():
+            return f"<h2>{html.escape(block.text)}</h2>"
+        case Paragraph():
+            kind = ' class="important"' if block.important else ""
+            return f"<p{kind}>{html.escape(block.text)}</p>"
+        case Notes():
+            items = "".join(f"<li>{html.escape(item)}</li>" for item in block.items)
+            return f"<ul>{items}</ul>"
+        case Picture():
+            data = base64.b64encode(pictures[block.file_name]).decode("ascii")
+            description = html.escape(block.description)
+            return (
+                f'<figure><img alt="{description}" src="data:image/png;base64,{data}">'
+                f"<figcaption>{description}</figcaption></figure>"
+            )
+    header = "".join(
+        f'<th scope="col"{_text_class(block, index)}>{html.escape(text)}</th>'
+        for index, text in enumerate(block.header)
+    )
+    rows = "\n".join(f"<tr>{_html_row(block, row)}</tr>" for row in block.rows)
+    return (
+        '<div class="table"><table>\n'
+        f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+    )
+
+
+def _html_row(block, row):
+    name, *cells = row
+    return f'<th scope="row" class="text">{html.escape(name.text)}</th>' + "".join(
+        f"<td{_text_class(block, index)}>{_html_cell(cell)}</td>"
+        for index, cell in enumerate(cells, start=1)
+    )
+
+
+def _text_class(block, index):
+    return ' class="text"' if index in block.text_columns else ""
+
+
+def _html_cell(cell):
+    text = html.escape(cell.text)
+    if cell.mark:
+        text = f'<strong class="mark">{text} {html.escape(cell.mark)}</strong>'
+    return f"{text}<br><small>{html.escape(cell.detail)}</small>" if cell.detail else text
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+
+_STYLE = """:root {
+  color-scheme: light dark;
+  --ink: #1c1c1c; --paper: #ffffff; --quiet: #5c5c5c; --line: #dcdcdc; --tint: #f4f4f2;
+  --mark: #a03000; --edge: #0072b2;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6e6e6; --paper: #17181a; --quiet: #a8a8a8; --line: #3a3c40; --tint: #212326;
+    --mark: #ffb38a; --edge: #56b4e9;
+  }
+}
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 1240px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
+p, li { max-width: 50rem; }
+.important { border-left: 4px solid var(--edge); background: var(--tint); padding: 0.75rem 1rem; }
+.table { overflow-x: auto; margin: 0.75rem 0; }
+table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.35rem 0.5rem; border-bottom: 1px solid var(--line); text-align: right;
+  vertical-align: top; white-space: nowrap; }
+th { font-weight: 600; }
+thead th { border-bottom: 2px solid var(--quiet); vertical-align: bottom; }
+th.text, td.text { text-align: left; white-space: normal; }
+th:first-child { position: sticky; left: 0; background: var(--paper); }
+td small { color: var(--quiet); font-size: 0.8em; }
+.mark { color: var(--mark); }
+figure { margin: 0.75rem 0; }
+img { display: block; width: 1200px; max-width: 100%; height: auto; background: #ffffff;
+  border: 1px solid var(--line); }
+figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.35rem; max-width: 50rem; }"""

@@ -1,0 +1,136 @@
+"""The table of a comparison in the terminal."""
+
+import math
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from keras_taskrobust.evaluation.comparison import Comparison, compare
+from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.evaluation.scores import Interval
+from keras_taskrobust.evaluation.wording import (
+    MINUS,
+    NOTHING,
+    PERCENT,
+    bounds,
+    headline,
+    notes,
+    number,
+    signed,
+)
+
+_MARK = "◀"
+_WIDTH = 100
+# Columns of characters: the longest name of a line, the number of targets, the figures of a
+# weighting at least and at most, and what stands between columns.
+_NAME = 16
+_TARGETS = len("targets")
+_LEAST = len("[-10.000,")
+_MOST = len("[-0.000, -0.000]")
+_BETWEEN = 2
+_ASCII = str.maketrans({NOTHING: "-", MINUS: "-", _MARK: "<"})
+_NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
+
+def print_report(
+    runs: Sequence[Run],
+    console: Console | None = None,
+    minimum_targets: int = 1000,
+    baseline: str = "uniform",
+) -> None:
+    """Prints the table of a report: tasks as rows, weightings as columns, the worst task marked.
+
+    Args:
+        runs: the runs, scored on the same held-out records and targets.
+        console: a `rich` console. `None`: one on the standard output.
+        minimum_targets: tasks with fewer held-out targets are shown apart, and are in neither
+            worst, mean nor spread. If no task has that many, the largest number is taken.
+        baseline: the weighting that the others are compared with, if any run has it.
+    """
+    console = Console() if console is None else console
+    comparison = compare(runs, minimum_targets, baseline)
+    width = min(console.width, _WIDTH)
+    # The weightings, evenly over as many tables as the width asks for.
+    room = width - 1 - (_NAME + _BETWEEN) - (_TARGETS + _BETWEEN)
+    tables = math.ceil(len(comparison.rows) * (_LEAST + _BETWEEN) / max(room, _LEAST + _BETWEEN))
+    each = math.ceil(len(comparison.rows) / tables)
+    figures = max(_LEAST, min(_MOST, room // each - _BETWEEN))
+    for start in range(0, len(comparison.rows), each):
+        rows = comparison.rows[start : start + each]
+        console.print(_table(comparison, rows, figures, console), width=width)
+    key = f"{_MARK} The worst task of the weighting."
+    for line in (key, *notes(comparison, baseline)):
+        console.print(Text(_encodable(line, console), style="dim"), width=width)
+    console.print()
+    console.print(Text(_encodable(headline(comparison), console), style="bold"), width=width)
+
+
+def _table(comparison, rows, figures, console):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Held-out loss")
+    table.add_column("task", overflow="fold", width=_NAME)
+    table.add_column("targets", justify="right", width=_TARGETS)
+    for row in rows:
+        table.add_column(row.weighting, justify="right", overflow="fold", width=figures)
+    for section in _sections(comparison, rows):
+        for line in section:
+            table.add_row(*(Text(_encodable(text, console), style=_style(text)) for text in line))
+        table.add_section()
+    return table
+
+
+def _style(text):
+    return "bold red" if text.endswith(_MARK) else ""
+
+
+def _sections(comparison: Comparison, rows):
+    """Lists of lines of texts, a rule between the lists."""
+    yield [_task_line(comparison, rows, name, name) for name in comparison.tasks]
+    yield [
+        *_interval_lines("worst", [row.losses.worst for row in rows]),
+        *_interval_lines("mean", [row.losses.mean for row in rows]),
+        ["pooled", "", *(f"{number(row.pooled)}  " for row in rows)],
+        ["spread", "", *(f"{number(row.spread)}  " for row in rows)],
+    ]
+    if comparison.baseline:
+        worst = [row.difference.worst if row.difference else _NO_INTERVAL for row in rows]
+        mean = [row.difference.mean if row.difference else _NO_INTERVAL for row in rows]
+        yield [
+            *_difference_lines(f"worst {MINUS} {comparison.baseline}", worst),
+            *_difference_lines(f"mean {MINUS} {comparison.baseline}", mean),
+        ]
+    if comparison.apart:
+        yield [_task_line(comparison, rows, name, f"({name})") for name in comparison.apart]
+
+
+def _task_line(comparison, rows, name, label):
+    figures = [
+        number(row.losses.tasks[name].estimate) + (f" {_MARK}" if name == row.worst_task else "  ")
+        for row in rows
+    ]
+    return [label, f"{comparison.targets[name]:,}", *figures]
+
+
+def _interval_lines(label, intervals):
+    return [
+        [label, "", *(f"{number(interval.estimate)}  " for interval in intervals)],
+        ["", PERCENT, *(bounds(interval) for interval in intervals)],
+    ]
+
+
+def _difference_lines(label, intervals):
+    figures = [
+        signed(interval.estimate) + ("* " if interval.excludes_zero else "  ")
+        for interval in intervals
+    ]
+    return [
+        [label, "", *figures],
+        ["", PERCENT, *(bounds(interval, signed_figures=True) for interval in intervals)],
+    ]
+
+
+def _encodable(text, console):
+    """The text in characters that the console's encoding has."""
+    return text if console.encoding.lower().startswith("utf") else text.translate(_ASCII)
