@@ -1,1 +1,44 @@
 """PoS-BERT: masked language modelling split into part-of-speech tasks."""
+
+from typing import Any
+
+from keras_taskrobust.text.annotated_text import AnnotatedText
+from keras_taskrobust.text.annotation import annotate
+from keras_taskrobust.text.corpora import Corpus, load_corpus
+from keras_taskrobust.text.masking import PosMasking, masked_batches, pos_task_names
+from keras_taskrobust.text.pos import POS_TASKS, PosTagger, penn_tag_to_task
+from keras_taskrobust.text.vocabulary import (
+    SPECIAL_TOKENS,
+    WordPieceEncoder,
+    load_vocabulary,
+    save_vocabulary,
+    train_vocabulary,
+)
+
+__all__ = [
+    "POS_TASKS",
+    "SPECIAL_TOKENS",
+    "AnnotatedText",
+    "Corpus",
+    "PosBert",
+    "PosMasking",
+    "PosTagger",
+    "WordPieceEncoder",
+    "annotate",
+    "load_corpus",
+    "load_vocabulary",
+    "masked_batches",
+    "penn_tag_to_task",
+    "pos_task_names",
+    "save_vocabulary",
+    "train_vocabulary",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the model, and with it KerasHub, on first use: tagging and masking need neither."""
+    if name != "PosBert":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_taskrobust.text.pos_bert import PosBert
+
+    return PosBert

@@ -1,6 +1,7 @@
 """The one base class of all weightings, and their registry."""
 
 import inspect
+import numbers
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -78,7 +79,7 @@ class TaskWeighting(keras.layers.Layer):
                 f"Received: learning_rate={learning_rate}"
             )
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.learning_rate = learning_rate
+        self.learning_rate = None if learning_rate is None else float(learning_rate)
         self.num_tasks: int | None = None
 
     def build(self, input_shape):
@@ -161,6 +162,11 @@ class TaskWeighting(keras.layers.Layer):
     def _inspect(self, losses, counts, gramian):
         losses = ops.cast(losses, "float32")
         counts = ops.ones_like(losses) if counts is None else ops.cast(counts, "float32")
+        _check_shape("losses", losses, (self.num_tasks,))
+        _check_shape("counts", counts, (self.num_tasks,))
+        if gramian is not None:
+            gramian = ops.cast(gramian, "float32")
+            _check_shape("gramian", gramian, (self.num_tasks, self.num_tasks))
         occurs = counts > 0
         masked_losses = ops.where(occurs, losses, 0.0)
         present = ops.logical_and(occurs, ops.isfinite(losses))
@@ -175,13 +181,40 @@ class TaskWeighting(keras.layers.Layer):
 
 def _masked_gramian(gramian, present):
     both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
-    return ops.stop_gradient(ops.where(both, ops.cast(gramian, "float32"), 0.0))
+    return ops.stop_gradient(ops.where(both, gramian, 0.0))
+
+
+def _check_shape(name, tensor, expected):
+    shape = tuple(tensor.shape)
+    if len(shape) != len(expected) or any(
+        size not in (None, wanted) for size, wanted in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must have the shape {expected}. Received: {name} of shape {shape}"
+        )
+
+
+_LARGEST_FLOAT32 = 3.4028235e38
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _is_positive(value) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-    )
+    return _is_number(value) and 0 < value <= _LARGEST_FLOAT32
+
+
+def _checked_momentum(value) -> float:
+    if not (_is_number(value) and 0 <= value < 1):
+        raise ValueError(
+            f"`loss_momentum` must be at least 0 and less than 1. Received: loss_momentum={value}"
+        )
+    return float(value)
 
 
 def masked_mean(values, present):
@@ -258,16 +291,27 @@ def register(name: str) -> Callable[[Weighting], Weighting]:
     <AlwaysFirst name=always_first, built=False>
     """
 
+    if not isinstance(name, str):
+        raise TypeError(f'`register` expects a name: `@register("mine")`. Received: {name}')
+
     def add(cls: Weighting) -> Weighting:
         if not (inspect.isclass(cls) and issubclass(cls, TaskWeighting)):
             raise TypeError(f"`register` expects a subclass of TaskWeighting. Received: {cls}")
         known = _REGISTRY.get(name)
-        if known is not None and known.__qualname__ != cls.__qualname__:
-            raise ValueError(f"The weighting {name!r} is registered already: {known.__qualname__}")
+        if known is not None and _origin(known) != _origin(cls):
+            raise ValueError(
+                f"The weighting {name!r} is registered already, as {_origin(known)}. "
+                f"Received: {_origin(cls)}"
+            )
         _REGISTRY[name] = cls
-        return keras.saving.register_keras_serializable(PACKAGE)(cls)
+        # Under its name, not its class name: a user's own `GradNorm` does not replace ours.
+        return keras.saving.register_keras_serializable(PACKAGE, name)(cls)
 
     return add
+
+
+def _origin(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def available() -> tuple[str, ...]:

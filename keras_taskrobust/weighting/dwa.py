@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
+    _is_integer,
     _is_positive,
     masked_softmax,
     register,
@@ -44,10 +45,10 @@ class DynamicWeightAverage(TaskWeighting):
             raise ValueError(
                 f"`temperature` must be a positive number. Received: temperature={temperature}"
             )
-        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+        if not _is_integer(window) or window < 1:
             raise ValueError(f"`window` must be an integer >= 1. Received: window={window}")
-        self.temperature = temperature
-        self.window = window
+        self.temperature = float(temperature)
+        self.window = int(window)
 
     def create_state(self, num_tasks):
         self.step = self.add_state("step", shape=())

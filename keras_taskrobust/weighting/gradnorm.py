@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
+    _is_number,
     _is_positive,
     masked_mean,
     masked_softmax,
@@ -46,9 +47,9 @@ class GradNorm(TaskWeighting):
 
     def __init__(self, alpha: float = 1.5, learning_rate: float | None = 0.025, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        if alpha != 0 and not _is_positive(alpha):
+        if not _is_number(alpha) or (alpha != 0 and not _is_positive(alpha)):
             raise ValueError(f"`alpha` must be a number >= 0. Received: alpha={alpha}")
-        self.alpha = alpha
+        self.alpha = float(alpha)
 
     def create_state(self, num_tasks):
         self.logits = self.add_weight(name="logits", shape=(num_tasks,), initializer="zeros")
@@ -84,6 +85,4 @@ class GradNorm(TaskWeighting):
         progress = ops.where(initial > 0, tasks.losses / ops.where(initial > 0, initial, 1.0), 1.0)
         mean = masked_mean(progress, tasks.present)
         relative = ops.maximum(progress / ops.where(mean > 0, mean, 1.0), 0.0)
-        return ops.where(
-            relative > 0, ops.power(ops.where(relative > 0, relative, 1.0), self.alpha), 0.0
-        )
+        return ops.power(relative, self.alpha)

@@ -1,12 +1,14 @@
 """Group DRO: an adversary that learns which task to weigh."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keras import ops
 
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
+    _checked_momentum,
+    _is_number,
     _is_positive,
     masked_softmax,
     moving_average,
@@ -61,24 +63,22 @@ class GroupDRO(TaskWeighting):
             raise ValueError(
                 f"`step_size` must be a positive number. Received: step_size={step_size}"
             )
-        if not 0.0 <= loss_momentum < 1.0:
-            raise ValueError(
-                "`loss_momentum` must be at least 0 and less than 1. "
-                f"Received: loss_momentum={loss_momentum}"
-            )
-        if adjustment != 0.0 and not (_is_positive(adjustment) and group_sizes is not None):
+        is_zero = _is_number(adjustment) and adjustment == 0
+        if not is_zero and not (_is_positive(adjustment) and group_sizes is not None):
             raise ValueError(
                 "`adjustment` must be a number >= 0, and `group_sizes` given if it is positive. "
                 f"Received: adjustment={adjustment}, group_sizes={group_sizes}"
             )
-        if group_sizes is not None and not all(_is_positive(size) for size in group_sizes):
+        if group_sizes is not None and not (
+            isinstance(group_sizes, Iterable) and all(map(_is_positive, group_sizes))
+        ):
             raise ValueError(
                 f"`group_sizes` must be positive numbers. Received: group_sizes={group_sizes}"
             )
-        self.step_size = step_size
-        self.loss_momentum = loss_momentum
-        self.adjustment = adjustment
-        self.group_sizes = None if group_sizes is None else list(group_sizes)
+        self.step_size = float(step_size)
+        self.loss_momentum = _checked_momentum(loss_momentum)
+        self.adjustment = float(adjustment)
+        self.group_sizes = None if group_sizes is None else [float(size) for size in group_sizes]
 
     def create_state(self, num_tasks):
         if self.group_sizes is not None and len(self.group_sizes) != num_tasks:

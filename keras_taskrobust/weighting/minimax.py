@@ -1,7 +1,7 @@
 """The method of the paper: softmax weights, which turn the mean of K losses into their maximum."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 from keras import ops
@@ -9,6 +9,8 @@ from keras import ops
 from keras_taskrobust.weighting.base import (
     PACKAGE,
     TaskWeighting,
+    _checked_momentum,
+    _is_number,
     _is_positive,
     masked_softmax,
     moving_average,
@@ -35,7 +37,7 @@ class SquareRootSchedule:
     def __init__(self, scale: float = 1.0):
         if not _is_positive(scale):
             raise ValueError(f"`scale` must be a positive number. Received: scale={scale}")
-        self.scale = scale
+        self.scale = float(scale)
 
     def __call__(self, step):
         """`alpha` after `step` training calls."""
@@ -99,13 +101,8 @@ class SoftmaxWeightedLoss(TaskWeighting):
             raise ValueError(
                 f"`alpha` must be a positive number or a schedule. Received: alpha={alpha}"
             )
-        if not 0.0 <= loss_momentum < 1.0:
-            raise ValueError(
-                "`loss_momentum` must be at least 0 and less than 1. "
-                f"Received: loss_momentum={loss_momentum}"
-            )
-        self.alpha = alpha
-        self.loss_momentum = loss_momentum
+        self.alpha = alpha if callable(alpha) else float(alpha)
+        self.loss_momentum = _checked_momentum(loss_momentum)
         self.reference_losses = _finite_floats("reference_losses", reference_losses)
 
     def create_state(self, num_tasks):
@@ -154,7 +151,9 @@ class SoftmaxWeightedLoss(TaskWeighting):
 def _finite_floats(name: str, values) -> list[float] | None:
     if values is None:
         return None
-    floats = [float(value) for value in values]
-    if not all(map(math.isfinite, floats)):
-        raise ValueError(f"`{name}` must be finite. Received: {name}={floats}")
-    return floats
+    if not (
+        isinstance(values, Iterable)
+        and all(_is_number(value) and math.isfinite(value) for value in values)
+    ):
+        raise ValueError(f"`{name}` must be finite numbers. Received: {name}={values}")
+    return [float(value) for value in values]

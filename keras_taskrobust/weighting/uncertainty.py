@@ -34,6 +34,8 @@ class UncertaintyWeighting(TaskWeighting):
 
     def __init__(self, half: bool = False, learning_rate: float | None = None, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        if not isinstance(half, bool):
+            raise ValueError(f"`half` must be a bool. Received: half={half}")
         self.half = half
 
     def create_state(self, num_tasks):

@@ -1,0 +1,43 @@
+"""Held-out scores of a trained model, per record."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from keras_taskrobust.evaluation.scores import TaskScores
+
+
+def score_groups(model, batches: Iterable, output: str, groups: tuple[str, ...]) -> TaskScores:
+    """Scores the groups of one classification output.
+
+    Args:
+        model: a Keras model whose `output` is logits `(B, P, classes)`.
+        batches: finite iterable of `(x, y)`, with `y[output] = {"labels", "groups"}`, `(B, P)`.
+        output: the name of the output.
+        groups: the K names of the group ids.
+
+    Returns:
+        `TaskScores` with a row for each record, in the order of the batches.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    totals, counts, correct = [], [], []
+    for x, y in batches:
+        prediction = model.predict_on_batch(x)
+        logits = prediction[output] if isinstance(prediction, dict) else prediction
+        losses, hits = _losses_and_hits(np.asarray(logits, "float32"), y[output]["labels"])
+        member = np.asarray(y[output]["groups"])[..., None] == np.arange(len(groups))
+        totals.append(np.where(member, losses[..., None], 0.0).sum(1))
+        counts.append(member.sum(1))
+        correct.append(np.logical_and(member, hits[..., None]).sum(1))
+    if not totals:
+        raise ValueError("`batches` must hold at least one batch. Received: none")
+    return TaskScores(groups, *map(np.concatenate, (totals, counts, correct)))
+
+
+def _losses_and_hits(logits, labels):
+    shifted = logits - logits.max(-1, keepdims=True)
+    of_label = np.take_along_axis(shifted, labels[..., None], -1)[..., 0]
+    losses = np.log(np.exp(shifted).sum(-1)) - of_label
+    return losses.astype("float64"), shifted.argmax(-1) == labels

@@ -1,0 +1,1 @@
+"""Hyper-parameters as typed dataclasses, and the runs they describe."""

@@ -1,0 +1,97 @@
+"""The same pre-training under several weightings, from the same initial weights and batches."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_taskrobust.evaluation import Run, write_report
+from keras_taskrobust.recipes.text_pretraining import (
+    TINY,
+    TextPretraining,
+    prepare_text,
+    pretrain_text,
+)
+
+WEIGHTINGS: dict[str, dict] = {
+    "pooled": {"weighting": "pooled"},
+    "uniform": {"weighting": "uniform"},
+    "minimax": {"weighting": "minimax"},
+}
+DEMO = dataclasses.replace(TINY, steps=400, warmup_steps=40)
+INTRODUCTION = (
+    "Each row is the same small PoS-BERT, trained on the same batches from the same initial "
+    "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
+    "language modelling, uniform the mean over the tasks, minimax weighs the worst task most."
+)
+
+
+def compare_text(
+    recipe: TextPretraining,
+    directory: Path,
+    weightings: Mapping[str, dict] = WEIGHTINGS,
+    seeds: Iterable[int] = (0,),
+    minimum_targets: int = 1000,
+    title: str = "PoS-BERT: who pays for the mean?",
+) -> list[Run]:
+    """Trains each weighting with each seed, and writes one report.
+
+    Finished runs are kept under the hash of their settings and never computed again; a killed
+    comparison goes on where it was.
+
+    Args:
+        recipe: the settings that all runs share.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots and `runs/`.
+        weightings: names for the report to the recipe fields that differ.
+        seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
+        minimum_targets: held-out targets that a task needs to count for worst and mean.
+        title: the heading of the report.
+
+    Returns:
+        The list of `Run`s.
+    """
+    text = prepare_text(recipe, directory / "text")
+    runs = []
+    for seed in seeds:
+        for name, fields in weightings.items():
+            cell = dataclasses.replace(recipe, seed=seed, **fields)
+            runs.append(pretrain_text(cell, directory / "runs" / _key(name, cell), text, name))
+    write_report(
+        runs,
+        directory,
+        title,
+        _settings(recipe, text),
+        introduction=INTRODUCTION,
+        minimum_targets=minimum_targets,
+        baseline="uniform",
+    )
+    return runs
+
+
+def _key(name, cell):
+    content = json.dumps(dataclasses.asdict(cell), sort_keys=True).encode()
+    return f"{name.replace(' ', '-')}-{cell.seed}-{hashlib.sha256(content).hexdigest()[:8]}"
+
+
+def _settings(recipe, text):
+    return {
+        "corpus": f"{recipe.corpus}, {len(text.train)} training and {len(text.held_out)} held-out "
+        f"sequences of {recipe.sequence_length} tokens",
+        "tagger": text.train.manifest["settings"]["tagger"],
+        "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
+        f"vocabulary of {text.encoder.vocabulary_size}",
+        "training": f"{recipe.steps} steps of {recipe.batch_size} sequences, AdamW, peak rate "
+        f"{recipe.peak_learning_rate:g}",
+        "alpha of minimax": f"{recipe.alpha:g}",
+        "backend": keras.backend.backend(),
+        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }

@@ -1,0 +1,293 @@
+"""Raw text -> annotated tokens on disk: tagged once, written once, resumable."""
+
+import importlib.metadata
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_taskrobust.text.annotated_text import (
+    FORMAT,
+    MANIFEST,
+    VOCABULARY,
+    AnnotatedText,
+    array_path,
+    is_whole,
+)
+from keras_taskrobust.text.corpora import Corpus, load_corpus
+from keras_taskrobust.text.packing import pack_pairs, pack_sentences
+from keras_taskrobust.text.pos import POS_TASKS, PosTagger
+from keras_taskrobust.text.shards import (
+    SHARD_CHARACTERS,
+    corpus_fingerprint,
+    token_dtype,
+    write_shards,
+)
+from keras_taskrobust.text.splitting import TextSplitter
+from keras_taskrobust.text.vocabulary import WordPieceEncoder, save_vocabulary
+
+_TOKENS = "tokens.json"  # says that the arrays of tokens are complete
+_SHARDS = "shards"
+_SHORTEST_SEQUENCE = 8
+_PACKAGES = ("keras-taskrobust", "nltk", "textblob", "tokenizers", "numpy")
+
+
+def annotate(
+    source: Any,
+    directory: str | os.PathLike,
+    encoder: WordPieceEncoder | Any,
+    tagger: str = "auto",
+    sequence_length: int = 128,
+    next_sentence: bool = True,
+    held_out: float = 0.0,
+    short_probability: float = 0.1,
+    seed: int = 0,
+    workers: int | None = None,
+    strict: bool = False,
+    shard_characters: int = SHARD_CHARACTERS,
+    progress: bool = True,
+) -> AnnotatedText:
+    """Tags and tokenises a corpus, packs it into records, and writes it to a folder.
+
+    The text is tagged in parts, each written when it is done. A run that was interrupted
+    continues with the parts that are missing; parts made from other text or with other
+    settings are made again. If the folder is complete, then only what differs is done: nothing,
+    or the packing. The result does not depend on interruptions or the number of processes.
+
+    More than a few parts are tagged in several processes, which are spawned: a script that calls
+    this must do so under `if __name__ == "__main__":` (or pass `workers=1`).
+
+    Args:
+        source: a `Corpus`, or what `load_corpus` opens.
+        directory: path of the folder, made if missing.
+        encoder: a `WordPieceEncoder`, or a KerasHub BERT tokenizer.
+        tagger: string. `"nltk"`, `"textblob"` or `"auto"`, as in `PosTagger`.
+        sequence_length: int >= 8. The length of the records, special tokens included.
+        next_sentence: bool. Whether records are pairs of segments as in BERT, half of the
+            second segments from another document. Otherwise records hold the sentences
+            of one document, one after the other.
+        held_out: float in [0, 1). The share of the documents in the split "held_out".
+        short_probability: float in [0, 1]. The share of pairs with a random smaller length, as in
+            BERT; without `next_sentence` it has no effect.
+        seed: int >= 0. Decides the split and the pairs.
+        workers: int >= 1. The number of processes; `None`: one a core if the text is long.
+        strict: bool. Whether unusable text files are refused instead of skipped.
+        shard_characters: int >= 1. The size of a part.
+        progress: bool. Whether to show a progress bar.
+
+    Returns:
+        The split "train" as an `AnnotatedText`.
+
+    Raises:
+        ValueError: an argument is out of range, or the corpus is too small to be split.
+    """
+    _check_arguments(sequence_length, held_out, short_probability, seed, workers, shard_characters)
+    directory = Path(directory)
+    corpus = load_corpus(source, strict)
+    if not isinstance(encoder, WordPieceEncoder):
+        encoder = WordPieceEncoder.from_tokenizer(encoder)
+    pos_tagger = PosTagger(tagger)
+    sentences = TextSplitter().sentences
+    settings = {
+        "format": FORMAT,
+        "tagger": pos_tagger.description,
+        "sentences": sentences,
+        "vocabulary_hash": encoder.hash,
+        "lowercase": encoder.lowercase,
+        "strip_accents": encoder.strip_accents,
+        "shard_characters": shard_characters,
+    }
+    packing = {
+        "sequence_length": sequence_length,
+        "next_sentence": next_sentence,
+        "held_out": held_out,
+        "short_probability": short_probability,
+        "seed": seed,
+    }
+    tokens = _read_json(directory / _TOKENS)
+    if not (
+        tokens.get("settings") == settings
+        and _are_whole(directory, tokens["arrays"])
+        and tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
+    ):
+        _remove(directory / MANIFEST, directory / _TOKENS)
+        annotator = (pos_tagger.name, sentences, encoder)
+        shards, fingerprint = write_shards(
+            corpus, directory / _SHARDS, settings, annotator, workers, progress
+        )
+        arrays = _join_shards(shards, directory, token_dtype(encoder))
+        save_vocabulary(encoder.vocabulary, directory / VOCABULARY)
+        tokens = {"settings": settings, "fingerprint": fingerprint, "arrays": arrays}
+        _write_json(directory / _TOKENS, tokens)
+    shutil.rmtree(directory / _SHARDS, ignore_errors=True)
+    manifest = _read_json(directory / MANIFEST)
+    if not (manifest.get("packing") == packing and _are_whole(directory, manifest["arrays"])):
+        _remove(directory / MANIFEST)
+        _pack(directory, corpus, tokens, packing)
+    return AnnotatedText(directory, encoder)
+
+
+def _check_arguments(
+    sequence_length: int,
+    held_out: float,
+    short_probability: float,
+    seed: int,
+    workers: int | None,
+    shard_characters: int,
+) -> None:
+    if sequence_length < _SHORTEST_SEQUENCE:
+        raise ValueError(
+            f"`sequence_length` must be an integer >= {_SHORTEST_SEQUENCE}. "
+            f"Received: sequence_length={sequence_length}"
+        )
+    if not 0.0 <= held_out < 1.0:
+        raise ValueError(f"`held_out` must be a float in [0, 1). Received: held_out={held_out}")
+    if not 0.0 <= short_probability <= 1.0:
+        raise ValueError(
+            "`short_probability` must be a float in [0, 1]. "
+            f"Received: short_probability={short_probability}"
+        )
+    if seed < 0:
+        raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
+    if workers is not None and workers < 1:
+        raise ValueError(f"`workers` must be an integer >= 1 or None. Received: workers={workers}")
+    if shard_characters < 1:
+        raise ValueError(
+            "`shard_characters` must be an integer >= 1. "
+            f"Received: shard_characters={shard_characters}"
+        )
+
+
+def _join_shards(shards: list[Path], directory: Path, ids: np.dtype) -> dict[str, dict]:
+    """Writes the shards' arrays one after the other. Returns the layouts of the arrays."""
+    dtypes = {"token_ids": ids, "tasks": np.dtype(np.int8), "word_starts": np.dtype(bool)}
+    lengths: dict[str, list[np.ndarray]] = {"sentence": [], "document": []}
+    files = {name: _partial(directory, name).open("wb") for name in dtypes}
+    num_tokens = 0
+    try:
+        for path in shards:
+            with np.load(path) as shard:
+                for name, file in files.items():
+                    file.write(shard[name].astype(dtypes[name], copy=False).tobytes())
+                for name, parts in lengths.items():
+                    parts.append(shard[f"{name}_lengths"])
+                num_tokens += len(shard["tasks"])
+    finally:
+        for file in files.values():
+            file.close()
+    for name in dtypes:
+        os.replace(_partial(directory, name), array_path(directory, name))
+    layouts = {name: _layout(dtype, (num_tokens,)) for name, dtype in dtypes.items()}
+    for name, parts in lengths.items():
+        starts = np.concatenate([[0], *parts]).cumsum(dtype=np.int64)
+        layouts[f"{name}_starts"] = _write_array(directory, f"{name}_starts", starts)
+    return layouts
+
+
+def _pack(directory: Path, corpus: Corpus, tokens: dict, packing: dict) -> None:
+    """Splits the documents, packs each split, and writes records and manifest."""
+    arrays = {
+        name: np.fromfile(array_path(directory, name), tokens["arrays"][name]["dtype"])
+        for name in ("document_starts", "sentence_starts")
+    }
+    document_starts, sentence_starts = arrays["document_starts"], arrays["sentence_starts"]
+    pack = partial(pack_pairs, short_probability=packing["short_probability"], seed=packing["seed"])
+    layouts, splits = dict(tokens["arrays"]), {}
+    for split, documents in _split(len(document_starts) - 1, packing).items():
+        records = (pack if packing["next_sentence"] else pack_sentences)(
+            documents.tolist(),
+            document_starts,
+            sentence_starts,
+            sequence_length=packing["sequence_length"],
+        )
+        layouts[f"records_{split}"] = _write_array(directory, f"records_{split}", records)
+        splits[split] = {
+            "documents": len(documents),
+            "records": len(records),
+            "next_sentences": int(records[:, -1].sum()),
+            **_count(directory, documents, document_starts, sentence_starts),
+        }
+    manifest = {
+        "format": FORMAT,
+        "corpus": corpus.description,
+        "skipped": corpus.skipped,
+        "fingerprint": tokens["fingerprint"],
+        "settings": tokens["settings"],
+        "packing": packing,
+        "arrays": layouts,
+        "splits": splits,
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+    _write_json(directory / MANIFEST, manifest)
+
+
+def _split(num_documents: int, packing: dict) -> dict[str, np.ndarray]:
+    """Draws the documents of each split."""
+    fewest = 2 if packing["next_sentence"] else 1
+    num_held_out = 0
+    if packing["held_out"] > 0.0:
+        num_held_out = max(fewest, round(packing["held_out"] * num_documents))
+    if num_documents - num_held_out < fewest:
+        raise ValueError(
+            f"`source` must have at least {fewest} documents for each split (a random next "
+            f"sentence is from another document). Received: {num_documents} documents, "
+            f"held_out={packing['held_out']}, next_sentence={packing['next_sentence']}"
+        )
+    order = np.random.default_rng(packing["seed"]).permutation(num_documents)
+    splits = {"train": np.sort(order[num_held_out:])}
+    if num_held_out:
+        splits["held_out"] = np.sort(order[:num_held_out])
+    return splits
+
+
+def _count(
+    directory: Path, documents: np.ndarray, document_starts: np.ndarray, sentence_starts: np.ndarray
+) -> dict:
+    """Counts a split's sentences, tokens, and tokens of each task."""
+    tasks = np.memmap(array_path(directory, "tasks"), dtype=np.int8, mode="r")
+    counts = np.zeros((len(POS_TASKS) + 1,), np.int64)
+    for document in documents:
+        start, end = sentence_starts[document_starts[document : document + 2]]
+        counts += np.bincount(tasks[start:end] + 1, minlength=len(counts))
+    return {
+        "sentences": int((document_starts[documents + 1] - document_starts[documents]).sum()),
+        "tokens": int(counts.sum()),
+        "tasks": dict(zip(POS_TASKS, counts[1:].tolist(), strict=True)),
+    }
+
+
+def _are_whole(directory: Path, layouts: dict[str, dict]) -> bool:
+    return all(is_whole(array_path(directory, name), layouts[name]) for name in layouts)
+
+
+def _partial(directory: Path, name: str) -> Path:
+    return directory / f"{name}.partial"
+
+
+def _layout(dtype: np.dtype, shape: tuple[int, ...]) -> dict:
+    return {"dtype": dtype.str, "shape": list(shape)}
+
+
+def _write_array(directory: Path, name: str, array: np.ndarray) -> dict:
+    array.tofile(_partial(directory, name))
+    os.replace(_partial(directory, name), array_path(directory, name))
+    return _layout(array.dtype, array.shape)
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _write_json(path: Path, content: dict) -> None:
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)

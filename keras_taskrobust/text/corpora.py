@@ -1,0 +1,265 @@
+"""Named sources of raw text, read as documents of sentences of words."""
+
+import abc
+import platform
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import nltk
+from nltk.corpus.reader.api import CorpusReader
+from nltk.corpus.util import LazyCorpusLoader
+
+from keras_taskrobust.text.bundled_corpus import bundled_documents
+from keras_taskrobust.text.nltk_resources import load_nltk_resource
+from keras_taskrobust.text.splitting import Document, TextSplitter
+from keras_taskrobust.text.text_files import find_fault, find_text_files, read_documents
+
+SOURCES = "'bundled', 'nltk:NAME', 'tfds:NAME' or the path of a text file or folder"
+
+_PENN_WORDS = {
+    "``": '"',
+    "''": '"',
+    "-LRB-": "(",
+    "-RRB-": ")",
+    "-LSB-": "[",
+    "-RSB-": "]",
+    "-LCB-": "{",
+    "-RCB-": "}",
+}
+_LISTED_FAULTS = 5
+
+
+class Corpus(abc.ABC):
+    """An iterable of documents; a document is a list of sentences, a sentence a list of words.
+
+    Iterating again reads the source again, in the same order.
+
+    Args:
+        description: string. What the corpus is, for manifests and reports.
+
+    Attributes:
+        description: string.
+        skipped: dict. Files left out, each with the reason.
+    """
+
+    def __init__(self, description: str):
+        self.description = description
+        self.skipped: dict[str, str] = {}
+
+    @abc.abstractmethod
+    def raw_documents(self) -> Iterator[str | Document]:
+        """Yields the documents as the source has them: plain text, or split already."""
+
+    def __iter__(self) -> Iterator[Document]:
+        splitter = TextSplitter()
+        for raw_document in self.raw_documents():
+            document = split_document(raw_document, splitter)
+            if document:
+                yield document
+
+
+def split_document(raw_document: str | Document, splitter: TextSplitter) -> Document:
+    """Splits a raw document into sentences and words, if it is not split already."""
+    return splitter(raw_document) if isinstance(raw_document, str) else raw_document
+
+
+def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool = False) -> Corpus:
+    """Opens a source of raw text.
+
+    Args:
+        source: one of
+            - `"bundled"`: the text shipped with every Python (pydoc's topics, the standard
+              library's docstrings and comments);
+            - `"nltk:NAME"`: an NLTK corpus that has sentences, such as `"nltk:brown"`,
+              without the traces that `"nltk:treebank"` marks as `-NONE-`;
+            - `"tfds:NAME"`: a TensorFlow Datasets text set, such as
+              `"tfds:wikipedia/20230601.en"`, its split "train" (or `"tfds:NAME@SPLIT"`). It
+              is loaded when the corpus is read;
+            - the path of a text file (plain text, or .jsonl with a field "text"; gzip'd if it
+              ends in .gz), or of a folder of .txt, .jsonl and .gz files;
+            - a sequence of documents, or a `Corpus`, which is returned.
+        strict: bool. Whether to refuse files which are empty, binary, damaged or not UTF-8. By
+            default they are skipped, with one warning, and listed in the attribute `skipped`.
+
+    Returns:
+        A `Corpus`.
+
+    Raises:
+        ValueError: the source is unknown, has no usable text file, or (if `strict`) has one
+            which is not usable.
+        LookupError: an NLTK corpus is neither installed nor can be downloaded.
+
+    Example:
+
+    >>> corpus = load_corpus([[["Cats", "purr", "."], ["Dogs", "bark", "."]]])
+    >>> [len(document) for document in corpus]
+    [2]
+    """
+    if isinstance(source, Corpus):
+        return source
+    if isinstance(source, Path):
+        return FileCorpus(source, strict)
+    if not isinstance(source, str):
+        return MemoryCorpus(source)
+    if source == "bundled":
+        return BundledCorpus()
+    if source.startswith("nltk:"):
+        return NltkCorpus(source.removeprefix("nltk:"))
+    if source.startswith("tfds:"):
+        return TfdsCorpus(source.removeprefix("tfds:"))
+    return FileCorpus(Path(source), strict)
+
+
+class BundledCorpus(Corpus):
+    """The text shipped with every Python."""
+
+    def __init__(self):
+        super().__init__(f"bundled (Python {platform.python_version()})")
+
+    def raw_documents(self) -> Iterator[str]:
+        return iter(bundled_documents())
+
+
+class MemoryCorpus(Corpus):
+    """Documents held in memory.
+
+    Args:
+        documents: sequence of documents (lists of lists of words).
+    """
+
+    def __init__(self, documents: Sequence[Document]):
+        if not isinstance(documents, Sequence):
+            raise ValueError(
+                f"`source` must be {SOURCES}, a Corpus or a sequence of documents. "
+                f"Received: {documents!r}"
+            )
+        super().__init__(f"{len(documents)} documents in memory")
+        self.documents = documents
+
+    def raw_documents(self) -> Iterator[Document]:
+        return iter(self.documents)
+
+
+class FileCorpus(Corpus):
+    """Text files.
+
+    Args:
+        path: path of a file or folder.
+        strict: bool. Whether to refuse unusable files instead of skipping them.
+    """
+
+    def __init__(self, path: Path, strict: bool = False):
+        super().__init__(path.name)
+        if not path.exists():
+            raise ValueError(
+                f"`source` must be {SOURCES}. Received: {str(path)!r}, which does not exist"
+            )
+        self.files = find_text_files(path)
+        if not self.files:
+            raise ValueError(
+                "`source` must be a folder with .txt, .jsonl or .gz files. Received: "
+                f"{str(path)!r}, which has none"
+            )
+        found = {str(file): find_fault(file) for file in self.files}
+        self.skipped = {file: fault for file, fault in found.items() if fault}
+        self.files = [file for file in self.files if str(file) not in self.skipped]
+        if self.skipped:
+            self._report(strict, len(found))
+
+    def raw_documents(self) -> Iterator[str]:
+        for file in self.files:
+            yield from read_documents(file)
+
+    def _report(self, strict: bool, num_files: int) -> None:
+        listed = [f"{file}: {fault}" for file, fault in self.skipped.items()][:_LISTED_FAULTS]
+        if len(self.skipped) > len(listed):
+            listed.append(f"and {len(self.skipped) - len(listed)} more")
+        faults = "; ".join(listed)
+        if strict or not self.files:
+            raise ValueError(
+                "`source` must be text in UTF-8, plain or JSON lines. Received: "
+                f"{len(self.skipped)} of {num_files} files that are not: {faults}"
+            )
+        warnings.warn(
+            f"{len(self.skipped)} of {num_files} text files are skipped: {faults}", stacklevel=4
+        )
+
+
+class NltkCorpus(Corpus):
+    """An NLTK corpus; its files are the documents, its sentences are kept.
+
+    Words that are Penn Treebank notation are written as in plain text (`-LRB-` is "(").
+
+    Args:
+        name: string. The corpus's name in `nltk.corpus`.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(f"nltk:{name}")
+        reader = getattr(nltk.corpus, name, None)
+        if not isinstance(reader, LazyCorpusLoader | CorpusReader):
+            raise ValueError(
+                "`source` must name a corpus of `nltk.corpus` after 'nltk:'. "
+                f"Received: source={self.description!r}"
+            )
+        if isinstance(reader, LazyCorpusLoader):
+            load_nltk_resource(name, partial(getattr, reader, "ensure_loaded"))
+        if not hasattr(reader, "sents"):
+            raise ValueError(
+                "`source` must name an NLTK corpus that has sentences. "
+                f"Received: source={self.description!r}, a {type(reader).__name__}"
+            )
+        self._reader = reader
+        self._has_traces = name == "treebank"
+
+    def raw_documents(self) -> Iterator[Document]:
+        for file in self._reader.fileids():
+            # The readers of plain text split sentences with Punkt.
+            sentences = load_nltk_resource("punkt_tab", partial(self._sentences, file))
+            yield [[_PENN_WORDS.get(word, word) for word in words] for words in sentences]
+
+    def _sentences(self, file: str) -> list[list[str]]:
+        if self._has_traces:
+            tagged = self._reader.tagged_sents(file)
+            sentences = ([word for word, tag in words if tag != "-NONE-"] for words in tagged)
+        else:
+            sentences = (list(words) for words in self._reader.sents(file))
+        return [words for words in sentences if words]
+
+
+class TfdsCorpus(Corpus):
+    """A text set of TensorFlow Datasets, each example a document. TensorFlow is needed only if
+    the set was prepared in a format that only TensorFlow reads.
+
+    Args:
+        name: string. `"NAME"` or `"NAME@SPLIT"`; the split is "train" unless given.
+    """
+
+    def __init__(self, name: str):
+        super().__init__(f"tfds:{name}")
+        self._name, _, split = name.partition("@")
+        self._split = split or "train"
+
+    def raw_documents(self) -> Iterator[str]:
+        import tensorflow_datasets as tfds
+
+        examples: Iterable[dict]
+        try:
+            examples = tfds.data_source(self._name, split=self._split)
+        except tfds.core.DatasetNotFoundError as error:
+            raise ValueError(
+                "`source` must name a TFDS set after 'tfds:'. "
+                f"Received: source={self.description!r}, which TFDS does not know"
+            ) from error
+        except NotImplementedError:  # prepared in a format which only TensorFlow reads
+            examples = tfds.as_numpy(tfds.load(self._name, split=self._split))
+        for example in examples:
+            text = example.get("text")
+            if not isinstance(text, str | bytes):
+                raise ValueError(
+                    "`source` must name a TFDS set whose examples have a field 'text'. "
+                    f"Received: source={self.description!r} with {sorted(example)}"
+                )
+            yield text.decode("utf-8") if isinstance(text, bytes) else text

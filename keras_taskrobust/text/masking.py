@@ -1,0 +1,317 @@
+"""Annotated tokens -> masked batches, as a pure function of (record, epoch, seed)."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from keras_taskrobust.text.counter_random import hash_counters, permute, to_unit_interval
+from keras_taskrobust.text.pos import POS_TASKS
+
+if TYPE_CHECKING:
+    import grain
+
+MASKABLE = ("tasks", "all")
+OTHER = "other"
+
+_MASKED_SHARE = 0.8
+_RANDOM_SHARE = 0.1
+# What a random number is for; a part of its key.
+_CHOICE, _REPLACEMENT, _RANDOM_PIECE, _ORDER = range(4)
+
+Batch = tuple[dict[str, np.ndarray], dict]
+
+
+class Encoder(Protocol):
+    """What the masking asks of an encoder; `WordPieceEncoder` has it."""
+
+    mask_id: int
+    special_ids: tuple[int, ...]
+
+    @property
+    def vocabulary_size(self) -> int: ...
+
+
+class RecordSource(Protocol):
+    """Annotated records with vectorised access; `AnnotatedText` is one."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+def pos_task_names(maskable: str = "tasks") -> tuple[str, ...]:
+    """Names the groups of the masked tokens, in the order of their indices.
+
+    Args:
+        maskable: string. `"tasks"` or `"all"`, as in `PosMasking`.
+
+    Returns:
+        tuple of strings. `POS_TASKS`; for `"all"` followed by `"other"`.
+
+    Example:
+
+    >>> pos_task_names("all")[-2:]
+    ('interjection', 'other')
+    """
+    if maskable not in MASKABLE:
+        raise ValueError(f"`maskable` must be one of {MASKABLE}. Received: maskable={maskable!r}")
+    return POS_TASKS if maskable == "tasks" else (*POS_TASKS, OTHER)
+
+
+class PosMasking:
+    """Masks tokens for masked language modelling by part of speech.
+
+    Of a record's maskable tokens, the share `rate` (rounded; at least one, at most
+    `max_predictions`) is chosen uniformly. Of the chosen ones 80 % become [MASK], 10 %
+    another piece, uniform over the vocabulary without its special tokens, and 10 % stay. Special
+    tokens ([UNK] included) and padding are never chosen.
+
+    Args:
+        encoder: a `WordPieceEncoder`, whose special ids and vocabulary size are used.
+        rate: float in (0, 1]. The share of the maskable tokens.
+        max_predictions: int >= 1. The slots P of a record.
+        maskable: string. `"tasks"`: the tokens of the nine tasks. `"all"`: all tokens; those
+            of no task form a tenth group, "other".
+        whole_word: bool. Whether a word is masked as a whole or not at all. Words are then
+            taken in random order while they fit into the number above, as in BERT; a record in
+            which no word fits has no masked token.
+        copies: int >= 1 or `None`. `None`: a new mask in every epoch. Otherwise as many masks
+            a record, taken in turn (the paper has 10).
+        seed: int >= 0.
+
+    Call arguments:
+        records: dict of arrays, as `AnnotatedText.batch` gives them.
+        epoch: int >= 0.
+
+    Call returns:
+        A tuple `(x, y)`. `x`: "token_ids" `(B, S)` int32, "padding_mask" `(B, S)` bool,
+        "segment_ids" `(B, S)` int32, "mask_positions" `(B, P)` int32, ascending, unused slots 0.
+        `y`: "masked_lm", a dict of "labels" `(B, P)` int32 (unused slots 0) and "groups"
+        `(B, P)` int32 (index in `pos_task_names(maskable)`, unused slots -1); and
+        "next_sentence" `(B,)` int32 if the records have it.
+
+    Example:
+
+    >>> from keras_taskrobust.text.vocabulary import SPECIAL_TOKENS, WordPieceEncoder
+    >>> encoder = WordPieceEncoder([*SPECIAL_TOKENS, "the", "cat", "sat"])
+    >>> records = {
+    ...     "record": np.array([0]),
+    ...     "token_ids": np.array([[2, 5, 6, 7, 3, 0]], "int32"),
+    ...     "tasks": np.array([[-1, 3, 1, 0, -1, -1]], "int8"),
+    ...     "word_ids": np.array([[-1, 0, 1, 2, -1, -1]], "int32"),
+    ...     "segment_ids": np.zeros((1, 6), "int32"),
+    ...     "lengths": np.array([5]),
+    ... }
+    >>> x, y = PosMasking(encoder, max_predictions=2)(records, epoch=0)
+    >>> y["masked_lm"]["groups"].shape
+    (1, 2)
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        rate: float = 0.15,
+        max_predictions: int = 20,
+        maskable: str = "tasks",
+        whole_word: bool = False,
+        copies: int | None = None,
+        seed: int = 0,
+    ):
+        if not 0.0 < rate <= 1.0:
+            raise ValueError(f"`rate` must be a float in (0, 1]. Received: rate={rate}")
+        if max_predictions < 1:
+            raise ValueError(
+                "`max_predictions` must be an integer >= 1. "
+                f"Received: max_predictions={max_predictions}"
+            )
+        if copies is not None and copies < 1:
+            raise ValueError(f"`copies` must be an integer >= 1 or None. Received: copies={copies}")
+        if seed < 0:
+            raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
+        self.group_names = pos_task_names(maskable)
+        self.rate = rate
+        self.max_predictions = max_predictions
+        self.maskable = maskable
+        self.whole_word = whole_word
+        self.copies = copies
+        self.seed = seed
+        self.mask_id = encoder.mask_id
+        self._is_special = np.zeros((encoder.vocabulary_size,), bool)
+        self._is_special[list(encoder.special_ids)] = True
+        self._ordinary_ids = np.flatnonzero(~self._is_special).astype(np.int32)
+
+    def __call__(self, records: Mapping[str, np.ndarray], epoch: int = 0) -> Batch:
+        token_ids, tasks = records["token_ids"], records["tasks"]
+        padding_mask = np.arange(token_ids.shape[1]) < records["lengths"][:, None]
+        maskable = padding_mask & ~self._is_special[token_ids]
+        if self.maskable == "tasks":
+            maskable &= tasks >= 0
+        numbers = self._numbers_to_mask(maskable)
+        mask = epoch if self.copies is None else epoch % self.copies
+        key = hash_counters(self.seed, records["record"], mask)[:, None]
+        if self.whole_word:
+            chosen = _choose_words(maskable, records["word_ids"], numbers, key)
+        else:
+            chosen = _choose_tokens(maskable, numbers, key)
+        positions, used = _slots(chosen, self.max_predictions)
+        labels = np.where(used, np.take_along_axis(token_ids, positions, axis=1), 0)
+        groups = np.take_along_axis(tasks, positions, axis=1).astype(np.int32)
+        groups = np.where(groups < 0, len(POS_TASKS), groups)
+        masked_ids = token_ids.astype(np.int32)
+        rows, slots = np.nonzero(used)
+        masked_ids[rows, positions[rows, slots]] = self._replace(labels, positions, key)[used]
+        x = {
+            "token_ids": masked_ids,
+            "padding_mask": padding_mask,
+            "segment_ids": records["segment_ids"].astype(np.int32, copy=False),
+            "mask_positions": positions.astype(np.int32),
+        }
+        y: dict = {
+            "masked_lm": {
+                "labels": labels.astype(np.int32),
+                "groups": np.where(used, groups, -1).astype(np.int32),
+            }
+        }
+        if "next_sentence" in records:
+            y["next_sentence"] = records["next_sentence"].astype(np.int32, copy=False)
+        return x, y
+
+    def _numbers_to_mask(self, maskable: np.ndarray) -> np.ndarray:
+        counts = maskable.sum(axis=1)
+        wanted = np.maximum(1, np.rint(self.rate * counts).astype(np.int64))
+        return np.minimum(np.minimum(wanted, counts), self.max_predictions)
+
+    def _replace(self, labels: np.ndarray, positions: np.ndarray, key: np.ndarray) -> np.ndarray:
+        share = to_unit_interval(hash_counters(key, _REPLACEMENT, positions))
+        numbers = hash_counters(key, _RANDOM_PIECE, positions) % np.uint64(self._ordinary_ids.size)
+        pieces = np.where(
+            share < _MASKED_SHARE + _RANDOM_SHARE,
+            self._ordinary_ids[numbers.astype(np.int64)],
+            labels,
+        )
+        return np.where(share < _MASKED_SHARE, self.mask_id, pieces)
+
+
+def _choose_tokens(maskable: np.ndarray, numbers: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Chooses the tokens with the smallest random numbers: `(B, S)` bool."""
+    drawn = hash_counters(key, _CHOICE, np.arange(maskable.shape[1]))
+    drawn = np.where(maskable, drawn, np.iinfo(np.uint64).max)
+    last = np.maximum(numbers - 1, 0)[:, None]
+    thresholds = np.take_along_axis(np.sort(drawn, axis=1), last, axis=1)
+    return maskable & (drawn <= thresholds) & (numbers > 0)[:, None]
+
+
+def _choose_words(
+    maskable: np.ndarray, word_ids: np.ndarray, numbers: np.ndarray, key: np.ndarray
+) -> np.ndarray:
+    """Takes words in random order while they fit into the numbers: `(B, S)` bool."""
+    drawn = hash_counters(key, _CHOICE, np.maximum(word_ids, 0))
+    drawn = np.where(maskable, drawn, np.iinfo(np.uint64).max)
+    order = np.argsort(drawn, axis=1, kind="stable")
+    drawn = np.take_along_axis(drawn, order, axis=1)
+    starts = np.diff(drawn, axis=1, prepend=drawn[:, :1]) != 0
+    ranks = np.cumsum(starts, axis=1)  # of the word, in the random order
+    sizes = np.zeros(maskable.shape, np.int64)
+    rows = np.broadcast_to(np.arange(len(maskable))[:, None], maskable.shape)
+    np.add.at(sizes, (rows, ranks), np.take_along_axis(maskable, order, axis=1))
+    taken = np.zeros(maskable.shape, bool)
+    room = numbers.copy()
+    for rank in range(int(ranks.max()) + 1):
+        taken[:, rank] = sizes[:, rank] <= room
+        room -= sizes[:, rank] * taken[:, rank]
+    chosen = np.zeros(maskable.shape, bool)
+    np.put_along_axis(chosen, order, np.take_along_axis(taken, ranks, axis=1), axis=1)
+    return chosen & maskable
+
+
+def _slots(chosen: np.ndarray, num_slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lists the chosen positions, ascending: positions `(B, P)` int64 and used `(B, P)` bool."""
+    length = chosen.shape[1]
+    positions = np.where(chosen, np.arange(length), length)
+    if num_slots > length:
+        positions = np.pad(positions, ((0, 0), (0, num_slots - length)), constant_values=length)
+    positions = np.sort(positions, axis=1)[:, :num_slots]
+    used = positions < length
+    return np.where(used, positions, 0), used
+
+
+def masked_batches(
+    text: RecordSource,
+    masking: PosMasking,
+    batch_size: int,
+    seed: int = 0,
+    epochs: int | None = None,
+    shuffle: bool = True,
+    drop_remainder: bool = True,
+) -> "grain.MapDataset":
+    """Makes the batches of `(x, y)` that `model.fit` takes.
+
+    Element n is a pure function of n and the arguments: to resume a run at step n, train on
+    `dataset[n:]`. Every epoch has its own order and, with dynamic masking, its own masks. For
+    evaluation take `shuffle=False, epochs=1`, which fixes order and masks.
+
+    Args:
+        text: an `AnnotatedText` (or another source with `len` and `batch`).
+        masking: a `PosMasking`.
+        batch_size: int >= 1.
+        seed: int >= 0. Chooses the order.
+        epochs: int >= 1, or `None` for no end (give `fit` its `steps_per_epoch`).
+        shuffle: bool. Whether the order is random.
+        drop_remainder: bool. Whether the last, smaller batch of an epoch is left out.
+
+    Returns:
+        A `grain.MapDataset` of batches.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no full batch.
+    """
+    import grain  # here, because it imports JAX wherever JAX is installed
+
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"`epochs` must be an integer >= 1 or None. Received: epochs={epochs}")
+    if seed < 0:
+        raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
+    if batch_size < 1 or len(text) < (batch_size if drop_remainder else 1):
+        raise ValueError(
+            "`batch_size` must be an integer in [1, number of records]. "
+            f"Received: batch_size={batch_size} with {len(text)} records"
+        )
+    steps = len(text) // batch_size if drop_remainder else -(-len(text) // batch_size)
+    length = sys.maxsize if epochs is None else epochs * steps
+    order_seed = seed if shuffle else None
+    return grain.MapDataset.source(
+        _MaskedBatches(text, masking, batch_size, order_seed, steps, length)
+    )
+
+
+class _MaskedBatches:
+    """The batches by number, over all epochs."""
+
+    def __init__(
+        self,
+        text: RecordSource,
+        masking: PosMasking,
+        batch_size: int,
+        order_seed: int | None,
+        steps_per_epoch: int,
+        length: int,
+    ):
+        self._text = text
+        self._masking = masking
+        self._batch_size = batch_size
+        self._order_seed = order_seed
+        self._steps_per_epoch = steps_per_epoch
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, number = divmod(int(step), self._steps_per_epoch)
+        start = number * self._batch_size
+        indices = np.arange(start, min(start + self._batch_size, len(self._text)))
+        if self._order_seed is not None:
+            indices = permute(indices, len(self._text), self._order_seed, _ORDER, epoch)
+        return self._masking(self._text.batch(indices), epoch)

@@ -1,0 +1,180 @@
+"""The nine part-of-speech tasks, and the taggers that assign words to them."""
+
+import importlib.metadata
+import re
+import warnings
+from collections.abc import Callable, Sequence
+
+from keras_taskrobust.text.nltk_resources import load_nltk_resource
+
+POS_TASKS = (
+    "verb",
+    "noun",
+    "adjective",
+    "determiner",
+    "adverb",
+    "pronoun",
+    "preposition",
+    "conjunction",
+    "interjection",
+)
+"""The tasks, in the order of their indices."""
+
+TAGGERS = ("nltk", "textblob", "auto")
+
+_NLTK_PACKAGE = "averaged_perceptron_tagger_eng"
+_PENN_TAGS = {
+    "verb": ("VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "MD"),
+    "noun": ("NN", "NNS", "NNP", "NNPS"),
+    "adjective": ("JJ", "JJR", "JJS"),
+    "determiner": ("DT", "PDT", "WDT"),
+    "adverb": ("RB", "RBR", "RBS", "WRB"),
+    "pronoun": ("PRP", "PRP$", "WP", "WP$", "EX"),
+    "preposition": ("IN", "TO", "RP"),
+    "conjunction": ("CC",),
+    "interjection": ("UH",),
+}
+_TASK_OF_PENN_TAG = {
+    tag: POS_TASKS.index(task) for task, tags in _PENN_TAGS.items() for tag in tags
+}
+# The taggers know words as the Penn Treebank writes them.
+_PENN_CHARACTERS = str.maketrans(
+    {
+        "\u2018": "`",
+        "\u2019": "'",
+        "\u201c": "``",
+        "\u201d": "''",
+        "\u2013": "--",
+        "\u2014": "--",
+    }
+)
+_CONTRACTION = re.compile(r"(.+?)(n't|'s|'re|'ve|'ll|'d|'m)", re.IGNORECASE)
+
+
+def penn_tag_to_task(tag: str) -> int:
+    """Maps a Penn Treebank tag to its task.
+
+    Args:
+        tag: string, for example `"VBZ"`.
+
+    Returns:
+        int. Index in `POS_TASKS`; -1 for tags of no task (numbers, punctuation, foreign words,
+        possessive endings, symbols and list markers).
+
+    Example:
+
+    >>> [penn_tag_to_task(tag) for tag in ("VBZ", "NNP", "CD")]
+    [0, 1, -1]
+    """
+    return _TASK_OF_PENN_TAG.get(tag, -1)
+
+
+class PosTagger:
+    """Finds the part-of-speech task of each word.
+
+    Words are tagged as given: nothing is split or joined in the result. Inside, a contraction
+    is tagged as the Penn Treebank writes it ("don't" as "do" and "n't") and has the task of
+    its first part, and typographic quotes and dashes are tagged as their ASCII forms.
+
+    Args:
+        name: string. `"nltk"`: NLTK's averaged perceptron (data from `NLTK_DATA`, else
+            downloaded). `"textblob"`: the lexicon tagger bundled with TextBlob, which needs no
+            data. `"auto"`: `"nltk"`, or `"textblob"` with a warning where NLTK's data cannot
+            be had.
+
+    Attributes:
+        name: string. `"nltk"` or `"textblob"`, the tagger in use.
+        description: string. The tagger with its package's version.
+
+    Raises:
+        ValueError: `name` is unknown.
+        LookupError: `name="nltk"`, and its data are neither installed nor can be downloaded.
+
+    Example:
+
+    >>> tasks = PosTagger("textblob").tag([["The", "cat", "quickly", "ate", "2", "mice", "."]])
+    >>> [POS_TASKS[task] if task >= 0 else None for task in tasks[0]]
+    ['determiner', 'noun', 'adverb', 'verb', None, 'noun', None]
+    """
+
+    def __init__(self, name: str = "nltk"):
+        if name not in TAGGERS:
+            raise ValueError(f"`name` must be one of {TAGGERS}. Received: name={name!r}")
+        self.name = "textblob" if name == "textblob" else "nltk"
+        if name == "auto":
+            try:
+                self._tag_words = _load_nltk_tagger()
+            except LookupError as error:
+                warnings.warn(
+                    "PosTagger('auto') falls back to TextBlob's bundled tagger, which is less "
+                    f"accurate than NLTK's. {error}",
+                    stacklevel=2,
+                )
+                self.name = "textblob"
+                self._tag_words = _load_textblob_tagger()
+        else:
+            self._tag_words = _LOADERS[name]()
+        self.description = _describe(self.name)
+
+    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Finds the task of each word.
+
+        Args:
+            sentences: sequence of sentences, each a sequence of words (strings, not empty).
+
+        Returns:
+            list of lists of ints. For each word its index in `POS_TASKS`, or -1.
+        """
+        return [self._tag_sentence(words) for words in sentences]
+
+    def _tag_sentence(self, words: Sequence[str]) -> list[int]:
+        parts: list[str] = []
+        first_part = []
+        quoting = False
+        for word in words:
+            if not isinstance(word, str) or not word:
+                raise ValueError(
+                    f"`sentences` must hold words which are non-empty strings. Received: {word!r}"
+                )
+            first_part.append(len(parts))
+            if word == '"':
+                quoting = not quoting
+                parts.append("``" if quoting else "''")
+            else:
+                parts.extend(_penn_parts(word))
+        tags = self._tag_words(parts)
+        return [penn_tag_to_task(tags[index]) for index in first_part]
+
+
+def _penn_parts(word: str) -> tuple[str, ...]:
+    """A word as the Penn Treebank writes it: contractions in two parts, ASCII punctuation."""
+    if word.isalnum():
+        return (word[:3], word[3:]) if word.lower() == "cannot" else (word,)
+    word = word.translate(_PENN_CHARACTERS)
+    contraction = _CONTRACTION.fullmatch(word)
+    return contraction.groups() if contraction else (word,)
+
+
+def _load_nltk_tagger() -> Callable[[list[str]], list[str]]:
+    from nltk.tag.perceptron import PerceptronTagger
+
+    tagger = load_nltk_resource(_NLTK_PACKAGE, PerceptronTagger)
+    return lambda words: [tag for _, tag in tagger.tag(words)]
+
+
+def _load_textblob_tagger() -> Callable[[list[str]], list[str]]:
+    from textblob.en import parser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it leaves its lexicon's file open
+        parser.find_tags(["the"])
+    # The lexicon holds the chat spellings "2" (to) and "4" (for).
+    return lambda words: ["CD" if w.isdigit() else tag for w, tag in parser.find_tags(words)]
+
+
+_LOADERS = {"nltk": _load_nltk_tagger, "textblob": _load_textblob_tagger}
+
+
+def _describe(name: str) -> str:
+    version = importlib.metadata.version(name)
+    return f"nltk {version} {_NLTK_PACKAGE}" if name == "nltk" else f"textblob {version} pattern"

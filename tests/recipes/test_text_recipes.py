@@ -1,0 +1,136 @@
+"""From raw text to a report, on a text of some sentences; and the paper's recipe at full size."""
+
+import dataclasses
+import resource
+
+import keras
+import numpy as np
+import pytest
+
+import keras_taskrobust as ktr
+from keras_taskrobust.recipes import text_pretraining
+from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text_pretraining import (
+    PAPER,
+    TINY,
+    build_pos_bert,
+    load_run,
+    pretrain_text,
+)
+from keras_taskrobust.text import POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
+
+SENTENCES = [
+    "The old dog quickly ran to the red house.",
+    "She and her sister bought a very small boat in the harbour.",
+    "Oh, they saw it, but he never liked that slow train.",
+    "A teacher reads the long letter and smiles.",
+]
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(12):
+        order = [SENTENCES[(number * k + k) % 4] for k in range(1, 9)]
+        (texts / f"{number}.txt").write_text(" ".join(order))
+    return dataclasses.replace(
+        TINY,
+        corpus=str(texts),
+        tagger="textblob",
+        vocabulary_size=120,
+        held_out=0.25,
+        sequence_length=24,
+        max_predictions=4,
+        num_layers=1,
+        hidden_dim=8,
+        intermediate_dim=16,
+        batch_size=4,
+        steps=6,
+        warmup_steps=2,
+        steps_per_report=2,
+        reports_per_checkpoint=1,
+        workers=1,
+    )
+
+
+def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path):
+    cases = {"uniform": {"weighting": "uniform"}, "sharp": {"weighting": "minimax", "alpha": 5.0}}
+    output = tmp_path / "comparison"
+    runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1)
+    assert [run.weighting for run in runs] == ["uniform", "sharp"]
+    assert all(run.history["step"] == [2, 4, 6] for run in runs)
+    assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
+    assert not np.array_equal(runs[0].scores.totals, runs[1].scores.totals)
+    for name in ("report.md", "report.html", "metrics.csv", "final_losses.png"):
+        assert (output / name).stat().st_size > 100, name
+    written = {path: path.stat().st_mtime_ns for path in output.glob("runs/*/scores.npz")}
+    assert len(written) == 2
+    compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1)
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
+# Keras's CSVLogger leaves its file open when training is interrupted.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_killed_run_goes_on_to_the_same_numbers(recipe, tmp_path, monkeypatch):
+    whole = pretrain_text(recipe, tmp_path / "whole")
+
+    class Killed(text_pretraining.ProgressBar):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text_pretraining, "ProgressBar", Killed)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_text(recipe, tmp_path / "killed")
+    continued = pretrain_text(recipe, tmp_path / "killed")
+    np.testing.assert_array_equal(continued.scores.totals, whole.scores.totals)
+    for name, series in whole.history.items():
+        np.testing.assert_array_equal(continued.history[name], series)
+
+
+def test_a_folder_with_other_settings_is_refused(recipe, tmp_path):
+    pretrain_text(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match="other settings.*alpha, seed"):
+        pretrain_text(dataclasses.replace(recipe, alpha=2.0, seed=1), tmp_path / "run")
+    assert load_run(tmp_path / "run", "kept").weighting == "kept"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"weighting": "nope"}, "must be one of .*minimax.* Received: weighting='nope'"),
+        ({"steps": 15}, "positive multiple of `steps_per_report`"),
+    ],
+)
+def test_a_recipe_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **fields)
+
+
+@pytest.mark.slow
+def test_the_paper_recipe_at_full_size_takes_two_steps():
+    words = [f"word{number}" for number in range(PAPER.vocabulary_size - len(SPECIAL_TOKENS))]
+    model = build_pos_bert(PAPER, WordPieceEncoder([*SPECIAL_TOKENS, *words]))
+    rng = np.random.default_rng(0)
+    length, slots = PAPER.sequence_length, PAPER.max_predictions
+    x = {
+        "token_ids": rng.integers(5, PAPER.vocabulary_size, (4, length), dtype="int32"),
+        "segment_ids": np.zeros((4, length), "int32"),
+        "padding_mask": np.ones((4, length), "int32"),
+        "mask_positions": rng.integers(1, length, (4, slots), dtype="int32"),
+    }
+    labels = rng.integers(5, PAPER.vocabulary_size, (4, slots), dtype="int32")
+    groups = rng.integers(0, len(POS_TASKS), (4, slots), dtype="int32")
+    y = {
+        "masked_lm": {"labels": labels, "groups": groups},
+        "next_sentence": np.array([0, 1, 0, 1], "int32"),
+    }
+    history = model.fit(x, y, batch_size=2, verbose=0).history
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 2
+    assert np.isfinite(history["loss"][0])
+    assert model.backbone.count_params() == 109_482_240
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{model.count_params():,} parameters, peak memory {peak:.1f} GiB")
+    assert isinstance(model.weighting, ktr.weighting.SoftmaxWeightedLoss)

@@ -1,0 +1,84 @@
+"""Stopping on a broken loss, and continuing a killed run to the same numbers."""
+
+import keras
+import numpy as np
+import pytest
+from networks import two_headed_data, two_headed_model, two_headed_network
+
+import keras_taskrobust as ktr
+from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
+from keras_taskrobust.training.schedules import LinearWarmupDecay
+
+
+def test_a_broken_loss_stops_with_its_task_and_step_and_keeps_the_checkpoint(tmp_path):
+    model = two_headed_model()
+    x, y = two_headed_data()
+    checkpoint = Checkpoint(tmp_path)
+    callbacks = [StopOnBrokenLoss(), checkpoint]
+    model.fit(x, y, batch_size=8, shuffle=False, callbacks=callbacks, verbose=0)
+    y["level"][17] = np.nan
+    with pytest.raises(FloatingPointError, match=r"task 'level' at step 7 \(batch 2 of its epoch"):
+        model.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=2,
+            initial_epoch=1,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    assert checkpoint.latest()[1] == 1
+    fresh = two_headed_model()
+    assert Checkpoint(tmp_path).restore(fresh) == 1
+    assert all(np.isfinite(w).all() for w in fresh.get_weights())
+
+
+def test_a_run_from_a_checkpoint_equals_an_uninterrupted_one(tmp_path):
+    x, y = two_headed_data()
+    weights = two_headed_network().get_weights()
+
+    def make():
+        network = two_headed_network(dropout=0.3)
+        network.set_weights(weights)
+        optimizer = keras.optimizers.AdamW(1e-2)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        weighting = ktr.weighting.UncertaintyWeighting(learning_rate=0.1)
+        return two_headed_model(network, optimizer=optimizer, weighting=weighting)
+
+    def fit(model, epochs, start=0, **arguments):
+        return model.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=epochs,
+            initial_epoch=start,
+            shuffle=False,
+            verbose=0,
+            **arguments,
+        ).history
+
+    keras.utils.set_random_seed(1)
+    whole = fit(make(), 4)
+    keras.utils.set_random_seed(1)
+    fit(make(), 2, callbacks=[Checkpoint(tmp_path)])
+    model = make()
+    start = Checkpoint(tmp_path).restore(model)
+    rest = fit(model, 4, start)
+    assert start == 2
+    assert {name: values[2:] for name, values in whole.items()} == rest
+
+
+def test_only_the_newest_checkpoint_is_kept(tmp_path):
+    x, y = two_headed_data()
+    two_headed_model().fit(x, y, epochs=3, callbacks=[Checkpoint(tmp_path, every=2)], verbose=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000003.weights.h5"]
+
+
+def test_warmup_and_decay():
+    schedule = LinearWarmupDecay(2.0, warmup_steps=4, steps=12)
+    rates = [float(keras.ops.convert_to_numpy(schedule(step))) for step in range(14)]
+    expected = [0.5 * step for step in range(4)] + [2.0 - 0.25 * step for step in range(9)] + [0.0]
+    assert rates == pytest.approx(expected)
+    with pytest.raises(ValueError, match="less than `steps`"):
+        LinearWarmupDecay(1.0, 5, 5)

@@ -1,0 +1,187 @@
+"""Each method in float64 NumPy, from the formulas of its paper and docstring; no Keras.
+
+A reference is a class whose `step(losses, counts, ...)` gives the weights of one training batch
+and moves on. `counts` decide who is present. Loops over the present tasks, on purpose.
+"""
+
+import math
+
+import numpy as np
+
+
+def present_tasks(counts):
+    return [k for k in range(len(counts)) if counts[k] > 0]
+
+
+def objective(weights, losses, counts):
+    return sum(weights[k] * losses[k] for k in present_tasks(counts))
+
+
+def softmax_over(scores):
+    """`{task: score}` to `{task: weight}`."""
+    largest = max(scores.values())
+    powers = {k: math.exp(score - largest) for k, score in scores.items()}
+    total = sum(powers.values())
+    return {k: power / total for k, power in powers.items()}
+
+
+def spread(weights, K):
+    """`{task: weight}` to `(K,)`, 0 elsewhere."""
+    return np.array([weights.get(k, 0.0) for k in range(K)])
+
+
+class Uniform:
+    def step(self, losses, counts):
+        tasks = present_tasks(counts)
+        return spread({k: 1.0 / len(tasks) for k in tasks}, len(losses))
+
+
+class Pooled:
+    """The mean over all elements."""
+
+    def step(self, losses, counts):
+        return np.asarray(counts, "float64") / np.sum(counts)
+
+
+class HardMaximum:
+    def step(self, losses, counts):
+        tasks = present_tasks(counts)
+        worst = max(losses[k] for k in tasks)
+        tied = [k for k in tasks if losses[k] == worst]
+        return spread({k: 1.0 / len(tied) for k in tied}, len(losses))
+
+
+class MovingAverages:
+    """One average a task, started at the task's first loss."""
+
+    def __init__(self, momentum):
+        self.momentum = momentum
+        self.values = {}
+
+    def update(self, losses, counts):
+        for k in present_tasks(counts):
+            if k in self.values:
+                old = self.values[k]
+                self.values[k] = self.momentum * old + (1 - self.momentum) * losses[k]
+            else:
+                self.values[k] = losses[k]
+        return {k: self.values[k] for k in present_tasks(counts)}
+
+
+class Minimax:
+    """Equation 7; `alpha` is a function of t = 1, 2, ..."""
+
+    def __init__(self, alpha, momentum=0.0, reference=None):
+        self.alpha = alpha if callable(alpha) else lambda t: alpha
+        self.averages = MovingAverages(momentum)
+        self.reference = reference
+        self.t = 0
+
+    def step(self, losses, counts):
+        self.t += 1
+        smooth = self.averages.update(losses, counts)
+        excess = {k: v - (self.reference[k] if self.reference else 0) for k, v in smooth.items()}
+        alpha = self.alpha(self.t)
+        return spread(softmax_over({k: alpha * v for k, v in excess.items()}), len(losses))
+
+
+class GroupDRO:
+    """Algorithm 1: q_k <- q_k exp(eta (L_k + C / sqrt(n_k))), then normalise; weights after it."""
+
+    def __init__(self, K, step_size, momentum=0.0, adjustment=0.0, group_sizes=None):
+        self.q = np.ones(K) / K
+        self.step_size, self.adjustment = step_size, adjustment
+        self.group_sizes = [1.0] * K if group_sizes is None else group_sizes
+        self.averages = MovingAverages(momentum)
+
+    def step(self, losses, counts):
+        for k, loss in self.averages.update(losses, counts).items():
+            margin = self.adjustment / self.group_sizes[k] ** 0.5
+            self.q[k] *= math.exp(self.step_size * (loss + margin))
+        self.q /= self.q.sum()
+        tasks = present_tasks(counts)
+        share = sum(self.q[k] for k in tasks)
+        return spread({k: self.q[k] / share for k in tasks}, len(losses))
+
+
+class DynamicWeightAverage:
+    """Equation 7 of Liu et al.; a window's mean is over the calls in which the task appears."""
+
+    def __init__(self, K, temperature, window):
+        self.temperature, self.window = temperature, window
+        self.means = [[] for _ in range(K)]
+        self.calls = []
+
+    def step(self, losses, counts):
+        rates = {
+            k: self.means[k][-1] / self.means[k][-2] if len(self.means[k]) >= 2 else 1.0
+            for k in present_tasks(counts)
+        }
+        weights = softmax_over({k: rate / self.temperature for k, rate in rates.items()})
+        self.calls.append({k: losses[k] for k in present_tasks(counts)})
+        if len(self.calls) == self.window:
+            for k, means in enumerate(self.means):
+                seen = [call[k] for call in self.calls if k in call]
+                if seen:
+                    means.append(sum(seen) / len(seen))
+            self.calls = []
+        return spread({k: len(weights) * weight for k, weight in weights.items()}, len(losses))
+
+
+class Uncertainty:
+    """sum_k exp(-s_k) L_k + s_k over the present tasks, or half of it; s comes from outside."""
+
+    def __init__(self, half=False):
+        self.factor = 0.5 if half else 1.0
+
+    def step(self, losses, counts, s):
+        return spread({k: self.factor * math.exp(-s[k]) for k in present_tasks(counts)}, len(s))
+
+    def objective(self, losses, counts, s):
+        tasks = present_tasks(counts)
+        return self.factor * sum(math.exp(-s[k]) * losses[k] + s[k] for k in tasks)
+
+    def gradient(self, losses, counts, s):
+        tasks = present_tasks(counts)
+        return spread({k: self.factor * (1 - math.exp(-s[k]) * losses[k]) for k in tasks}, len(s))
+
+
+class GradNorm:
+    """Equations 1 and 2 of Chen et al. with w = (number of tasks) * softmax(logits)."""
+
+    def __init__(self, alpha):
+        self.alpha = alpha
+        self.initial = {}
+
+    def step(self, losses, counts, logits):
+        for k in present_tasks(counts):
+            self.initial.setdefault(k, losses[k])
+        return self.weights(counts, logits)
+
+    def weights(self, counts, logits):
+        tasks = present_tasks(counts)
+        weights = softmax_over({k: logits[k] for k in tasks})
+        return spread({k: len(tasks) * weight for k, weight in weights.items()}, len(counts))
+
+    def targets(self, losses, counts, logits, norms):
+        """G_bar * r_k^alpha of the present tasks."""
+        tasks = present_tasks(counts)
+        weights = self.weights(counts, logits)
+        mean_norm = sum(weights[k] * norms[k] for k in tasks) / len(tasks)
+        progress = {k: losses[k] / self.initial[k] for k in tasks}
+        mean_progress = sum(progress.values()) / len(tasks)
+        return {k: mean_norm * (progress[k] / mean_progress) ** self.alpha for k in tasks}
+
+    def gradient(self, losses, counts, logits, norms, width=1e-6):
+        """Central differences of L_grad by the logits, its targets held constant."""
+        targets = self.targets(losses, counts, logits, norms)
+
+        def l_grad(logits):
+            weights = self.weights(counts, logits)
+            return sum(abs(weights[k] * norms[k] - target) for k, target in targets.items())
+
+        slopes = []
+        for k in range(len(logits)):
+            shift = width * np.eye(len(logits))[k]
+            slopes.append((l_grad(logits + shift) - l_grad(logits - shift)) / (2 * width))
+        return np.array(slopes)

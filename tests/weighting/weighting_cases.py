@@ -1,0 +1,127 @@
+"""Every weighting that the properties are checked on, and the batches they are checked with."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from autodiff import to_numpy
+
+import keras_taskrobust as ktr
+
+w = ktr.weighting
+
+#: Each takes K. A registered weighting not named here is checked with its defaults.
+VARIANTS = {
+    "minimax_schedule": lambda K: w.SoftmaxWeightedLoss(w.SquareRootSchedule(0.5)),
+    "minimax_momentum": lambda K: w.SoftmaxWeightedLoss(2.0, loss_momentum=0.7),
+    "minimax_reference": lambda K: w.SoftmaxWeightedLoss(
+        3.0, reference_losses=np.linspace(0.2, 1.0, K)
+    ),
+    "minimax_all": lambda K: w.SoftmaxWeightedLoss(
+        w.SquareRootSchedule(), loss_momentum=0.5, reference_losses=np.linspace(1.0, 0.0, K)
+    ),
+    "minimax_sharp": lambda K: w.SoftmaxWeightedLoss(1e4),
+    "uncertainty_half": lambda K: w.UncertaintyWeighting(half=True, learning_rate=0.1),
+    "gradnorm_half": lambda K: w.GradNorm(alpha=0.5, learning_rate=None),
+    "gradnorm_plain": lambda K: w.GradNorm(alpha=0),
+    "dwa_window": lambda K: w.DynamicWeightAverage(temperature=0.5, window=2),
+    "group_dro_all": lambda K: w.GroupDRO(
+        0.3, loss_momentum=0.6, adjustment=2.0, group_sizes=np.arange(1, K + 1) ** 2
+    ),
+}
+#: Every name that the library itself registers, whatever other tests have registered.
+NAMES = tuple(name for name in w.available() if type(w.get(name)).__module__.startswith(w.__name__))
+CASES = {**{name: lambda K, name=name: w.get(name) for name in NAMES}, **VARIANTS}
+
+
+class Batch(NamedTuple):
+    losses: np.ndarray
+    counts: np.ndarray
+    gramian: np.ndarray
+
+
+def make(case, K=4, seed=0):
+    """The built layer of a case; its trainable variables are not at their initial values."""
+    layer = CASES[case](K)
+    layer.build((K,))
+    rng = np.random.default_rng(seed)
+    for variable in layer.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    return layer
+
+
+def make_gramian(K, rng):
+    gradients = rng.normal(size=(K, 7)) * rng.uniform(0.2, 3.0, size=(K, 1))
+    return (gradients @ gradients.T).astype("float32")
+
+
+def make_batches(number, K=4, seed=0, absent=0.25):
+    """Random batches, at least one task present in each; an absent task's loss is 0."""
+    rng = np.random.default_rng(seed)
+    batches = []
+    for _ in range(number):
+        losses = rng.gamma(2.0, 0.7, size=K).astype("float32")
+        counts = rng.integers(1, 50, size=K) * (rng.random(K) >= absent)
+        if not counts.any():
+            counts[rng.integers(K)] = 3
+        losses = np.where(counts > 0, losses, 0.0).astype("float32")
+        batches.append(Batch(losses, counts.astype("float32"), make_gramian(K, rng)))
+    return batches
+
+
+def step(layer, batch, training=True):
+    """One call; the objective and the weights in NumPy."""
+    objective, weights = layer(
+        batch.losses,
+        counts=batch.counts,
+        gramian=batch.gramian,
+        training=training,
+        return_weights=True,
+    )
+    return to_numpy(objective), to_numpy(weights)
+
+
+def run(layer, batches):
+    """The weights of each training call, `(number, K)`."""
+    return np.array([step(layer, batch)[1] for batch in batches])
+
+
+def state(layer):
+    """Copies of the layer's variables."""
+    return {variable.path: np.array(to_numpy(variable)) for variable in layer.variables}
+
+
+def by_name(layer):
+    """As `state`, under names that two layers of one kind share."""
+    return {variable.name: np.array(to_numpy(variable)) for variable in layer.variables}
+
+
+def assert_same_state(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+def twin(layer):
+    """A layer of the same configuration, built, with equal variables."""
+    K = layer.num_tasks
+    copy = type(layer).from_config(layer.get_config())
+    copy.build((K,))
+    for variable, value in zip(copy.variables, layer.variables, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(value))
+    return copy
+
+
+def permuted(layer, order):
+    """`twin` with its tasks in another order, K-long arguments and variables included."""
+    K = layer.num_tasks
+    config = {
+        name: [value[i] for i in order] if isinstance(value, list) and len(value) == K else value
+        for name, value in layer.get_config().items()
+    }
+    copy = type(layer).from_config(config)
+    copy.build((K,))
+    for variable, value in zip(copy.variables, layer.variables, strict=True):
+        value = to_numpy(value)
+        variable.assign(value[list(order)] if value.shape == (K,) else value)
+    return copy
