@@ -1,10 +1,12 @@
 """The command line, `taskrobust`: a thin skin over the recipes."""
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 COMMANDS = {
     "demo": "train a small PoS-BERT under three weightings and report the worst task",
@@ -23,20 +25,6 @@ class Demo:
     """Folder of the report, plots and presets. Finished runs in it are kept."""
     steps: int = 400
     """Training steps under each weighting."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Which runs a comparison makes."""
-
-    output: Path
-    """Folder of the report and the runs. Finished runs in it are kept."""
-    weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
-    """Names out of keras_taskrobust.weighting.available()."""
-    seeds: tuple[int, ...] = (0,)
-    """Seeds; each gives a run of every weighting."""
-    minimum_targets: int = 1000
-    """Held-out targets that a task needs to count for worst and mean."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,9 +58,9 @@ def _demo(words, program):
     import tyro
 
     demo = tyro.cli(Demo, prog=program, args=words)
-    from keras_taskrobust.evaluation import print_report
-    from keras_taskrobust.recipes.text_comparison import DEMO, compare_text
-
+    with _without_banners():
+        from keras_taskrobust.evaluation import print_report
+        from keras_taskrobust.recipes.text_comparison import DEMO, compare_text
     recipe = dataclasses.replace(DEMO, steps=demo.steps, warmup_steps=demo.steps // 10)
     runs = compare_text(recipe, demo.output, minimum_targets=100)
     print_report(runs, minimum_targets=100)
@@ -80,55 +68,104 @@ def _demo(words, program):
 
 
 def _prepare_text(words, program):
-    from keras_taskrobust.recipes.text_pretraining import prepare_text
-
-    output, recipe = _text_recipe(words, program)
-    text = prepare_text(recipe, output)
-    print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences in {output}")
+    arguments = _arguments(words, program, Run)
+    with _without_banners():
+        from keras_taskrobust.recipes.text_pretraining import prepare_text
+    text = prepare_text(arguments.recipe, arguments.output)
+    print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
+    print(f"Annotated text: {arguments.output.resolve()}")
 
 
 def _pretrain_text(words, program):
-    from keras_taskrobust.evaluation import print_report, write_report
-    from keras_taskrobust.recipes.text_pretraining import pretrain_text
-
-    output, recipe = _text_recipe(words, program)
-    run = pretrain_text(recipe, output)
+    arguments = _arguments(words, program, Run)
+    with _without_banners():
+        from keras_taskrobust.evaluation import print_report, write_report
+        from keras_taskrobust.recipes.text_pretraining import pretrain_text
+    recipe = arguments.recipe
+    run = pretrain_text(recipe, arguments.output)
     settings = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
     title = f"PoS-BERT, {recipe.weighting}"
-    write_report([run], output, title, settings, baseline=recipe.weighting)
+    write_report([run], arguments.output, title, settings, baseline=recipe.weighting)
     print_report([run], baseline=recipe.weighting)
-    print(f"Report and preset: {output.resolve()}")
+    print(f"Report and preset: {arguments.output.resolve()}")
 
 
 def _compare_text(words, program):
-    import tyro
-
-    from keras_taskrobust.evaluation import print_report
-    from keras_taskrobust.recipes.text_comparison import compare_text
-    from keras_taskrobust.recipes.text_pretraining import RECIPES
-
-    comparison, rest = tyro.cli(Comparison, prog=program, args=words, return_unknown_args=True)
-    recipe = tyro.extras.overridable_config_cli(RECIPES, prog=program, args=rest)
-    weightings = {name: {"weighting": name} for name in comparison.weightings}
-    minimum = comparison.minimum_targets
-    runs = compare_text(recipe, comparison.output, weightings, comparison.seeds, minimum)
+    arguments = _arguments(words, program, Comparison)
+    with _without_banners():
+        from keras_taskrobust.evaluation import print_report
+        from keras_taskrobust.recipes.text_comparison import compare_text
+    weightings = {name: {"weighting": name} for name in arguments.weightings}
+    minimum = arguments.minimum_targets
+    runs = compare_text(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
     print_report(runs, minimum_targets=minimum)
+    print(f"Report and runs: {arguments.output.resolve()}")
 
 
-def _text_recipe(words, program):
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run."""
+
+    recipe: Any
+    output: Path = Path("runs/text")
+    """Folder of the run. A killed run in it goes on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs that differ in weighting and seed."""
+
+    recipe: Any
+    output: Path = Path("runs/comparison")
+    """Folder of the report and the runs. Finished runs in it are kept."""
+    weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
+    """Names out of keras_taskrobust.weighting.available()."""
+    seeds: tuple[int, ...] = (0,)
+    """Each seed gives a run of every weighting."""
+    minimum_targets: int = 1000
+    """Held-out targets that a task needs to count for worst and mean."""
+
+
+def _arguments(words, program, kind):
+    """Parses a recipe's name, its fields and those of `kind`, in any order after the name."""
     import tyro
 
-    from keras_taskrobust.recipes.text_pretraining import RECIPES
+    from keras_taskrobust.recipes.text_recipe import RECIPES
 
-    @dataclasses.dataclass(frozen=True)
-    class Output:
-        output: Path = Path("runs") / program.split()[-2]
-        """Folder of the run. A killed run in it goes on."""
-
-    output, rest = tyro.cli(
-        Output, prog=program, args=words, return_unknown_args=True, add_help=False
+    recipes = tyro.extras.subcommand_type_from_defaults(
+        {name: recipe for name, (_, recipe) in RECIPES.items()},
+        descriptions={name: description for name, (description, _) in RECIPES.items()},
     )
-    return output.output, tyro.extras.overridable_config_cli(RECIPES, prog=program, args=rest)
+    fields = [
+        (field.name, recipes if field.name == "recipe" else field.type, field)
+        for field in dataclasses.fields(kind)
+    ]
+    parsed = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
+    parsed.__doc__ = kind.__doc__
+    return tyro.cli(
+        parsed,
+        prog=program,
+        args=words,
+        config=(
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.ConsolidateSubcommandArgs,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _without_banners() -> Iterator[None]:
+    """TensorFlow, which KerasHub imports, prints banners from C++ that no setting silences."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 if __name__ == "__main__":

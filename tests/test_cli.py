@@ -32,7 +32,7 @@ def test_an_unknown_recipe_lists_the_known(capsys):
 
 
 def test_bad_input_is_one_sentence(tmp_path, capsys):
-    arguments = ["--output", str(tmp_path / "run"), "pos-bert-tiny"]
+    arguments = ["pos-bert-tiny", "--output", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match=r"taskrobust pretrain text: .*nowhere"):
         cli.main(["pretrain", "text", *arguments, "--corpus", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit):

@@ -13,12 +13,8 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.evaluation import Run, write_report
-from keras_taskrobust.recipes.text_pretraining import (
-    TINY,
-    TextPretraining,
-    prepare_text,
-    pretrain_text,
-)
+from keras_taskrobust.recipes.text_pretraining import prepare_text, pretrain_text
+from keras_taskrobust.recipes.text_recipe import TINY, TextPretraining
 
 WEIGHTINGS: dict[str, dict] = {
     "pooled": {"weighting": "pooled"},

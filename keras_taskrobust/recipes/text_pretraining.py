@@ -1,11 +1,10 @@
-"""Pre-training PoS-BERT: the paper's settings, a tiny version, and the run itself."""
+"""Pre-training PoS-BERT: prepare, train, score, save."""
 
 import csv
 import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Literal
 
 import keras
 import keras_hub
@@ -13,7 +12,9 @@ import keras_hub
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.recipes.progress import ProgressBar
+from keras_taskrobust.recipes.text_recipe import TextPretraining
 from keras_taskrobust.text import (
     AnnotatedText,
     PosMasking,
@@ -28,121 +29,6 @@ from keras_taskrobust.text import (
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 from keras_taskrobust.training.schedules import LinearWarmupDecay
-
-
-@dataclasses.dataclass(frozen=True)
-class TextPretraining:
-    """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
-
-    corpus: str = "bundled"
-    """Raw text: bundled, nltk:NAME, tfds:NAME, or the path of a file or folder."""
-    strict: bool = False
-    """Refuse text files that are empty, binary or not UTF-8, instead of skipping them."""
-    tagger: Literal["auto", "nltk", "textblob"] = "auto"
-    """The part-of-speech tagger."""
-    tokenizer: str | None = None
-    """A KerasHub BERT preset whose vocabulary is used; by default one is trained on the corpus."""
-    vocabulary_size: int = 30522
-    """Pieces of a vocabulary trained on the corpus."""
-    held_out: float = 0.02
-    """Share of the documents that is kept for evaluation."""
-    sequence_length: int = 128
-    """Tokens in a sequence, [CLS] and [SEP] included."""
-    next_sentence: Literal["auxiliary", "task", "none"] = "auxiliary"
-    """Next-sentence prediction: outside the weighting, a further task, or none."""
-
-    masked_share: float = 0.15
-    """Share of the maskable tokens that is masked."""
-    max_predictions: int = 20
-    """Masked tokens in a sequence, at most."""
-    maskable: Literal["tasks", "all"] = "tasks"
-    """Mask the tokens of the nine tasks, or all; the rest is then a tenth task, `other`."""
-    whole_word: bool = False
-    """Mask all pieces of a word or none."""
-    masking_copies: int | None = None
-    """Static maskings a sequence, taken in turn; by default a new masking every epoch."""
-
-    num_layers: int = 12
-    """Transformer layers."""
-    num_heads: int = 12
-    """Attention heads."""
-    hidden_dim: int = 768
-    """Width."""
-    intermediate_dim: int = 3072
-    """Width of the feed-forward layers."""
-    dropout: float = 0.1
-    """Dropout rate."""
-    dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Keras's dtype policy."""
-
-    weighting: str = "minimax"
-    """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
-    alpha: float = 1.0
-    """Sharpness of minimax's softmax."""
-    loss_momentum: float = 0.0
-    """Moving average of the losses that minimax's weights come from; 0 for none."""
-
-    batch_size: int = 256
-    """Sequences in a step."""
-    steps: int = 1_000_000
-    """Optimizer steps."""
-    warmup_steps: int = 10_000
-    """Steps over which the learning rate rises; then it falls linearly to 0."""
-    peak_learning_rate: float = 1e-4
-    """Largest learning rate."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay; biases and normalisations are spared."""
-    beta_2: float = 0.999
-    """AdamW's second beta."""
-    epsilon: float = 1e-6
-    """AdamW's epsilon."""
-
-    steps_per_report: int = 1000
-    """Steps between two lines of history."""
-    reports_per_checkpoint: int = 10
-    """Lines of history between two checkpoints."""
-    seed: int = 0
-    """Fixes initial weights, order, masks and dropout."""
-    workers: int | None = None
-    """Processes that tag; by default one a core."""
-
-    def __post_init__(self):
-        if self.weighting not in weightings.available():
-            raise ValueError(
-                f"`weighting` must be one of {', '.join(weightings.available())}. "
-                f"Received: weighting={self.weighting!r}"
-            )
-        if self.steps < 1 or self.steps % self.steps_per_report:
-            raise ValueError(
-                "`steps` must be a positive multiple of `steps_per_report`. "
-                f"Received: steps={self.steps}, steps_per_report={self.steps_per_report}"
-            )
-
-
-PAPER = TextPretraining(next_sentence="auxiliary")
-TINY = TextPretraining(
-    vocabulary_size=4000,
-    held_out=0.1,
-    sequence_length=64,
-    max_predictions=10,
-    num_layers=2,
-    num_heads=2,
-    hidden_dim=128,
-    intermediate_dim=512,
-    batch_size=32,
-    steps=600,
-    warmup_steps=60,
-    peak_learning_rate=1e-3,
-    steps_per_report=10,
-)
-RECIPES = {
-    "pos-bert-base": (
-        "Wang et al. 2023: 12 layers of 768, batch 256, 1,000,000 steps. Corpus, sequence length "
-        "and alpha are not given there and are ours; its static maskings are --masking-copies 10.",
-        PAPER,
-    ),
-    "pos-bert-tiny": ("2 layers of 128, 600 steps: minutes on two CPU cores.", TINY),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,8 +185,6 @@ def pretrain_text(
 
 def load_run(directory: Path, label: str) -> Run:
     """Reads what `pretrain_text` wrote."""
-    from keras_taskrobust.evaluation.scores import TaskScores
-
     settings = json.loads((directory / "recipe.json").read_text())
     seconds = json.loads((directory / "finished.json").read_text())["seconds"]
     scores = TaskScores.load(directory / "scores.npz")

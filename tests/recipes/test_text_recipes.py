@@ -10,13 +10,8 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust.recipes import text_pretraining
 from keras_taskrobust.recipes.text_comparison import compare_text
-from keras_taskrobust.recipes.text_pretraining import (
-    PAPER,
-    TINY,
-    build_pos_bert,
-    load_run,
-    pretrain_text,
-)
+from keras_taskrobust.recipes.text_pretraining import build_pos_bert, load_run, pretrain_text
+from keras_taskrobust.recipes.text_recipe import PAPER, TINY
 from keras_taskrobust.text import POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
 
 SENTENCES = [
