@@ -34,7 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command is None:
         _print_commands(words)
         return
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     run: Callable = globals()[f"_{command.replace(' ', '_')}"]
     try:

@@ -95,9 +95,10 @@ def test_a_loss_that_has_vanished():
         np.testing.assert_allclose(slope, [expected, -expected], rtol=1e-5)
 
 
-def test_vanished_losses_and_gradients_give_finite_gradients():
+@pytest.mark.parametrize("first", [0.0, 1.0])
+def test_vanished_losses_and_gradients_give_finite_gradients(first):
     layer = GradNorm(alpha=0.5)
-    layer(np.array([1.0, 0.0, 2.0]), gramian=np.eye(3))
+    layer(np.array([1.0, first, 2.0]), gramian=np.eye(3))
     for losses, gramian in (
         (np.zeros(3), np.zeros((3, 3))),
         (np.array([0.0, 1.0, 0.0]), np.diag([0.0, 1.0, -1e-9])),
