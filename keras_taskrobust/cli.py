@@ -148,7 +148,7 @@ def _arguments(words, program, kind):
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.ConsolidateSubcommandArgs,
+            tyro.conf.CascadeSubcommandArgs,
         ),
     )
 
