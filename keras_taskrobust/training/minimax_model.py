@@ -149,12 +149,8 @@ class MinimaxModel(keras.Model):
         """
         with backend.own_randomness(self._random_stream):
             if self.weighting.needs == "losses":
-                return self.stock_train_step(*args)
+                return backend.stock_train_step(self, *args)
             return backend.gradient_train_step(self, *args)
-
-    def stock_train_step(self, *args):
-        """Keras's train step."""
-        return keras.Model.train_step(self, *args)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""

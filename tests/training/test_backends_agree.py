@@ -7,6 +7,7 @@ from numpy_training import (
     RATE,
     STEPS,
     TASKS,
+    Adam,
     make_data,
     make_weights,
     train,
@@ -90,3 +91,22 @@ def test_twenty_steps_equal_the_numpy_run(name):
     assert np.ptp(expected_weights) > 0.01
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-5)
+
+
+def test_rows_of_an_embedding_that_repeat_in_a_batch_take_one_adam_step():
+    ids = np.array([0, 0, 0, 1, 2, 2], "int32")
+    target = np.array([1.0, 2.0, -4.0, 0.5, 3.0, -1.0])
+    inputs = keras.Input((), dtype="int32")
+    network = keras.Model(inputs, {"value": keras.layers.Embedding(3, 1, name="rows")(inputs)})
+    rows = np.array([0.1, -0.2, 0.3])
+    network.get_layer("rows").embeddings.assign(rows[:, None])
+    model = ktr.MinimaxModel(network)
+    model.compile(keras.optimizers.Adam(0.1), loss={"value": "mse"})
+    targets = {"value": target[:, None].astype("float32")}
+    model.fit(ids, targets, batch_size=6, epochs=4, shuffle=False, verbose=0)
+    weights, adam = {"rows": rows}, Adam(0.1)
+    for _ in range(4):
+        error = 2 * (weights["rows"][ids] - target) / len(ids)
+        adam.update(weights, {"rows": np.bincount(ids, error)})
+    found = keras.ops.convert_to_numpy(network.get_layer("rows").embeddings)[:, 0]
+    np.testing.assert_allclose(found, weights["rows"], rtol=1e-4)

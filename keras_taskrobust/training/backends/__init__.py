@@ -9,6 +9,7 @@ Each module offers:
   most tasks share.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
+- `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
 - `gradient_train_step(model, ...)`: Keras's train step, with the Gramian of the task gradients.
 """
 

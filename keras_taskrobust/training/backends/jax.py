@@ -46,6 +46,10 @@ def shared_variables(model, x):
     return model.most_shared(reached)
 
 
+def stock_train_step(model, *args):
+    return keras.Model.train_step(model, *args)
+
+
 def gradient_train_step(model, state, data):
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

@@ -37,6 +37,29 @@ def shared_variables(model, x):
     return model.most_shared(reached)
 
 
+def stock_train_step(model, data):
+    """Keras's step, with the gradient of an embedding summed over repeated rows before its use.
+
+    Keras 3.15 hands its optimizers `tf.IndexedSlices` as they are, and Adam then squares each
+    occurrence of a row instead of their sum: another step than on JAX and PyTorch.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with tf.GradientTape() as tape:
+        y_pred = model(x, training=True)
+        loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+        batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        model._loss_tracker.update_state(loss * replicas, sample_weight=batch_size)
+        loss = model.optimizer.scale_loss(loss)
+    variables = model.trainable_variables
+    gradients = [
+        gradient if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient in tape.gradient(loss, variables)
+    ]
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
 def gradient_train_step(model, data):
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     variables = model.gramian_variables(lambda: shared_variables(model, x))
@@ -56,4 +79,4 @@ def gradient_train_step(model, data):
             return total
 
         with model.gramian_from(gramian):
-            return model.stock_train_step(data)
+            return stock_train_step(model, data)
