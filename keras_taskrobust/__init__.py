@@ -8,10 +8,13 @@ from keras_taskrobust import weighting
 from keras_taskrobust.training import GroupedLoss, MinimaxModel
 
 __version__ = "0.1.0"
-__all__ = ["GroupedLoss", "MinimaxModel", "text", "weighting"]
+__all__ = ["GroupedLoss", "MinimaxModel", "text", "vision", "weighting"]
 
 
-_NEEDS = {"text": ("grain", "keras_hub", "nltk", "rich", "textblob", "tokenizers")}
+_NEEDS = {
+    "text": ("grain", "keras_hub", "nltk", "rich", "textblob", "tokenizers"),
+    "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
+}
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -154,9 +154,9 @@ class MinimaxModel(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""
-        losses, counts, others = self.task_losses_of_batch(x, y, y_pred, sample_weight)
+        losses, counts, others, shares = self.task_losses_of_batch(x, y, y_pred, sample_weight)
         needs_gramian = training and self._gramian_of is not None
-        gramian = self._gramian_of(losses) if needs_gramian else None
+        gramian = self._gramian_of(shares) if needs_gramian else None
         return self.objective_of_tasks(losses, counts, gramian, training) + others
 
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
@@ -178,16 +178,17 @@ class MinimaxModel(keras.Model):
         """The task losses of the global batch.
 
         Returns:
-            `losses` and `counts`, `(K,)`, and the scalar sum of all that is outside the
-            weighting.
+            `losses` and `counts`, `(K,)`; the scalar sum of all that is outside the weighting;
+            and `(K,)` this replica's shares of the losses, which sum to them over the replicas.
         """
-        totals, counts, others = self.compute_task_totals(x, y, y_pred, sample_weight)
-        totals, counts = backend.sum_over_replicas(totals, counts)
-        losses = totals / ops.where(counts > 0, counts, 1.0)
+        local_totals, counts, others = self.compute_task_totals(x, y, y_pred, sample_weight)
+        totals, counts = backend.sum_over_replicas(local_totals, counts)
+        divisors = ops.where(counts > 0, counts, 1.0)
+        losses, shares = totals / divisors, local_totals / divisors
         others = backend.scale_for_replicas(others)
         for loss in self.losses if additional_losses is None else additional_losses:
             others = others + ops.cast(self._aggregate_additional_loss(loss), "float32")
-        return losses, counts, others
+        return losses, counts, others, shares
 
     def objective_of_tasks(self, losses, counts, gramian, training):
         """This replica's share of the weighted objective; records the task figures."""
@@ -308,7 +309,7 @@ class MinimaxModel(keras.Model):
 
     @contextlib.contextmanager
     def gramian_from(self, gramian):
-        """While open, `compute_loss` hands `gramian(losses)` to the weighting."""
+        """While open, `compute_loss` hands `gramian(loss shares)` to the weighting."""
         self._gramian_of = gramian
         try:
             yield

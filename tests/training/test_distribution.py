@@ -63,6 +63,10 @@ def run(replicas, weighting):
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras distributes no torch model")
 @pytest.mark.parametrize("weighting", ["minimax", "uncertainty", "group_dro", "gradnorm"])
 def test_two_replicas_equal_one(weighting):
+    if weighting == "gradnorm" and keras.backend.backend() == "tensorflow":
+        with pytest.raises(AssertionError, match="GradNorm needs the tasks' gradients, which are"):
+            run(2, weighting)
+        return
     one, two = run(1, weighting), run(2, weighting)
     for name, values in one.items():
         np.testing.assert_allclose(two[name], values, rtol=2e-5, err_msg=name)

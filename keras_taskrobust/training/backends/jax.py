@@ -62,7 +62,7 @@ def gradient_train_step(model, state, data):
         )
         scope = _scope(model, trainable, updated)
         with scope:
-            task_losses, counts, others = model.task_losses_of_batch(
+            task_losses, counts, others, _ = model.task_losses_of_batch(
                 x, y, y_pred, sample_weight, additional_losses=losses
             )
         return (task_losses, others), (y_pred, updated, counts)

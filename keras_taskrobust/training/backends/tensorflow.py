@@ -61,20 +61,27 @@ def stock_train_step(model, data):
 
 
 def gradient_train_step(model, data):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"{type(model.weighting).__name__} needs the tasks' gradients, which are not offered "
+            "under tf.distribute; take a weighting that needs losses only, or JAX. "
+            f"Received: {replicas} replicas"
+        )
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.gramian_variables(lambda: shared_variables(model, x))
+    variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
+    zero = tf.UnconnectedGradients.ZERO
     with tf.GradientTape(persistent=True) as tape:
 
-        def gramian(losses):
-            tasks = tf.unstack(losses)
+        def gramian(shares):
             with tape.stop_recording():
                 rows = [
-                    tape.gradient(loss, variables, unconnected_gradients="zero") for loss in tasks
+                    tape.gradient(share, variables, unconnected_gradients=zero)
+                    for share in tf.unstack(shares)
                 ]
             total = tf.zeros((len(rows), len(rows)))
             for gradients in zip(*rows, strict=True):
-                flat = tf.reshape(tf.stack(gradients), (len(rows), -1))
-                flat, _ = sum_over_replicas(tf.cast(flat, tf.float32), tf.zeros(()))
+                flat = tf.cast(tf.reshape(tf.stack(gradients), (len(rows), -1)), tf.float32)
                 total += tf.matmul(flat, flat, transpose_b=True)
             return total
 

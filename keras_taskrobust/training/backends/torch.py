@@ -62,16 +62,18 @@ def gradient_train_step(model, data):
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
 
-    def gramian(losses):
+    def gramian(shares):
         rows = [
-            torch.autograd.grad(loss, variables, retain_graph=True, allow_unused=True)
-            for loss in losses
+            torch.autograd.grad(share, variables, retain_graph=True, allow_unused=True)
+            for share in shares
         ]
         zeros = [torch.zeros_like(variable) for variable in variables]
-        total = losses.new_zeros((len(rows), len(rows)))
+        total = shares.new_zeros((len(rows), len(rows)))
         for index, zero in enumerate(zeros):
             row = [zero if grads[index] is None else grads[index] for grads in rows]
             flat = torch.stack(row).reshape(len(rows), -1).float()
+            if distributed.is_available() and distributed.is_initialized():
+                distributed.all_reduce(flat)
             total = total + flat @ flat.T
         return total
 

@@ -1,0 +1,66 @@
+"""MM-MAE: multi-modal masked autoencoding, each modality one task."""
+
+from keras_taskrobust.vision.augmentation import (
+    DepthStatistics,
+    depth_statistics,
+    normalize_rgb,
+    restore_depth,
+    restore_rgb,
+    standardize_depth,
+)
+from keras_taskrobust.vision.batches import image_batches
+from keras_taskrobust.vision.datasets import (
+    AlignedFolder,
+    ArrayImages,
+    ImageFolder,
+    ImageSource,
+    NYUDepthV2,
+    Survey,
+    TfdsImages,
+    UnreadableFileError,
+    load_images,
+)
+from keras_taskrobust.vision.interchange import (
+    LoadReport,
+    load_multimae_weights,
+    save_multimae_weights,
+)
+from keras_taskrobust.vision.mm_mae import MultiModalMAE
+from keras_taskrobust.vision.modalities import Modality
+from keras_taskrobust.vision.patches import patchify, sin_cos_positions, unpatchify
+from keras_taskrobust.vision.pseudo_labels import PseudoLabelReport, write_pseudo_labels
+from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
+from keras_taskrobust.vision.transfer import export_vit_backbone, transfer_to_vit_det
+
+__all__ = [
+    "AlignedFolder",
+    "ArrayImages",
+    "DepthStatistics",
+    "ImageFolder",
+    "ImageSource",
+    "LoadReport",
+    "Modality",
+    "MultiModalMAE",
+    "NYUDepthV2",
+    "ProceduralScenes",
+    "PseudoLabelReport",
+    "Survey",
+    "TfdsImages",
+    "UnreadableFileError",
+    "depth_statistics",
+    "export_vit_backbone",
+    "generate_scenes",
+    "image_batches",
+    "load_images",
+    "load_multimae_weights",
+    "normalize_rgb",
+    "patchify",
+    "restore_depth",
+    "restore_rgb",
+    "save_multimae_weights",
+    "sin_cos_positions",
+    "standardize_depth",
+    "transfer_to_vit_det",
+    "unpatchify",
+    "write_pseudo_labels",
+]

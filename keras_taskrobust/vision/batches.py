@@ -1,0 +1,155 @@
+"""From a source of images to batches: `grain` data sets that `model.fit` takes."""
+
+from collections.abc import Mapping, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from keras_taskrobust.vision.augmentation import (
+    central_view,
+    draw_view,
+    normalize_rgb,
+    show_view,
+    standardize_depth,
+)
+from keras_taskrobust.vision.records import MAPS, ImageSource, Record
+
+
+def image_batches(
+    source: ImageSource,
+    batch_size: int,
+    size: int | tuple[int, int],
+    seed: int = 0,
+    epochs: int | None = None,
+    augment: bool = True,
+    shuffle: bool = True,
+    modalities: Sequence[str] | None = None,
+    strides: Mapping[str, int] | None = None,
+    metric_depth: bool = False,
+    drop_remainder: bool = True,
+    num_workers: int = 0,
+) -> grain.MapDataset | grain.IterDataset:
+    """Makes batches of normalised maps.
+
+    With `augment`, every record is cropped (a share of 0.2 to 1 of its area, an aspect ratio of
+    3/4 to 4/3), resized and mirrored (half of them), all its maps alike; without, its largest
+    central part of the right aspect ratio is resized. Crops and flips are a function of
+    `(seed, record, epoch)`, the order of `(seed, epoch)`.
+
+    Args:
+        source: `ImageSource`.
+        batch_size: int.
+        size: int or `(height, width)`, pixels.
+        seed: int.
+        epochs: int, how often the source is gone through. By default without end: give
+            `steps_per_epoch` to `fit`. (And `shuffle=False`, or it warns that it cannot.)
+        augment: bool. Whether to crop and mirror at random.
+        shuffle: bool. Whether every epoch has an order of its own.
+        modalities: sequence of strings, which keys of the records the batches have. By default
+            all maps: `"rgb"`, `"depth"` and `"semseg"`, as far as the source has them.
+        strides: dict of names of maps to ints, pixels of the image per pixel of the map:
+            `{"semseg": 4}` delivers labels at a quarter of the size.
+        metric_depth: bool. Whether depth stays in metres instead of being standardised image by
+            image, see `augmentation.standardize_depth`.
+        drop_remainder: bool. Whether to leave out the last batch if it is not full.
+        num_workers: int, the processes that read and augment. By default none: the threads of
+            `fit` do.
+
+    Returns:
+        `grain.MapDataset` (with workers, a `grain.IterDataset`, whose iterator can save and
+        restore its position) of dicts:
+
+        - `"rgb"`: `(B, H, W, 3)` float32, normalised by ImageNet's mean and deviation;
+        - `"depth"`: `(B, H, W, 1)` float32, NaN where missing;
+        - `"semseg"`: `(B, H, W)` int32, 255 where there is no class;
+        - `"label"`: `(B,)` int32, if it is among `modalities`.
+
+    Raises:
+        ValueError: if an argument is not as said.
+
+    Example:
+
+    >>> from keras_taskrobust.vision.scenes import ProceduralScenes
+    >>> batches = image_batches(ProceduralScenes(8, 16, 16), batch_size=4, size=8)
+    >>> {name: array.shape for name, array in batches[0].items()}
+    {'depth': (4, 8, 8, 1), 'rgb': (4, 8, 8, 3), 'semseg': (4, 8, 8)}
+    """
+    height_and_width = (size, size) if isinstance(size, int) else tuple(size)
+    if modalities is None:
+        modalities = [name for name in MAPS if name in source.modalities]
+    strides = dict(strides or {})
+    _check(source, batch_size, height_and_width, epochs, modalities, strides, num_workers)
+    prepare = _Preparation(
+        source, height_and_width, f"{seed}" if augment else None, modalities, strides, metric_depth
+    )
+    order = grain.MapDataset.range(len(source))
+    if shuffle:
+        order = order.shuffle(seed=seed)
+    dataset = order.repeat(epochs).map_with_index(prepare)
+    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    if num_workers == 0:
+        return dataset
+    if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags, which only apps parse
+        flags.FLAGS.mark_as_parsed()
+    options = grain.MultiprocessingOptions(num_workers=num_workers)
+    return dataset.to_iter_dataset().mp_prefetch(options)
+
+
+class _Preparation:
+    """From the number of a record, and its place in the stream, to its maps."""
+
+    def __init__(self, source, size, key, modalities, strides, metric_depth):
+        self.source = source
+        self.size = size
+        self.key = key
+        self.modalities = modalities
+        self.strides = strides
+        self.metric_depth = metric_depth
+
+    def __call__(self, index: int, number: int) -> Record:
+        record = self.source[number]
+        height, width = next(record[name].shape[:2] for name in MAPS if name in record)
+        if self.key is None:
+            view = central_view(height, width, self.size)
+        else:
+            epoch = index // len(self.source)
+            view = draw_view(height, width, f"{self.key}/{epoch}/{number}")
+        wanted = {name: record[name] for name in self.modalities}
+        shown = show_view(wanted, view, self.size, self.strides)
+        return {name: self._to_numbers(name, array) for name, array in shown.items()}
+
+    def _to_numbers(self, name, array):
+        if name == "rgb":
+            return normalize_rgb(array)
+        if name == "depth":
+            return array if self.metric_depth else standardize_depth(array)
+        return np.asarray(array, "int32")
+
+
+def _check(source, batch_size, size, epochs, modalities, strides, num_workers):
+    integers = {"batch_size": batch_size, "num_workers": num_workers, "epochs": epochs}
+    least = {"batch_size": 1, "num_workers": 0, "epochs": 1}
+    for name, value in integers.items():
+        if not (name == "epochs" and value is None) and not _is_integer(value, least[name]):
+            raise ValueError(
+                f"`{name}` must be an integer >= {least[name]}. Received: {name}={value!r}"
+            )
+    if len(size) != 2 or not all(_is_integer(pixels, 1) for pixels in size):
+        raise ValueError(f"`size` must be an int or a pair of ints >= 1. Received: size={size}")
+    unknown = [name for name in modalities if name not in source.modalities]
+    if unknown or not modalities:
+        raise ValueError(
+            f"`modalities` must be some of {source.modalities}, which the source has. "
+            f"Received: modalities={tuple(modalities)}"
+        )
+    for name, stride in strides.items():
+        if name not in MAPS or not _is_integer(stride, 1) or any(s % stride for s in size):
+            raise ValueError(
+                f"`strides` must map some of {MAPS} to integers that divide the size {size}. "
+                f"Received: strides={strides}"
+            )
+
+
+def _is_integer(value, least) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,193 @@
+"""Sources of aligned images, depth and labels, all with the interface of `ImageSource`."""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from keras_taskrobust.vision.folders import AlignedFolder, ImageFolder, find_images
+from keras_taskrobust.vision.nyu_depth import NYUDepthV2
+from keras_taskrobust.vision.records import (
+    MAPS,
+    ImageSource,
+    Record,
+    Survey,
+    UnreadableFileError,
+    clean_depth,
+    clean_labels,
+)
+from keras_taskrobust.vision.scenes import ProceduralScenes
+from keras_taskrobust.vision.tfds_images import TfdsImages
+
+__all__ = [
+    "AlignedFolder",
+    "ArrayImages",
+    "ImageFolder",
+    "ImageSource",
+    "NYUDepthV2",
+    "ProceduralScenes",
+    "Survey",
+    "TfdsImages",
+    "UnreadableFileError",
+    "load_images",
+]
+
+SOURCES = (
+    "'scenes', 'tfds:NAME', or the path of an .npz, of nyu_depth_v2_labeled.mat, of a folder with "
+    "rgb/, depth/, semseg/ or of a folder of one sub-folder per class"
+)
+
+
+class ArrayImages(ImageSource):
+    """Aligned arrays from one .npz file, held in memory.
+
+    The file has the arrays `<split>_rgb` (N, H, W, 3) uint8, `<split>_depth` (N, H, W) or
+    (N, H, W, 1) metres, `<split>_semseg` (N, H, W) integers with 255 for pixels without a class,
+    or some of them, and `class_names` if there are labels. With `class13_of_class` and
+    `class13_names` the labels can be mapped to 13 classes.
+
+    Args:
+        path: path of the file.
+        split: string, such as `"train"` or `"test"`.
+        num_classes: 13 to map the labels to 13 classes. By default they are as stored.
+
+    Attributes:
+        counts: `Survey` of all records.
+
+    Raises:
+        ValueError: if the file cannot be read, lacks the arrays, or these do not fit each other
+            or have labels outside of the classes.
+
+    Example:
+
+    ```python
+    source = ArrayImages("nyuv2_64x48.npz", split="train", num_classes=13)
+    source[0]["rgb"]  # (48, 64, 3) uint8
+    ```
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, split: str = "train", num_classes: int | None = None
+    ):
+        contents = _load_npz(Path(path), split)
+        arrays = {
+            name: contents[f"{split}_{name}"] for name in MAPS if f"{split}_{name}" in contents
+        }
+        names = contents.get("class_names", ())
+        if num_classes is not None and num_classes != len(names):
+            names = _map_labels(arrays, contents, num_classes, path)
+        super().__init__(tuple(arrays), class_names=tuple(names))
+        if "depth" in arrays:
+            depth = arrays["depth"]
+            arrays["depth"] = clean_depth(depth[..., 0] if depth.ndim == 4 else depth)
+        if "semseg" in arrays:
+            arrays["semseg"] = clean_labels(arrays["semseg"], len(self.class_names), path)
+        _check_arrays(arrays, path)
+        self._arrays = arrays
+        self.counts = self.survey()
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays.values())))
+
+    def read(self, index: int) -> Record:
+        return {name: array[index] for name, array in self._arrays.items()}
+
+
+def load_images(
+    source: str | os.PathLike | ImageSource, split: str = "train", strict: bool = False
+) -> ImageSource:
+    """Opens a source of images. The classes it stands for have more arguments.
+
+    Args:
+        source: one of
+            - `"scenes"`: `ProceduralScenes` of 64 x 64 pixels, 10,000 for the split "train" and
+              1,000 other ones for every other split;
+            - `"tfds:NAME"`: an image set of TensorFlow Datasets, see `TfdsImages`;
+            - the path of an .npz of aligned arrays, see `ArrayImages`;
+            - the path of the official `nyu_depth_v2_labeled.mat`, see `NYUDepthV2`;
+            - the path of a folder with `rgb/`, `depth/`, `semseg/`, see `AlignedFolder`, or of a
+              folder of one sub-folder per class, see `ImageFolder`. Their splits are folders;
+            - an `ImageSource`, which is returned.
+        split: string.
+        strict: bool. Whether to refuse unreadable files instead of skipping them.
+
+    Returns:
+        An `ImageSource`.
+
+    Raises:
+        ValueError: if the source is unknown, or as the class it stands for.
+
+    Example:
+
+    >>> load_images("scenes", split="test")[0]["rgb"].shape
+    (64, 64, 3)
+    """
+    if isinstance(source, ImageSource):
+        return source
+    if source == "scenes":
+        is_training = split == "train"
+        return ProceduralScenes(10_000 if is_training else 1_000, seed=0 if is_training else 1)
+    if str(source).startswith("tfds:"):
+        return TfdsImages(str(source).removeprefix("tfds:"), split)
+    path = Path(source)
+    if path.suffix.lower() == ".npz":
+        return ArrayImages(path, split)
+    if path.suffix.lower() == ".mat":
+        return NYUDepthV2(path, split)
+    if not path.is_dir():
+        raise ValueError(f"`source` must be {SOURCES}. Received: source={str(source)!r}")
+    if any((path / name).is_dir() for name in MAPS):
+        return AlignedFolder(path, strict=strict)
+    if any("/" not in stem for stem in find_images(path)):
+        return AlignedFolder({"rgb": path}, strict=strict)
+    return ImageFolder(path, strict=strict)
+
+
+def _load_npz(path, split) -> dict[str, np.ndarray]:
+    """The arrays of a split, and those about classes."""
+    wanted = {f"{split}_{name}" for name in MAPS}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = list(file)
+            contents = {
+                name: file[name] for name in names if name in wanted or name.startswith("class")
+            }
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableFileError(path, error) from error
+    if not wanted & contents.keys():
+        raise ValueError(
+            f"`path` must be an .npz with some of {sorted(wanted)}. "
+            f"Received: {str(path)!r} with {names}"
+        )
+    return contents
+
+
+def _map_labels(arrays, contents, num_classes, path) -> np.ndarray:
+    """Replaces the labels by those of 13 classes. Returns their names."""
+    if num_classes != 13 or not {"class13_of_class", "class13_names"} <= set(contents):
+        raise ValueError(
+            "`num_classes` must be the number of `class_names`, or 13 for a file with "
+            f"`class13_of_class` and `class13_names`. Received: num_classes={num_classes} for "
+            f"{str(path)!r} with {len(contents.get('class_names', ()))} classes"
+        )
+    if "semseg" in arrays:
+        table = contents["class13_of_class"].astype("int64")
+        labels = clean_labels(arrays["semseg"], len(table), path).astype("int64")
+        full = np.concatenate([table, np.full(256 - len(table), 255)])
+        arrays["semseg"] = full[labels]
+    return contents["class13_names"]
+
+
+def _check_arrays(arrays, path):
+    shapes = {name: array.shape for name, array in arrays.items()}
+    rgb = arrays.get("rgb")
+    sound = rgb is None or (rgb.dtype == np.uint8 and rgb.ndim == 4 and rgb.shape[-1] == 3)
+    ranks = {"depth": 4, "semseg": 3}
+    sound = sound and all(len(shapes[name]) == ranks[name] for name in ranks if name in shapes)
+    if not sound or len({shape[:3] for shape in shapes.values()}) > 1:
+        raise ValueError(
+            "The arrays must be rgb (N, H, W, 3) uint8, depth (N, H, W) or (N, H, W, 1), and "
+            f"semseg (N, H, W), of equal N, H and W. Received: {shapes} in {str(path)!r}"
+        )

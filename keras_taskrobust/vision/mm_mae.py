@@ -1,0 +1,299 @@
+"""`MultiModalMAE`: the multi-modal masked autoencoder, each modality one task."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_taskrobust.training import MinimaxModel, TaskTotals
+from keras_taskrobust.vision.checks import (
+    VISIBLE_IDS,
+    check_arguments,
+    check_arrays,
+    check_masks,
+)
+from keras_taskrobust.vision.embeddings import cut
+from keras_taskrobust.vision.losses import reconstruction_total
+from keras_taskrobust.vision.masking import visible_ids
+from keras_taskrobust.vision.modalities import Modality, tasks_of
+from keras_taskrobust.vision.network import MultiModalNetwork
+from keras_taskrobust.vision.patches import unpatchify
+from keras_taskrobust.weighting.base import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MultiModalMAE(MinimaxModel):
+    """A masked autoencoder over several modalities, trained for its worst one.
+
+    All modalities are cut into patches on one grid. A few patches of each sample, `visible_tokens`
+    over all modalities together, go through the backbone's transformer blocks; one decoder a task
+    predicts all patches of a modality from them. The loss of a task is, for each sample, the mean
+    over its masked valid pixels; the task's total is the sum of these means, and its count
+    the number of samples that have one.
+
+    Batches are `{modality: maps}` dicts, as `Modality` describes them; no targets are given. A
+    batch may lack modalities, a sample's map may have missing pixels or nothing else: what is
+    missing is not seen and not scored. `{"visible_ids": model.visible_ids(masks)}` in a batch fixes
+    the visible tokens, which are drawn otherwise.
+
+    The encoder is the given backbone, not a copy. Its own patch embedding serves the first input
+    modality that has its channels, its class token is the global token, and its position table
+    becomes the fixed sine-cosine one, which it does not train.
+
+    Args:
+        backbone: `keras_hub.models.ViTBackbone`. Sets the image shape, patch size, width and dtype
+            policy.
+        modalities: sequence of `Modality`.
+        visible_tokens: int, tokens that the encoder sees of each sample.
+        decoder_dim: int, the decoders' width.
+        decoder_depth: int, self-attention blocks in each decoder.
+        decoder_heads: int.
+        encoder_norm: bool. Whether the backbone's final normalisation is applied. `False` for the
+            reference's weights.
+        alpha: float, or a dict of input modality names to floats: the concentration of the
+            Dirichlet distribution that shares out the visible tokens.
+        sample_uniformly: bool. Whether each sample first draws a non-empty subset of the
+            modalities, uniformly.
+        positions: `"sin_cos"`, or `"backbone"` to keep the position table of a pre-trained
+            backbone, for all modalities, fixed.
+        class_embedding_dim: int, width of the embedding of labels.
+        seed: int or `None`, for drawing the visible tokens.
+        **kwargs: `keras.Model` arguments, such as `name`.
+
+    Raises:
+        ValueError: if the arguments do not fit each other: more visible tokens than tokens, a
+            stride that does not divide the patch, task names that clash, ...
+
+    Example:
+
+    >>> import keras_hub, numpy as np
+    >>> backbone = keras_hub.models.ViTBackbone(
+    ...     image_shape=(32, 48, 3), patch_size=16, num_layers=1, num_heads=2, hidden_dim=16,
+    ...     mlp_dim=32,
+    ... )
+    >>> modalities = [Modality("rgb", channels=3), Modality("semseg", num_classes=5, stride=4)]
+    >>> model = MultiModalMAE(
+    ...     backbone, modalities, visible_tokens=4, decoder_dim=8, decoder_depth=1, decoder_heads=2
+    ... )
+    >>> batch = {"rgb": np.ones((2, 32, 48, 3)), "semseg": np.ones((2, 8, 12), int)}
+    >>> model.compile("adamw", weighting="minimax")
+    >>> history = model.fit(batch, verbose=0)
+    >>> {task: image.shape for task, image in model.reconstruct(batch).items()}
+    {'rgb': (2, 32, 48, 3), 'semseg': (2, 8, 12, 5)}
+
+    Reference:
+        [MultiMAE: Multi-modal Multi-task Masked Autoencoders](https://arxiv.org/abs/2204.01678),
+        ECCV 2022;
+        [Task-Robust Pre-Training for Worst-Case Downstream Adaptation]
+        (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        modalities,
+        visible_tokens,
+        decoder_dim=256,
+        decoder_depth=2,
+        decoder_heads=8,
+        encoder_norm=True,
+        alpha=1.0,
+        sample_uniformly=False,
+        positions="sin_cos",
+        class_embedding_dim=64,
+        seed=None,
+        **kwargs,
+    ):
+        arguments = {
+            "backbone": backbone,
+            "modalities": tuple(modalities),
+            "visible_tokens": visible_tokens,
+            "decoder_dim": decoder_dim,
+            "decoder_depth": decoder_depth,
+            "decoder_heads": decoder_heads,
+            "encoder_norm": encoder_norm,
+            "alpha": dict(alpha) if isinstance(alpha, Mapping) else alpha,
+            "sample_uniformly": sample_uniformly,
+            "positions": positions,
+            "class_embedding_dim": class_embedding_dim,
+            "seed": seed,
+        }
+        check_arguments(**arguments)
+        network_arguments = {k: v for k, v in arguments.items() if k != "alpha"}
+        alphas = _alphas(alpha, arguments["modalities"])
+        super().__init__(MultiModalNetwork(**network_arguments, alphas=alphas), **kwargs)
+        self._arguments = arguments
+
+    @property
+    def backbone(self):
+        """The `keras_hub.models.ViTBackbone` that encodes."""
+        return self.network.backbone
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities, in the order of their tokens."""
+        return self.network.modalities
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The K task names: the target modalities', then those of the normalised twins."""
+        return tuple(task.name for task in tasks_of(self.modalities))
+
+    def reconstruct(self, inputs, masks=None) -> dict[str, np.ndarray]:
+        """Predicts every task's maps from the visible patches.
+
+        Args:
+            inputs: `{modality: maps}`, of which some modalities may be left out.
+            masks: `{modality: (B, N)}`, 1 for masked patches, with the same number of visible
+                patches in every sample; a modality left out is masked. `None`: drawn.
+
+        Returns:
+            `{task: (B, H, W, C)}` float arrays in the modality's own size; for labels the logits.
+        """
+        patches = self._predict_patches(inputs, masks)["patches"]
+        grid, patch_size_of = self.network.grid, self.network.patch_size_of
+        return {
+            task.name: ops.convert_to_numpy(
+                unpatchify(patches[task.name], grid, patch_size_of(task.modality))
+            )
+            for task in tasks_of(self.modalities)
+        }
+
+    def task_losses(self, inputs, masks=None) -> dict[str, float]:
+        """The loss of each task on one batch.
+
+        Args:
+            inputs: `{modality: maps}`.
+            masks: as in `reconstruct`.
+
+        Returns:
+            `{task: float}`; NaN for a task of which nothing is masked and valid.
+        """
+        outputs = self._predict_patches(inputs, masks)
+        totals = self.compute_task_totals(inputs, None, outputs, None)
+        totals, counts = (ops.convert_to_numpy(values) for values in totals[:2])
+        losses = totals / np.where(counts > 0, counts, np.nan)
+        return dict(zip(self.task_names, losses.tolist(), strict=True))
+
+    def visible_ids(self, masks) -> np.ndarray:
+        """What fixes the visible tokens of a batch, to be stored in it under `"visible_ids"`.
+
+        Args:
+            masks: `{modality: (B, N)}`, 1 for masked patches, with the same number of visible
+                patches in every sample; a modality left out is masked.
+
+        Returns:
+            `(B, V)` int32: the visible tokens' positions in the sequence of all tokens.
+
+        Raises:
+            ValueError: if the masks have other shapes or numbers.
+        """
+        stacked, visible = check_masks(masks, self.network.input_names, self.network.grid)
+        return ops.convert_to_numpy(visible_ids(ops.convert_to_tensor(stacked), visible))
+
+    def fit(self, x=None, *args, **kwargs):
+        """`keras.Model.fit`, with batches that arrive as arrays checked first."""
+        self._check_arrays(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """`keras.Model.evaluate`, with batches that arrive as arrays checked first."""
+        self._check_arrays(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
+        """Sums of the per-sample masked means, and the number of samples that have one.
+
+        Args:
+            x: `{modality: maps}`.
+            y: not used: the targets are the inputs.
+            y_pred: the network's outputs.
+            sample_weight: `(B,)`, or `None`.
+        """
+        network = self.network
+        targets = {
+            m.name: cut(m, x[m.name], network.patch_size_of(m))
+            for m in self.modalities
+            if m.is_target and m.name in x
+        }
+        totals, counts = [], []
+        for task in tasks_of(self.modalities):
+            name = task.modality.name
+            total = count = ops.zeros((), "float32")
+            if name in targets:
+                masked = None
+                if name in network.input_names:
+                    masked = y_pred["masks"][:, network.input_names.index(name)]
+                total, count = reconstruction_total(
+                    task, y_pred["patches"][task.name], targets[name], masked, sample_weight
+                )
+            totals.append(total)
+            counts.append(count)
+        return TaskTotals(ops.stack(totals), ops.stack(counts), ops.zeros((), "float32"))
+
+    def get_config(self):
+        config = {"name": self.name, "trainable": self.trainable, **self._arguments}
+        for key in ("backbone", "modalities"):
+            config[key] = keras.saving.serialize_keras_object(config[key])
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        for key in ("backbone", "modalities"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
+
+    def _compile_tasks(self, loss, auxiliary):
+        if loss is not None or auxiliary is not None:
+            raise ValueError(
+                "The losses of a MultiModalMAE are those of its modalities: `loss` and "
+                f"`auxiliary` must be None. Received: loss={loss!r}, auxiliary={auxiliary!r}"
+            )
+        self._task_losses = _DecodedTasks(self.task_names)
+        return self.task_names
+
+    def _check_arrays(self, x):
+        if isinstance(x, Mapping):
+            check_arrays(x, self.network)
+
+    def _predict_patches(self, inputs, masks):
+        batch = dict(inputs)
+        check_arrays(batch, self.network)
+        if masks is not None:
+            batch[VISIBLE_IDS] = self.visible_ids(masks)
+        return self.predict_on_batch(batch)
+
+
+class _DecodedTasks:
+    """What `MinimaxModel` asks about outputs and tasks: one output a task, no labels.
+
+    Args:
+        task_names: the K names.
+    """
+
+    def __init__(self, task_names):
+        self.task_names = task_names
+
+    def outputs_of_tasks(self, y_pred) -> list:
+        """The predicted patches of each task."""
+        return [y_pred["patches"][name] for name in self.task_names]
+
+    def tasks_per_output(self) -> list[int]:
+        """One."""
+        return [1] * len(self.task_names)
+
+    def for_metrics(self, y, y_pred, sample_weight=None):
+        """Everything as it is."""
+        return y, y_pred, sample_weight
+
+    def check_groups(self, y) -> None:
+        """There are no groups."""
+
+
+def _alphas(alpha, modalities) -> tuple[float, ...]:
+    names = [m.name for m in modalities if m.is_input]
+    if isinstance(alpha, Mapping):
+        return tuple(float(alpha[name]) for name in names)
+    return (float(alpha),) * len(names)

@@ -1,0 +1,188 @@
+"""What a source of images delivers, and what is refused or taken as missing in it."""
+
+import abc
+import operator
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+#: The maps that a record may have.
+MAPS = ("rgb", "depth", "semseg")
+
+#: The label of pixels without a class.
+IGNORE_LABEL = 255
+
+Record = dict[str, np.ndarray]
+
+
+class UnreadableFileError(ValueError):
+    """A file that cannot be decoded. The text names it.
+
+    Args:
+        path: the file.
+        fault: string. What is wrong with it.
+    """
+
+    def __init__(self, path, fault):
+        super().__init__(f"An image or map must be a readable file. Received: {path}: {fault}")
+        self.path = str(path)
+        self.fault = str(fault)
+
+    def __reduce__(self):
+        return type(self), (self.path, self.fault)
+
+
+class Survey(NamedTuple):
+    """Counts over all records of a source.
+
+    Attributes:
+        records: int.
+        depth_pixels: int, missing ones included.
+        missing_depth_pixels: int, depths that were not finite numbers above zero.
+        label_pixels: int, ignored ones included.
+        ignored_label_pixels: int.
+        class_pixels: tuple of ints, one per class.
+    """
+
+    records: int
+    depth_pixels: int
+    missing_depth_pixels: int
+    label_pixels: int
+    ignored_label_pixels: int
+    class_pixels: tuple[int, ...]
+
+
+class ImageSource(abc.ABC):
+    """Aligned maps of images with random access; grain and the Keras loaders take it as it is.
+
+    `source[i]` is a dict with some of
+
+    - `"rgb"`: `(H, W, 3)` uint8;
+    - `"depth"`: `(H, W, 1)` float32, metres along the optical axis, NaN where missing;
+    - `"semseg"`: `(H, W)` uint8 labels, 255 where there is none;
+    - `"label"`: int64 scalar, the class of the whole image.
+
+    Args:
+        modalities: sequence of strings, the keys of every record.
+        class_names: sequence of strings, the classes of `"semseg"`.
+        label_names: sequence of strings, the classes of `"label"`.
+
+    Attributes:
+        modalities: tuple of strings.
+        class_names: tuple of strings.
+        label_names: tuple of strings.
+        skipped: dict. Unreadable files that were left out, each with the reason.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        class_names: Sequence[str] = (),
+        label_names: Sequence[str] = (),
+    ):
+        if len(class_names) >= IGNORE_LABEL:
+            raise ValueError(
+                f"`class_names` must be fewer than {IGNORE_LABEL}, the label of pixels without a "
+                f"class. Received: {len(class_names)} names"
+            )
+        self.modalities = tuple(modalities)
+        self.class_names = tuple(str(name) for name in class_names)
+        self.label_names = tuple(str(name) for name in label_names)
+        self.skipped: dict[str, str] = {}
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """The number of records."""
+
+    @abc.abstractmethod
+    def read(self, index: int) -> Record:
+        """Reads a record; `index` is in `range(len(self))`."""
+
+    def stem(self, index: int) -> str:
+        """The name of a record, under which maps of it are stored."""
+        return f"{index:08d}"
+
+    def __getitem__(self, index) -> Record:
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"`index` must be below {len(self)}. Received: index={position}")
+        return self.read(position % len(self))
+
+    def survey(self) -> Survey:
+        """Reads all records and counts missing depths and the pixels of the classes."""
+        return add_surveys(
+            (survey_record(self[index], len(self.class_names)) for index in range(len(self))),
+            len(self.class_names),
+        )
+
+
+def survey_record(record: Mapping[str, np.ndarray], num_classes: int) -> Survey:
+    """The counts of one record."""
+    depth = record.get("depth", np.zeros(0))
+    labels = record.get("semseg", np.zeros(0, "uint8"))
+    counts = np.bincount(labels.ravel(), minlength=IGNORE_LABEL + 1)
+    return Survey(
+        records=1,
+        depth_pixels=depth.size,
+        missing_depth_pixels=int(np.isnan(depth).sum()),
+        label_pixels=labels.size,
+        ignored_label_pixels=int(counts[IGNORE_LABEL]),
+        class_pixels=tuple(int(count) for count in counts[:num_classes]),
+    )
+
+
+def add_surveys(surveys, num_classes: int) -> Survey:
+    """The sum of counts."""
+    totals = np.zeros(5 + num_classes, "int64")
+    for survey in surveys:
+        totals += (*survey[:5], *survey.class_pixels)
+    records, depths, missing, labels, ignored, *classes = totals.tolist()
+    return Survey(records, depths, missing, labels, ignored, tuple(classes))
+
+
+def clean_depth(depth: np.ndarray) -> np.ndarray:
+    """Brings depth into the form of a record: what is not a finite number above zero is missing.
+
+    Args:
+        depth: `(..., H, W)` numbers, metres.
+
+    Returns:
+        `(..., H, W, 1)` float32, NaN where missing.
+    """
+    depth = np.asarray(depth).astype("float32")
+    with np.errstate(invalid="ignore"):
+        known = np.isfinite(depth) & (depth > 0)
+    return np.where(known, depth, np.float32("nan"))[..., None]
+
+
+def clean_labels(labels: np.ndarray, num_classes: int, where) -> np.ndarray:
+    """Brings labels into the form of a record.
+
+    Args:
+        labels: integer array, 255 for pixels without a class.
+        num_classes: int.
+        where: what the text of an error names, such as a path.
+
+    Returns:
+        uint8 array.
+
+    Raises:
+        ValueError: if a label is neither below `num_classes` nor 255.
+    """
+    outside = (labels != IGNORE_LABEL) & ((labels < 0) | (labels >= num_classes))
+    if outside.any():
+        raise ValueError(
+            f"Labels must be below {num_classes}, the number of classes, or {IGNORE_LABEL} for "
+            f"pixels without one. Received: {np.unique(labels[outside])[:5].tolist()} in {where}"
+        )
+    return labels.astype("uint8")
+
+
+def check_sizes(record: Mapping[str, np.ndarray], where) -> None:
+    """Raises a `ValueError` if the maps of a record differ in size."""
+    sizes = {name: record[name].shape[:2] for name in MAPS if name in record}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"All modalities of a record must have the same size. Received: {sizes} in {where}"
+        )
