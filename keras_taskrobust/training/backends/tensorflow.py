@@ -69,14 +69,13 @@ def gradient_train_step(model, data):
             f"Received: {replicas} replicas"
         )
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
-    zero = tf.UnconnectedGradients.ZERO
+    variables = model.gramian_variables(lambda: shared_variables(model, x))
     with tf.GradientTape(persistent=True) as tape:
 
         def gramian(shares):
             with tape.stop_recording():
                 rows = [
-                    tape.gradient(share, variables, unconnected_gradients=zero)
+                    tape.gradient(share, variables, unconnected_gradients="zero")
                     for share in tf.unstack(shares)
                 ]
             total = tf.zeros((len(rows), len(rows)))
