@@ -69,14 +69,15 @@ def gradient_train_step(model, data):
             f"Received: {replicas} replicas"
         )
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.gramian_variables(lambda: shared_variables(model, x))
+    variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
+    zero = tf.UnconnectedGradients.ZERO
     with tf.GradientTape(persistent=True) as tape:
 
         def gramian(shares):
+            tasks = tf.unstack(shares)
             with tape.stop_recording():
                 rows = [
-                    tape.gradient(share, variables, unconnected_gradients="zero")
-                    for share in tf.unstack(shares)
+                    tape.gradient(task, variables, unconnected_gradients=zero) for task in tasks
                 ]
             total = tf.zeros((len(rows), len(rows)))
             for gradients in zip(*rows, strict=True):
