@@ -192,16 +192,6 @@ class MultiModalMAE(MinimaxModel):
         stacked, visible = check_masks(masks, self.network.input_names, self.network.grid)
         return ops.convert_to_numpy(visible_ids(ops.convert_to_tensor(stacked), visible))
 
-    def fit(self, x=None, *args, **kwargs):
-        """`keras.Model.fit`, with batches that arrive as arrays checked first."""
-        self._check_arrays(x)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        """`keras.Model.evaluate`, with batches that arrive as arrays checked first."""
-        self._check_arrays(x)
-        return super().evaluate(x, *args, **kwargs)
-
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
         """Sums of the per-sample masked means, and the number of samples that have one.
 
@@ -245,16 +235,15 @@ class MultiModalMAE(MinimaxModel):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
 
-    def _compile_tasks(self, loss, auxiliary):
+    def make_task_losses(self, loss, auxiliary):
         if loss is not None or auxiliary is not None:
             raise ValueError(
                 "The losses of a MultiModalMAE are those of its modalities: `loss` and "
                 f"`auxiliary` must be None. Received: loss={loss!r}, auxiliary={auxiliary!r}"
             )
-        self._task_losses = _DecodedTasks(self.task_names)
-        return self.task_names
+        return _DecodedTasks(self.task_names)
 
-    def _check_arrays(self, x):
+    def check_arrays(self, x, y) -> None:
         if isinstance(x, Mapping):
             check_arrays(x, self.network)
 
@@ -287,9 +276,6 @@ class _DecodedTasks:
     def for_metrics(self, y, y_pred, sample_weight=None):
         """Everything as it is."""
         return y, y_pred, sample_weight
-
-    def check_groups(self, y) -> None:
-        """There are no groups."""
 
 
 def _alphas(alpha, modalities) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ Each module offers:
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
+- `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.
 - `gradient_train_step(model, ...)`: Keras's train step, with the Gramian of the task gradients.
 """
 

@@ -50,6 +50,14 @@ def stock_train_step(model, *args):
     return keras.Model.train_step(model, *args)
 
 
+def with_logs(step_function, change):
+    def changed(state, iterator):
+        logs, state = step_function(state, iterator)
+        return change(logs), state
+
+    return changed
+
+
 def gradient_train_step(model, state, data):
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

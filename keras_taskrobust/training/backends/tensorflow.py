@@ -14,7 +14,8 @@ def sum_over_replicas(totals, counts):
 
 
 def scale_for_replicas(loss):
-    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss if replicas == 1 else loss / replicas
 
 
 def random_stream():
@@ -58,6 +59,13 @@ def stock_train_step(model, data):
     ]
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def with_logs(step_function, change):
+    def changed(iterator):
+        return change(step_function(iterator))
+
+    return changed
 
 
 def gradient_train_step(model, data):

@@ -58,6 +58,13 @@ def stock_train_step(model, *args):
     return keras.Model.train_step(model, *args)
 
 
+def with_logs(step_function, change):
+    def changed(iterator):
+        return change(step_function(iterator))
+
+    return changed
+
+
 def gradient_train_step(model, data):
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
