@@ -56,6 +56,9 @@ class MinimaxModel(keras.Model):
         (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
     """
 
+    train_function: Any
+    test_function: Any
+
     def __init__(self, network, **kwargs):
         super().__init__(**{**kwargs, "dtype": network.dtype_policy})
         self.network = network
