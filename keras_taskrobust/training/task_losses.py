@@ -7,6 +7,7 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
+from keras_taskrobust.training.backends import backend
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -71,12 +72,11 @@ class GroupedLoss:
         groups = _align(ops.cast(y_true["groups"], "int32"), values, "groups")
         number = len(self.task_names)
         member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
-        axes = tuple(range(len(values.shape)))
-        totals = ops.sum(ops.where(member, ops.expand_dims(values, -1), 0.0), axis=axes)
         shares = 1.0 if weights is None else ops.expand_dims(weights, -1)
-        counts = ops.sum(ops.where(member, shares, 0.0), axis=axes)
+        counts = ops.sum(ops.where(member, shares, 0.0), axis=tuple(range(len(values.shape))))
         in_range = ops.all(ops.logical_and(groups >= -1, groups < number))
-        return ops.where(in_range, totals, float("nan")), counts
+        totals = backend.sum_by_group(values, member)
+        return totals + ops.where(in_range, 0.0, float("nan")), counts
 
     def check_groups(self, groups) -> None:
         """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""

@@ -4,6 +4,7 @@ Each module offers:
 
 - `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
   such that the replicas' combined gradient is that of the global loss.
+- `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
 - `shared_variables(model, x)`: the indices of the network's trainable variables that the
   most tasks share.

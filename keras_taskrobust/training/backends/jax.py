@@ -8,6 +8,10 @@ import keras
 from jax.interpreters import partial_eval
 
 
+def sum_by_group(values, member):
+    return jnp.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
+
+
 def sum_over_replicas(totals, counts):
     return totals, counts
 

@@ -7,6 +7,10 @@ import torch
 from torch import distributed
 
 
+def sum_by_group(values, member):
+    return torch.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
+
+
 def sum_over_replicas(totals, counts):
     if not (distributed.is_available() and distributed.is_initialized()):
         return totals, counts
