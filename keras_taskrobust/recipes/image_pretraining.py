@@ -13,6 +13,7 @@ from keras_taskrobust.evaluation.reconstructions import plot_reconstructions
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
+    PICTURES,
     claim_folder,
     finish_run,
     is_finished,
@@ -29,8 +30,6 @@ from keras_taskrobust.vision import (
 )
 from keras_taskrobust.vision.batches import with_workers
 
-#: What the pictures of a run are called: before and after training.
-PICTURES = ("reconstructions_at_start.png", "reconstructions.png")
 _MASK_SEED = 0
 
 

@@ -15,6 +15,30 @@ from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.training import MinimaxModel
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 
+#: The results that a run may leave, and what they are.
+RESULTS = {
+    "preset": "KerasHub preset of the encoder",
+    "model.keras": "the whole model, for keras.saving.load_model",
+    "history.csv": "task losses and weights over the steps",
+    "scores.npz": "held-out scores of each record",
+}
+#: The pictures that a run may leave, and what they show.
+PICTURES = {
+    "reconstructions_at_start.png": "Held-out images before training: for each task the input, the "
+    "visible patches, the prediction and the truth.",
+    "reconstructions.png": "The same images and patches after training.",
+}
+
+
+def results_of(directory: Path) -> dict[str, str]:
+    """Which of `RESULTS` and `PICTURES` are in the folder of a run."""
+    return _those_in(directory, RESULTS | PICTURES)
+
+
+def pictures_of(directory: Path) -> dict[str, str]:
+    """Which of `PICTURES` are in the folder of a run."""
+    return _those_in(directory, PICTURES)
+
 
 def claim_folder(directory: Path, recipe: Pretraining) -> None:
     """Writes the settings into `directory`.
@@ -108,6 +132,10 @@ def train(model: MinimaxModel, recipe: Pretraining, batches, directory: Path, la
         ],
     )
     return time.perf_counter() - start
+
+
+def _those_in(directory, texts):
+    return {name: text for name, text in texts.items() if (directory / name).exists()}
 
 
 def _truncate_history(path, epochs):
