@@ -16,7 +16,6 @@ import numpy as np
 from keras_taskrobust.evaluation import Run
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
-
 Recipe = TypeVar("Recipe", bound=Pretraining)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -89,6 +90,20 @@ def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> Mult
     return model
 
 
+def train_batches(recipe: ImagePretraining, images: OpenedImages) -> Callable:
+    """From the number of a step to the batches from there on, as `fit` takes them."""
+    workers = (os.cpu_count() or 1) if recipe.workers is None else recipe.workers
+    batches = image_batches(
+        images.train,
+        recipe.batch_size,
+        recipe.image_size,
+        seed=recipe.seed,
+        modalities=recipe.modalities,
+        strides={"semseg": recipe.semseg_stride},
+    )
+    return lambda step: with_workers(batches[step:], workers)
+
+
 def pretrain_images(
     recipe: ImagePretraining,
     directory: Path,
@@ -122,7 +137,7 @@ def pretrain_images(
         at_start, at_end = (directory / name for name in PICTURES)
         if not at_start.exists():
             draw_reconstructions(model, recipe, images, at_start)
-        seconds = train(model, recipe, _batches(recipe, images), directory, label)
+        seconds = train(model, recipe, train_batches(recipe, images), directory, label)
         scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
         draw_reconstructions(model, recipe, images, at_end)
         model.save(directory / "model.keras")
@@ -152,20 +167,6 @@ def _modalities(recipe, class_names):
         "semseg": {"num_classes": len(class_names), "stride": recipe.semseg_stride},
     }
     return [Modality(name, **kinds[name]) for name in recipe.modalities]
-
-
-def _batches(recipe, images):
-    """From the number of a step to the batches from there on."""
-    workers = (os.cpu_count() or 1) if recipe.workers is None else recipe.workers
-    batches = image_batches(
-        images.train,
-        recipe.batch_size,
-        recipe.image_size,
-        seed=recipe.seed,
-        modalities=recipe.modalities,
-        strides={"semseg": recipe.semseg_stride},
-    )
-    return lambda step: with_workers(batches[step:], workers)
 
 
 def _held_out_batches(recipe, images):
