@@ -68,10 +68,10 @@ def train_recorded(folder: Path, build, weightings, data, steps: int) -> None:
     """Trains on the backend in use, from one file of initial weights; stores each step's losses.
 
     Args:
-        folder: of `initial.weights.h5`, which is written if it is missing, and the losses.
+        folder: of `initial_weights.npz`, which is written if it is missing, and the losses.
         build: callable: the name of a weighting to a compiled model.
         weightings: the names.
-        data: `(x, y)` of arrays, the same number of rows for every step.
+        data: `(x, y)`, or `(x,)`, of arrays, the same number of rows for every step.
         steps: int.
     """
     import keras
@@ -80,10 +80,11 @@ def train_recorded(folder: Path, build, weightings, data, steps: int) -> None:
     rows = len(keras.tree.flatten(data)[0]) // steps
     for name in weightings:
         model = build(name)
-        weights = folder / "initial.weights.h5"
-        if not weights.exists():
-            model.network.save_weights(weights)
-        model.network.load_weights(weights)
+        initial = folder / "initial_weights.npz"
+        if not initial.exists():
+            np.savez(initial, *model.network.get_weights())
+        with np.load(initial) as weights:
+            model.network.set_weights([weights[name] for name in weights])
         losses = []
         for step in range(steps):
             part = slice(step * rows, step * rows + rows)

@@ -63,7 +63,7 @@ def train(folder: Path, data: Path, steps: int, weightings: tuple[str, ...]) -> 
     def build(name):
         return build_mm_mae(dataclasses.replace(recipe, weighting=name), class_names)
 
-    train_recorded(folder, build, weightings, (arrays, None), steps)
+    train_recorded(folder, build, weightings, (arrays,), steps)
 
 
 def main(

@@ -36,8 +36,8 @@ def plot_reconstructions(
     """Draws a row a sample as a PNG: for each task input, visible patches, prediction and truth.
 
     Depth is dark where it is near. Labels have colours, named below. Missing and masked pixels are
-    grey. The prediction of a task with normalised targets is shown with the mean and deviation
-    of the true patches.
+    grey. The prediction has the visible patches as they are: no loss is on these. That of a task
+    with normalised targets is shown with the mean and deviation of the true patches.
 
     Args:
         model: `keras_taskrobust.vision.MultiModalMAE`.
@@ -65,8 +65,10 @@ def plot_reconstructions(
                 predicted = predicted.argmax(-1)
                 shown |= set(np.unique(truth)) | set(np.unique(predicted))
             true, guessed = _colour(modality, truth, predicted)
-            visible = np.where(hidden[row][..., None], _GREY, true)
-            for column, image in enumerate((true, visible, guessed, true)):
+            masked = hidden[row][..., None]
+            visible = np.where(masked, _GREY, true)
+            completed = np.where(masked, guessed, true)
+            for column, image in enumerate((true, visible, completed, true)):
                 axes = panels[row][place][column]
                 axes.imshow(image, interpolation="nearest")
                 if row == 0:

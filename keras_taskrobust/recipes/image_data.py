@@ -23,9 +23,9 @@ class ImageData:
     split: str = "train"
     """Split to train on; folders have none."""
     held_out_split: str = "test"
-    """Split to score and draw; folders have none."""
+    """Split to score and draw; folders have none, and `maps` are of one split."""
     held_out_share: float = 0.02
-    """Share of a folder's images that is kept to score and draw."""
+    """Share of the images that is kept to score and draw, if there are no splits."""
     scenes: int = 10_000
     """Procedural scenes to train on; a tenth as many others are held out."""
     maps: str | None = None
@@ -49,6 +49,13 @@ class ImageData:
     strict: bool = False
     """Refuse unreadable files instead of skipping them."""
 
+    def __post_init__(self):
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(
+                "`held_out_share` must lie between 0 and 1. "
+                f"Received: held_out_share={self.held_out_share}"
+            )
+
     def open_images(self) -> tuple[ImageSource, ImageSource]:
         """Opens the images.
 
@@ -67,7 +74,7 @@ class ImageData:
                 f"semseg/ in another folder are given as `maps`. Received: {self.modalities} for "
                 f"{self.data!r}, which has {', '.join(train.modalities)}"
             )
-        if isinstance(train, AlignedFolder):
+        if isinstance(train, AlignedFolder) or self.maps is not None:
             return _split(train, self.held_out_share)
         if isinstance(train, ProceduralScenes):
             options["number"] = max(self.scenes // 10, 1)

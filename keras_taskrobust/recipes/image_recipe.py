@@ -52,6 +52,16 @@ class ImagePretraining(ImageData, Pretraining):
     pictures: int = 6
     """Held-out images drawn with their reconstructions."""
 
+    def __post_init__(self):
+        ImageData.__post_init__(self)
+        Pretraining.__post_init__(self)
+        wrong = [pixels for pixels in self.image_size if pixels < 1 or pixels % self.patch_size]
+        if wrong:
+            raise ValueError(
+                "`image_size` must have multiples of `patch_size`. "
+                f"Received: image_size={self.image_size}, patch_size={self.patch_size}"
+            )
+
     def with_steps(self, images: int) -> "ImagePretraining":
         """The same settings with `epochs` turned into steps.
 

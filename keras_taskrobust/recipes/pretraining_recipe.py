@@ -54,6 +54,11 @@ class Pretraining:
                 "`steps` must be a positive multiple of `steps_per_report`. "
                 f"Received: steps={self.steps}, steps_per_report={self.steps_per_report}"
             )
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                "`warmup_steps` must be at least 0 and less than `steps`. "
+                f"Received: warmup_steps={self.warmup_steps}, steps={self.steps}"
+            )
 
     def make_weighting(self) -> weightings.TaskWeighting:
         """The weighting, not yet built."""
