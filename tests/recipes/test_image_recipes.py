@@ -58,7 +58,9 @@ def test_a_run_writes_its_results(tmp_path):
     before, after = (imread(tmp_path / name) for name in training_run.PICTURES)
     assert before.shape == after.shape
     assert not np.array_equal(before, after)
-    classifier = keras_hub.models.ViTImageClassifier.from_preset(tmp_path / "preset", num_classes=2)
+    classifier = keras_hub.models.ViTImageClassifier.from_preset(
+        str(tmp_path / "preset"), num_classes=2
+    )
     assert classifier.backbone.image_shape == (16, 24, 3)
     model = keras.saving.load_model(tmp_path / "model.keras")
     held_out = open_images(MINIATURE).held_out
