@@ -227,8 +227,8 @@ def by_row(layer, x):
 def gather_tokens(tokens, index):
     """Picks rows: `(B, T, D)` tokens and `(B, V)` integers give `(B, V, D)`.
 
-    Whole rows of one matrix: `ops.take_along_axis` picks number by number on TensorFlow and
-    PyTorch, and its gradient adds them up number by number.
+    Rows of one matrix: with PyTorch `ops.take_along_axis` picks number by number, and adds up its
+    gradient so.
     """
     _, number, dim = tokens.shape
     first = ops.arange(ops.shape(tokens)[0], dtype="int32") * number
