@@ -99,7 +99,7 @@ PAPER = ImagePretraining(
 TINY = dataclasses.replace(
     PAPER,
     image_size=(64, 64),
-    scenes=2_000,
+    scenes=1_920,
     epochs=None,
     warmup_epochs=0,
     batch_size=32,

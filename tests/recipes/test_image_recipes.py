@@ -61,7 +61,7 @@ def test_a_run_writes_its_results(tmp_path):
     classifier = keras_hub.models.ViTImageClassifier.from_preset(
         str(tmp_path / "preset"), num_classes=2
     )
-    assert classifier.backbone.image_shape == (16, 24, 3)
+    assert tuple(classifier.backbone.image_shape) == (16, 24, 3)
     model = keras.saving.load_model(tmp_path / "model.keras")
     held_out = open_images(MINIATURE).held_out
     batches = image_batches(
