@@ -6,25 +6,30 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 COMMANDS = {
-    "demo": "train a small PoS-BERT under three weightings and report the worst task",
+    "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
     "prepare text": "tag and tokenize a corpus",
     "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
-    "compare text": "pre-train under several weightings and seeds, and report",
+    "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
+    "compare text": "pre-train PoS-BERT under several weightings and seeds, and report",
+    "compare images": "pre-train MM-MAE under several weightings and seeds, and report",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Trains a small PoS-BERT on the text shipped with Python, with pooled, uniform and minimax
-    weighting from the same initial weights and batches, and reports the worst task."""
+    """Trains small models from the same initial weights and batches under several weightings, and
+    reports the worst task: a PoS-BERT on the text shipped with Python, an MM-MAE on procedural
+    scenes."""
 
+    part: Literal["text", "images", "all"] = "all"
+    """Which of the models."""
     output: Path = Path("runs/demo")
-    """Folder of the report, plots and presets. Finished runs in it are kept."""
-    steps: int = 400
-    """Training steps under each weighting."""
+    """Folder of the reports, plots and presets. Finished runs in it are kept."""
+    steps: int | None = None
+    """Training steps under each weighting; by default 400 for text and 150 for images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,17 +62,29 @@ def _demo(words, program):
     import tyro
 
     demo = tyro.cli(Demo, prog=program, args=words)
-    with _without_banners():
-        from keras_taskrobust.evaluation import print_report
-        from keras_taskrobust.recipes.text_comparison import DEMO, compare_text
-    recipe = dataclasses.replace(DEMO, steps=demo.steps, warmup_steps=demo.steps // 10)
-    runs = compare_text(recipe, demo.output, minimum_targets=100)
-    print_report(runs, minimum_targets=100)
-    print(f"Report, plots and presets: {demo.output.resolve()}")
+    if demo.part in ("text", "all"):
+        with _without_banners():
+            from keras_taskrobust.recipes import text_comparison as text
+        _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
+    if demo.part in ("images", "all"):
+        with _without_banners():
+            from keras_taskrobust.recipes import image_comparison as images
+        _show_demo(demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM)
+
+
+def _show_demo(demo, part, recipe, compare, minimum):
+    from keras_taskrobust.evaluation import print_report
+
+    if demo.steps is not None:
+        recipe = dataclasses.replace(recipe, steps=demo.steps, warmup_steps=demo.steps // 10)
+    output = demo.output / part
+    runs = compare(recipe, output, minimum_targets=minimum)
+    print_report(runs, minimum_targets=minimum)
+    print(f"Report, plots and presets: {output.resolve()}")
 
 
 def _prepare_text(words, program):
-    arguments = _arguments(words, program, Run)
+    arguments = _text_arguments(words, program, Run)
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
@@ -76,27 +93,62 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = _arguments(words, program, Run)
+    arguments = _text_arguments(words, program, Run)
     with _without_banners():
-        from keras_taskrobust.evaluation import print_report, write_report
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
-    recipe = arguments.recipe
-    run = pretrain_text(recipe, arguments.output)
+    _pretrain(arguments, "PoS-BERT", pretrain_text)
+
+
+def _pretrain_images(words, program):
+    arguments = _image_arguments(words, program, Run)
+    with _without_banners():
+        from keras_taskrobust.recipes.image_pretraining import pretrain_images
+    _pretrain(arguments, "MM-MAE", pretrain_images)
+
+
+def _pretrain(arguments, model, pretrain):
+    """One run, its report, and a list of what was written."""
+    from keras_taskrobust.evaluation import print_report, write_report
+    from keras_taskrobust.recipes.training_run import pictures_of, results_of
+
+    recipe, output = arguments.recipe, arguments.output
+    run = pretrain(recipe, output)
     settings = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
-    title = f"PoS-BERT, {recipe.weighting}"
-    write_report([run], arguments.output, title, settings, baseline=recipe.weighting)
+    written = write_report(
+        [run],
+        output,
+        f"{model}, {recipe.weighting}",
+        settings,
+        baseline=recipe.weighting,
+        pictures=pictures_of(output),
+    )
     print_report([run], baseline=recipe.weighting)
-    print(f"Report and preset: {arguments.output.resolve()}")
+    print(f"Written to {output.resolve()}:")
+    results = {**results_of(output), ", ".join(path.name for path in written): "report and plots"}
+    for name, text in results.items():
+        print(f"  {name}: {text}")
 
 
 def _compare_text(words, program):
-    arguments = _arguments(words, program, Comparison)
+    arguments = _text_arguments(words, program, Comparison)
     with _without_banners():
-        from keras_taskrobust.evaluation import print_report
         from keras_taskrobust.recipes.text_comparison import compare_text
+    _compare(arguments, compare_text)
+
+
+def _compare_images(words, program):
+    arguments = _image_arguments(words, program, Comparison)
+    with _without_banners():
+        from keras_taskrobust.recipes.image_comparison import compare_images
+    _compare(arguments, compare_images)
+
+
+def _compare(arguments, compare):
+    from keras_taskrobust.evaluation import print_report
+
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
-    runs = compare_text(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
+    runs = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
     print_report(runs, minimum_targets=minimum)
     print(f"Report and runs: {arguments.output.resolve()}")
 
@@ -106,7 +158,7 @@ class Run:
     """One run."""
 
     recipe: Any
-    output: Path = Path("runs/text")
+    output: Path = Path("runs/pretraining")
     """Folder of the run. A killed run in it goes on."""
 
 
@@ -125,18 +177,28 @@ class Comparison:
     """Held-out targets that a task needs to count for worst and mean."""
 
 
-def _arguments(words, program, kind):
+def _text_arguments(words, program, kind):
+    with _without_banners():
+        from keras_taskrobust.recipes.text_recipe import RECIPES
+    return _arguments(words, program, kind, RECIPES)
+
+
+def _image_arguments(words, program, kind):
+    with _without_banners():
+        from keras_taskrobust.recipes.image_recipe import RECIPES
+    return _arguments(words, program, kind, RECIPES)
+
+
+def _arguments(words, program, kind, recipes):
     """Parses a recipe's name, its fields and those of `kind`, in any order after the name."""
     import tyro
 
-    from keras_taskrobust.recipes.text_recipe import RECIPES
-
-    recipes = tyro.extras.subcommand_type_from_defaults(
-        {name: recipe for name, (_, recipe) in RECIPES.items()},
-        descriptions={name: description for name, (description, _) in RECIPES.items()},
+    chosen = tyro.extras.subcommand_type_from_defaults(
+        {name: recipe for name, (_, recipe) in recipes.items()},
+        descriptions={name: description for name, (description, _) in recipes.items()},
     )
     fields = [
-        (field.name, recipes if field.name == "recipe" else field.type, field)
+        (field.name, chosen if field.name == "recipe" else field.type, field)
         for field in dataclasses.fields(kind)
     ]
     parsed = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)

@@ -146,7 +146,7 @@ def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
         0.02, 1 - 0.53 / height, _bar_key(comparison), fontsize=_FONT + 1, color=_INK, va="center"
     )
     _legend(figure, comparison, height)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bar_groups(comparison):
@@ -299,7 +299,7 @@ def _plot_training(runs, path, kind, heading):
         color=_INK,
         va="center",
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _histories(runs):
@@ -462,7 +462,8 @@ def _plain(axes):
     axes.set_axisbelow(True)
 
 
-def _save(figure, path):
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
     canvas = FigureCanvasAgg(figure)
     picture = io.BytesIO()
     canvas.print_figure(picture, format="png", dpi=_DOTS_PER_INCH, facecolor="white")

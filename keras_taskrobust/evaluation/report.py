@@ -54,6 +54,7 @@ def write_report(
     introduction: str = "",
     minimum_targets: int = 1000,
     baseline: str = "uniform",
+    pictures: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Writes `report.md`, `report.html`, `metrics.csv` and the plots.
 
@@ -71,24 +72,25 @@ def write_report(
             worst, mean nor spread. If no task has that many, the largest number is taken.
         baseline: the weighting that the others are compared with. If no run has it, the
             report says so and has no differences.
+        pictures: further PNG files in `directory`, by their paths from there, to what they show.
 
     Returns:
         The paths written, the two reports last.
     """
     directory = Path(directory)
     comparison = compare(runs, minimum_targets, baseline)
-    pictures = _draw(runs, comparison, directory)
-    blocks = _blocks(comparison, introduction, settings, pictures, baseline)
+    plots, pictures = _draw(runs, comparison, directory), dict(pictures or {})
+    blocks = _blocks(comparison, introduction, settings, plots, pictures, baseline)
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
         "report.html": to_html(
-            title, blocks, {name: (directory / name).read_bytes() for name in pictures}
+            title, blocks, {name: (directory / name).read_bytes() for name in plots | pictures}
         ),
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
         write_atomically(directory / name, text.encode("utf-8"))
-    return tuple(directory / name for name in (*pictures, *texts))
+    return tuple(directory / name for name in (*plots, *texts))
 
 
 def metrics_csv(runs: Sequence[Run], minimum_targets: int = 1000) -> str:
@@ -152,8 +154,9 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     return pictures
 
 
-def _blocks(comparison, introduction, settings, pictures, baseline) -> list[Block]:
-    final, *training = (Picture(name, text) for name, text in pictures.items())
+def _blocks(comparison, introduction, settings, plots, pictures, baseline) -> list[Block]:
+    final, *training = (Picture(name, text) for name, text in plots.items())
+    others = [Picture(name, text) for name, text in pictures.items()]
     return [
         *(Paragraph(text) for text in introduction.split("\n\n") if text.strip()),
         Paragraph(headline(comparison), important=True),
@@ -169,6 +172,7 @@ def _blocks(comparison, introduction, settings, pictures, baseline) -> list[Bloc
         _targets_table(comparison),
         *_apart_blocks(comparison),
         *([Heading("Training"), *training] if training else []),
+        *([Heading("Pictures"), *others] if others else []),
         Heading("Settings and versions"),
         Table(
             ("setting", "value"),

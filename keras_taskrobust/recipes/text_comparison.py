@@ -1,18 +1,11 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
-import hashlib
-import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import keras
-import keras_hub
-import numpy as np
-
 from keras_taskrobust.evaluation import Run, write_report
+from keras_taskrobust.recipes.comparison import run_all, settings_of_training
 from keras_taskrobust.recipes.text_pretraining import prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import TINY, TextPretraining
 
@@ -22,6 +15,7 @@ WEIGHTINGS: dict[str, dict] = {
     "minimax": {"weighting": "minimax"},
 }
 DEMO = dataclasses.replace(TINY, steps=400, warmup_steps=40)
+DEMO_MINIMUM = 100
 INTRODUCTION = (
     "Each row is the same small PoS-BERT, trained on the same batches from the same initial "
     "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
@@ -54,13 +48,15 @@ def compare_text(
         The list of `Run`s.
     """
     text = prepare_text(recipe, directory / "text")
-    runs = []
-    for seed in seeds:
-        for name, fields in weightings.items():
-            cell = dataclasses.replace(recipe, seed=seed, **fields)
-            runs.append(pretrain_text(cell, directory / "runs" / _key(name, cell), text, name))
+    runs = run_all(
+        recipe,
+        directory,
+        weightings,
+        seeds,
+        lambda cell, folder, name: pretrain_text(cell, folder, text, name),
+    )
     write_report(
-        runs,
+        list(runs.values()),
         directory,
         title,
         _settings(recipe, text),
@@ -68,12 +64,7 @@ def compare_text(
         minimum_targets=minimum_targets,
         baseline="uniform",
     )
-    return runs
-
-
-def _key(name, cell):
-    content = json.dumps(dataclasses.asdict(cell), sort_keys=True).encode()
-    return f"{name.replace(' ', '-')}-{cell.seed}-{hashlib.sha256(content).hexdigest()[:8]}"
+    return list(runs.values())
 
 
 def _settings(recipe, text):
@@ -83,11 +74,5 @@ def _settings(recipe, text):
         "tagger": text.train.manifest["settings"]["tagger"],
         "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
         f"vocabulary of {text.encoder.vocabulary_size}",
-        "training": f"{recipe.steps} steps of {recipe.batch_size} sequences, AdamW, peak rate "
-        f"{recipe.peak_learning_rate:g}",
-        "alpha of minimax": f"{recipe.alpha:g}",
-        "backend": keras.backend.backend(),
-        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **settings_of_training(recipe, "sequences"),
     }

@@ -42,7 +42,7 @@ def test_writes_a_picture_wide_enough(plot, make_runs, tmp_path):
 @pytest.mark.parametrize("plot", PLOTS)
 def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
     plot(make_runs(dict(list(SIX.items())[:weightings])), tmp_path / "picture.png")
     canvas = FigureCanvasAgg(figures[0])
     canvas.draw()
