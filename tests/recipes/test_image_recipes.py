@@ -223,7 +223,7 @@ def test_flags_of_tfds():
         (["--visible-tokens", "500"], r"`visible_tokens` must be an integer from 1 to 192"),
         (["--held-out-share", "2"], r"between 0 and 1. Received: held_out_share=2"),
         (["--depth-scale", "2"], r"options of the images 'scenes'.*depth_scale=2.0"),
-        (["--warmup-steps", "400"], r"`warmup_steps` must be .* less than `steps`"),
+        (["--warmup-steps", "600"], r"`warmup_steps` must be .* less than `steps`"),
     ],
 )
 def test_bad_input_is_one_sentence(flags, message, tmp_path, capsys):
