@@ -121,9 +121,9 @@ TINY = dataclasses.replace(
 RECIPES = {
     "mm-mae-base": (
         "Wang et al. 2023, Table 6: ViT-B/16, 98 visible tokens, batch 2048, the steps of 800 "
-        "epochs of ImageNet-S50; for ImageNet-1K give --epochs 400 or 1600. Its balancings are --weighting "
-        "uniform, uncertainty, gradnorm, dwa and minimax. alpha, the decoders and the label maps' "
-        "size are not given there: MultiMAE's, and ours.",
+        "epochs of ImageNet-S50; for ImageNet-1K give --epochs 400 or 1600. Its balancings are "
+        "--weighting uniform, uncertainty, gradnorm, dwa and minimax. alpha, the decoders and the "
+        "label maps' size are not given there: MultiMAE's, and ours.",
         PAPER,
     ),
     "mm-mae-tiny": ("4 layers of 128 on 64 x 64 pixels: minutes on two CPU cores.", TINY),
