@@ -8,6 +8,10 @@ from keras_taskrobust.vision import ImageSource, ImageSubset, ProceduralScenes, 
 from keras_taskrobust.vision.datasets import AlignedFolder
 from keras_taskrobust.vision.records import MAPS
 
+#: Bytes a pixel of a scene, and of all scenes that are kept in memory once rendered.
+_SCENE_BYTES = 8
+_MOST_KEPT = 10**9
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageData:
@@ -100,7 +104,8 @@ class ImageData:
             options["class_names"] = Path(self.class_names).read_text("utf-8").splitlines()
         if self.data == "scenes":
             height, width = self.image_size
-            options |= {"number": self.scenes, "height": height, "width": width, "keep": True}
+            keep = self.scenes * height * width * _SCENE_BYTES < _MOST_KEPT
+            options |= {"number": self.scenes, "height": height, "width": width, "keep": keep}
         return options
 
 

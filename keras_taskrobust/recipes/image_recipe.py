@@ -11,9 +11,9 @@ class ImagePretraining(ImageData, Pretraining):
     """Pre-trains an MM-MAE on images with depth and labels, to a KerasHub preset of its ViT."""
 
     epochs: int | None = None
-    """Passes over the images, in place of `steps`, which is rounded up to whole reports."""
+    """Passes over the images. If given, they set `steps`, rounded up to whole reports."""
     warmup_epochs: int = 0
-    """Of these, those over which the learning rate rises, in place of `warmup_steps`."""
+    """Of `epochs`, those over which the learning rate rises: they set `warmup_steps`."""
     least_learning_rate: float = 1e-6
     """Learning rate at the end of the cosine decay."""
     beta_1: float = 0.9
@@ -85,7 +85,6 @@ class ImagePretraining(ImageData, Pretraining):
 #: Table 6 of Wang et al. 2023. It leaves out the decoders, the size of the label maps, the
 #: concentration and the encoder's end: these are MultiMAE's. `alpha` is ours.
 PAPER = ImagePretraining(
-    epochs=800,
     warmup_epochs=40,
     batch_size=2048,
     steps=25_200,
@@ -100,11 +99,10 @@ TINY = dataclasses.replace(
     PAPER,
     image_size=(64, 64),
     scenes=1_920,
-    epochs=None,
     warmup_epochs=0,
     batch_size=32,
-    steps=400,
-    warmup_steps=40,
+    steps=600,
+    warmup_steps=60,
     peak_learning_rate=2e-3,
     steps_per_report=10,
     patch_size=8,
@@ -122,10 +120,10 @@ TINY = dataclasses.replace(
 )
 RECIPES = {
     "mm-mae-base": (
-        "Wang et al. 2023, Table 6: ViT-B/16, 98 visible tokens, batch 2048, 800 epochs of "
-        "ImageNet-S50; ImageNet-1K is --epochs 400 or 1600. Its balancings are --weighting "
-        "uniform, uncertainty, gradnorm, dwa and minimax. alpha, the decoders and the label maps' "
-        "size are not given there: MultiMAE's, and ours.",
+        "Wang et al. 2023, Table 6: ViT-B/16, 98 visible tokens, batch 2048, the steps of 800 "
+        "epochs of ImageNet-S50; for ImageNet-1K give --epochs 400 or 1600. Its balancings are "
+        "--weighting uniform, uncertainty, gradnorm, dwa and minimax. alpha, the decoders and the "
+        "label maps' size are not given there: MultiMAE's, and ours.",
         PAPER,
     ),
     "mm-mae-tiny": ("4 layers of 128 on 64 x 64 pixels: minutes on two CPU cores.", TINY),
