@@ -29,7 +29,7 @@ class Demo:
     output: Path = Path("runs/demo")
     """Folder of the reports, plots and presets. Finished runs in it are kept."""
     steps: int | None = None
-    """Training steps under each weighting; by default 400 for text and 150 for images."""
+    """Training steps under each weighting; by default 400 for text and 120 for images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,7 +37,7 @@ def test_an_unknown_recipe_lists_the_known(kind, known, capsys):
     [
         (["--part", "images", "--steps", "30"], {"images": 30}),
         (["--part", "text"], {"text": 400}),
-        ([], {"text": 400, "images": 150}),
+        ([], {"text": 400, "images": 120}),
     ],
 )
 def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):

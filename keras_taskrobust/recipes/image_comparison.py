@@ -14,7 +14,7 @@ WEIGHTINGS: dict[str, dict] = {
     "uniform": {"weighting": "uniform"},
     "minimax": {"weighting": "minimax"},
 }
-DEMO = dataclasses.replace(TINY, steps=150, warmup_steps=15)
+DEMO = dataclasses.replace(TINY, steps=120, warmup_steps=12)
 DEMO_MINIMUM = 100
 INTRODUCTION = (
     "Each row is the same small MM-MAE, trained on the same batches from the same initial weights. "

@@ -124,6 +124,7 @@ class MultiModalMAE(MinimaxModel):
         alphas = _alphas(alpha, arguments["modalities"])
         super().__init__(MultiModalNetwork(**network_arguments, alphas=alphas), **kwargs)
         self._arguments = arguments
+        self._given_visible: int | None = None
 
     @property
     def backbone(self):
@@ -289,7 +290,11 @@ class MultiModalMAE(MinimaxModel):
         batch = dict(inputs)
         check_arrays(batch, self.network)
         if masks is not None:
-            batch[VISIBLE_IDS] = self.visible_ids(masks)
+            batch[VISIBLE_IDS] = ids = self.visible_ids(masks)
+            if ids.shape[1] != self._given_visible:
+                # TensorFlow would trace anew with a number of visible tokens left open.
+                self.predict_function = None
+                self._given_visible = ids.shape[1]
         return self.predict_on_batch(batch)
 
 
