@@ -111,7 +111,9 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     done = ops.logical_not(ops.any(start > 0, axis=1, keepdims=True))
     state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
     _, x, support, *_ = ops.while_loop(unfinished, advance, state)
-    refined = x + solve(support, linear - ops.matmul(x, matrix))
+    refined = x
+    for _ in range(3):  # XLA solves nearly singular systems to a tenth of their solution only
+        refined = refined + solve(support, linear - ops.matmul(refined, matrix))
     keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
     return ops.where(keeps_sign, refined, x), support
 
