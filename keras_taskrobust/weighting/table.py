@@ -1,6 +1,7 @@
 """The README's table of methods, from what each method says of itself."""
 
 from keras_taskrobust.weighting.base import available, get
+from keras_taskrobust.weighting.facts import MethodFacts
 
 _COLUMNS = (
     "`compile(weighting=...)`",
@@ -23,14 +24,20 @@ def methods_table() -> str:
     | `"pooled"` | mean over all elements: no tasks |  |  |  | yes | none | - |
     """
     layers = {name: get(name) for name in available()}
-    own = [name for name, layer in layers.items() if type(layer).__module__.startswith(__package__)]
-    own.sort(key=lambda name: (layers[name].needs != "losses", layers[name].facts.year or 0, name))
+    own = [
+        name
+        for name, layer in layers.items()
+        if type(layer).__module__.startswith("keras_taskrobust.")
+    ]
+    own.sort(
+        key=lambda name: (layers[name].needs != "losses", _facts(layers[name]).year or 0, name)
+    )
     rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(name, layers[name]) for name in own)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def _row(name, layer):
-    facts = layer.facts
+    facts = _facts(layer)
     marks = (
         facts.balances_magnitudes,
         facts.balances_learning,
@@ -39,3 +46,7 @@ def _row(name, layer):
     )
     marked = ("yes" if mark else "" for mark in marks)
     return (f'`"{name}"`', facts.summary, *marked, facts.cost, facts.reference)
+
+
+def _facts(layer) -> MethodFacts:
+    return layer.facts or MethodFacts("")
