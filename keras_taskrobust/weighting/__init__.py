@@ -1,5 +1,6 @@
 """K task losses to one objective: every way of weighing tasks, as Keras layers."""
 
+from keras_taskrobust.weighting.aligned_mtl import AlignedMTL
 from keras_taskrobust.weighting.base import (
     TaskBatch,
     TaskWeighting,
@@ -7,25 +8,74 @@ from keras_taskrobust.weighting.base import (
     get,
     register,
 )
+from keras_taskrobust.weighting.cagrad import CAGrad
+from keras_taskrobust.weighting.chi2_dro import ChiSquareDRO
+from keras_taskrobust.weighting.config import ConFIG
+from keras_taskrobust.weighting.cvar import ConditionalValueAtRisk
+from keras_taskrobust.weighting.dualproj import DualProj
 from keras_taskrobust.weighting.dwa import DynamicWeightAverage
+from keras_taskrobust.weighting.excess_loss import ExcessLoss
+from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.fairgrad import FairGrad
+from keras_taskrobust.weighting.famo import FAMO
+from keras_taskrobust.weighting.gls import GeometricLoss
 from keras_taskrobust.weighting.gradnorm import GradNorm
+from keras_taskrobust.weighting.gradvac import GradVac
+from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.group_dro import GroupDRO
 from keras_taskrobust.weighting.hard_max import HardMaximum
+from keras_taskrobust.weighting.imtl_g import ImpartialGradient
+from keras_taskrobust.weighting.imtl_l import ImpartialLoss
+from keras_taskrobust.weighting.kl_dro import KLDivergenceDRO
+from keras_taskrobust.weighting.mgda import MGDA
 from keras_taskrobust.weighting.minimax import SoftmaxWeightedLoss, SquareRootSchedule
+from keras_taskrobust.weighting.nash_mtl import NashMTL
+from keras_taskrobust.weighting.pcgrad import PCGrad
 from keras_taskrobust.weighting.pooled import PooledWeighting
+from keras_taskrobust.weighting.rate_of_improvement import RateOfImprovement
+from keras_taskrobust.weighting.rlw import RandomLossWeighting
+from keras_taskrobust.weighting.sdmgrad import SDMGrad
+from keras_taskrobust.weighting.static import StaticWeighting
+from keras_taskrobust.weighting.stch import SmoothTchebycheff
 from keras_taskrobust.weighting.uncertainty import UncertaintyWeighting
 from keras_taskrobust.weighting.uniform import UniformWeighting
+from keras_taskrobust.weighting.upgrad import UPGrad
 
 __all__ = [
+    "FAMO",
+    "MGDA",
+    "AlignedMTL",
+    "CAGrad",
+    "ChiSquareDRO",
+    "ConFIG",
+    "ConditionalValueAtRisk",
+    "DualProj",
     "DynamicWeightAverage",
+    "ExcessLoss",
+    "FairGrad",
+    "GeometricLoss",
     "GradNorm",
+    "GradVac",
+    "GramianWeighting",
     "GroupDRO",
     "HardMaximum",
+    "ImpartialGradient",
+    "ImpartialLoss",
+    "KLDivergenceDRO",
+    "MethodFacts",
+    "NashMTL",
+    "PCGrad",
     "PooledWeighting",
+    "RandomLossWeighting",
+    "RateOfImprovement",
+    "SDMGrad",
+    "SmoothTchebycheff",
     "SoftmaxWeightedLoss",
     "SquareRootSchedule",
+    "StaticWeighting",
     "TaskBatch",
     "TaskWeighting",
+    "UPGrad",
     "UncertaintyWeighting",
     "UniformWeighting",
     "available",

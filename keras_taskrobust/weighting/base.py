@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import keras
 from keras import ops
 
+from keras_taskrobust.weighting.facts import MethodFacts
+
 PACKAGE = "keras_taskrobust"
 
 _REGISTRY: dict[str, type["TaskWeighting"]] = {}
@@ -71,6 +73,9 @@ class TaskWeighting(keras.layers.Layer):
 
     #: What the method weighs by: "losses", "gramian" (K, K), or "gradients".
     needs: ClassVar[str] = "losses"
+
+    #: What is known of the method, for the README's table and the property tests.
+    facts: ClassVar[MethodFacts | None] = None
 
     def __init__(self, learning_rate: float | None = None, **kwargs):
         if learning_rate is not None and not _is_positive(learning_rate):

@@ -9,6 +9,7 @@ from keras_taskrobust.weighting.base import (
     masked_softmax,
     register,
 )
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("dwa")
@@ -38,6 +39,15 @@ class DynamicWeightAverage(TaskWeighting):
     Reference:
         [End-to-End Multi-Task Learning with Attention](https://arxiv.org/abs/1803.10704).
     """
+
+    facts = MethodFacts(
+        "more weight where the loss falls slowly",
+        "Liu et al. 2019",
+        2019,
+        balances_learning=True,
+        total="number",
+        scale="same",
+    )
 
     def __init__(self, temperature: float = 2.0, window: int = 1, **kwargs):
         super().__init__(**kwargs)

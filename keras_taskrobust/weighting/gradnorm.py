@@ -10,6 +10,7 @@ from keras_taskrobust.weighting.base import (
     masked_softmax,
     register,
 )
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("gradnorm")
@@ -44,6 +45,16 @@ class GradNorm(TaskWeighting):
     """
 
     needs = "gramian"
+    facts = MethodFacts(
+        "learned weights that equalise gradient norms",
+        "Chen et al. 2018",
+        2018,
+        balances_magnitudes=True,
+        balances_learning=True,
+        cost="Gramian",
+        total="number",
+        scale="same",
+    )
 
     def __init__(self, alpha: float = 1.5, learning_rate: float | None = 0.025, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)

@@ -14,6 +14,7 @@ from keras_taskrobust.weighting.base import (
     moving_average,
     register,
 )
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("group_dro")
@@ -49,6 +50,13 @@ class GroupDRO(TaskWeighting):
         [Distributionally Robust Neural Networks for Group Shifts]
         (https://arxiv.org/abs/1911.08731), ICLR 2020.
     """
+
+    facts = MethodFacts(
+        "an adversary that learns the weights",
+        "Sagawa et al. 2020",
+        2020,
+        balances_learning=True,
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("hard_max")
@@ -19,8 +20,22 @@ class HardMaximum(TaskWeighting):
     3.0
     """
 
+    facts = MethodFacts(
+        "all weight on the worst task",
+        "Wang et al. 2023",
+        2023,
+        balances_learning=True,
+        needs_no_tuning=True,
+        scale="same",
+    )
+
     def weigh(self, tasks):
-        largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))
-        worst = ops.logical_and(tasks.present, tasks.losses == largest)
-        worst = ops.cast(worst, "float32")
-        return worst / ops.maximum(ops.sum(worst), 1.0)
+        return worst_tasks(tasks)
+
+
+def worst_tasks(tasks):
+    """`(K,)`: 1 for the present task of the largest loss, shared equally between exact ties."""
+    largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))
+    worst = ops.logical_and(tasks.present, tasks.losses == largest)
+    worst = ops.cast(worst, "float32")
+    return worst / ops.maximum(ops.sum(worst), 1.0)

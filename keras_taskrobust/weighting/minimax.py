@@ -16,6 +16,7 @@ from keras_taskrobust.weighting.base import (
     moving_average,
     register,
 )
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -86,6 +87,13 @@ class SoftmaxWeightedLoss(TaskWeighting):
         [Task-Robust Pre-Training for Worst-Case Downstream Adaptation]
         (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
     """
+
+    facts = MethodFacts(
+        "`softmax(alpha * L)`; schedules, moving averages, reference losses",
+        "Wang et al. 2023",
+        2023,
+        balances_learning=True,
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("pooled")
@@ -19,6 +20,12 @@ class PooledWeighting(TaskWeighting):
     >>> float(PooledWeighting()(np.array([1.0, 3.0]), counts=np.array([3, 1])))
     1.5
     """
+
+    facts = MethodFacts(
+        "mean over all elements: no tasks",
+        needs_no_tuning=True,
+        scale="same",
+    )
 
     def weigh(self, tasks):
         total = ops.sum(tasks.counts)

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("uncertainty")
@@ -31,6 +32,17 @@ class UncertaintyWeighting(TaskWeighting):
     Reference:
         [Multi-Task Learning Using Uncertainty to Weigh Losses](https://arxiv.org/abs/1705.07115).
     """
+
+    facts = MethodFacts(
+        "learned weights by homoscedastic uncertainty",
+        "Kendall et al. 2018",
+        2018,
+        balances_magnitudes=True,
+        needs_no_tuning=True,
+        total="free",
+        lone_task=False,
+        scale="same",
+    )
 
     def __init__(self, half: bool = False, learning_rate: float | None = None, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.facts import MethodFacts
 
 
 @register("uniform")
@@ -19,6 +20,17 @@ class UniformWeighting(TaskWeighting):
     2.0
     """
 
+    facts = MethodFacts(
+        'mean over the tasks present (the paper\'s "None")',
+        needs_no_tuning=True,
+        scale="same",
+    )
+
     def weigh(self, tasks):
-        present = ops.cast(tasks.present, "float32")
-        return present / ops.maximum(ops.sum(present), 1.0)
+        return mean_weights(tasks)
+
+
+def mean_weights(tasks):
+    """`(K,)`: 1 / (number of tasks present) for each present task."""
+    present = ops.cast(tasks.present, "float32")
+    return present / ops.maximum(ops.sum(present), 1.0)

@@ -52,36 +52,44 @@ def gradient_by_variable(function, variable):
     return to_numpy(torch.autograd.grad(function(), variable.value)[0])
 
 
+def jitted(layer, training):
+    """With JAX: the call of `layer` and of any layer of its configuration, given the variables."""
+    import jax
+
+    @jax.jit
+    def pure(trainable, non_trainable, losses, counts, gramian):
+        return layer.stateless_call(
+            trainable,
+            non_trainable,
+            losses,
+            counts=counts,
+            gramian=gramian,
+            training=training,
+            return_weights=True,
+        )
+
+    return pure
+
+
+def call_jitted(pure, layer, losses, counts, gramian):
+    """Calls what `jitted` gave for `layer`, and assigns its new state."""
+    outputs, state = pure(
+        [variable.value for variable in layer.trainable_variables],
+        [variable.value for variable in layer.non_trainable_variables],
+        losses,
+        counts,
+        gramian,
+    )
+    for variable, value in zip(layer.non_trainable_variables, state, strict=True):
+        variable.assign(value)
+    return outputs
+
+
 def compiled(layer):
     """`layer` in training, `(losses, counts, gramian) -> (objective, weights)`, inside jit."""
     if BACKEND == "jax":
-        import jax
-
-        @jax.jit
-        def pure(trainable, non_trainable, losses, counts, gramian):
-            return layer.stateless_call(
-                trainable,
-                non_trainable,
-                losses,
-                counts=counts,
-                gramian=gramian,
-                training=True,
-                return_weights=True,
-            )
-
-        def call(losses, counts, gramian):
-            outputs, state = pure(
-                [variable.value for variable in layer.trainable_variables],
-                [variable.value for variable in layer.non_trainable_variables],
-                losses,
-                counts,
-                gramian,
-            )
-            for variable, value in zip(layer.non_trainable_variables, state, strict=True):
-                variable.assign(value)
-            return outputs
-
-        return call
+        pure = jitted(layer, training=True)
+        return lambda losses, counts, gramian: call_jitted(pure, layer, losses, counts, gramian)
 
     def call(losses, counts, gramian):
         return layer(losses, counts=counts, gramian=gramian, training=True, return_weights=True)

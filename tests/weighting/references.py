@@ -185,3 +185,151 @@ class GradNorm:
             shift = width * np.eye(len(logits))[k]
             slopes.append((l_grad(logits + shift) - l_grad(logits - shift)) / (2 * width))
         return np.array(slopes)
+
+
+class Static:
+    def __init__(self, weights=None):
+        self.weights = weights
+
+    def step(self, losses, counts):
+        weights = np.ones(len(losses)) if self.weights is None else self.weights
+        return spread({k: weights[k] for k in present_tasks(counts)}, len(losses))
+
+
+def lowbias32(bits):
+    """The hash in NumPy's unsigned integers."""
+    bits = np.asarray(bits, "uint32")
+    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return bits ^ (bits >> np.uint32(16))
+
+
+def hashed_uniform(seed, step, *streams):
+    start = (step + seed * 0x9E3779B1 + 0x7F4A7C15) % 2**32
+    bits = lowbias32(np.full(np.broadcast_shapes(*(np.shape(s) for s in streams)), start, "uint32"))
+    for stream, stride in zip(streams, (0x632BE5AB, 0x9E3779B9), strict=False):
+        offset = (np.asarray(stream, "uint64") * np.uint64(stride)) % np.uint64(2**32)
+        bits = lowbias32(bits + offset.astype("uint32"))
+    return ((bits >> np.uint32(9)) + 0.5) / 2.0**23
+
+
+class RandomLossWeighting:
+    """Box-Muller on the hash, then the softmax."""
+
+    def __init__(self, seed=0):
+        self.seed, self.t = seed, 0
+
+    def step(self, losses, counts):
+        stream = np.arange(len(losses))
+        first = hashed_uniform(self.seed, self.t, stream, np.zeros_like(stream))
+        second = hashed_uniform(self.seed, self.t, stream, np.ones_like(stream))
+        drawn = np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
+        self.t += 1
+        weights = softmax_over({k: drawn[k] for k in present_tasks(counts)})
+        return spread(weights, len(losses))
+
+
+class GeometricLoss:
+    """The derivative of the geometric mean."""
+
+    def step(self, losses, counts):
+        tasks = present_tasks(counts)
+        mean = np.prod([losses[k] for k in tasks]) ** (1 / len(tasks))
+        return spread({k: mean / len(tasks) / losses[k] for k in tasks}, len(losses))
+
+
+class SmoothTchebycheff:
+    def __init__(self, K, mu=1.0, warmup_steps=0, nadir_steps=None, reference=None):
+        self.mu, self.warmup, self.t = mu, warmup_steps, 0
+        self.first = warmup_steps - (nadir_steps or warmup_steps)
+        self.reference = np.zeros(K) if reference is None else reference
+        self.seen = [[] for _ in range(K)]
+
+    def step(self, losses, counts):
+        tasks = present_tasks(counts)
+        self.t += 1
+        if not self.warmup:
+            share = 1 / len(tasks)
+            scores = {k: share * (losses[k] - self.reference[k]) / self.mu for k in tasks}
+            return spread({k: share * v for k, v in softmax_over(scores).items()}, len(losses))
+        if self.t <= self.warmup:
+            if self.t > self.first:
+                for k in tasks:
+                    self.seen[k].append(losses[k])
+            return spread({k: 1 / losses[k] for k in tasks}, len(losses))
+        nadir = [np.mean(seen) if seen else None for seen in self.seen]
+        ratios = {k: 0 if nadir[k] is None else np.log(losses[k] / nadir[k]) for k in tasks}
+        weights = softmax_over({k: ratio / self.mu for k, ratio in ratios.items()})
+        return spread({k: len(tasks) * v / losses[k] for k, v in weights.items()}, len(losses))
+
+
+class WorstCase:
+    """A worst case over weights by SciPy: `constraint(w)` >= 0, `upper` bounds each weight."""
+
+    def __init__(self, constraint=None, upper=lambda n: 1.0):
+        self.constraint, self.upper = constraint, upper
+
+    def step(self, losses, counts):
+        from scipy import optimize
+
+        tasks = present_tasks(counts)
+        values = np.array([losses[k] for k in tasks])
+        n = len(tasks)
+        constraints = [{"type": "eq", "fun": lambda w: w.sum() - 1}]
+        if self.constraint is None:
+            solution = optimize.linprog(
+                -values, A_eq=np.ones((1, n)), b_eq=[1], bounds=[(0, self.upper(n))] * n
+            ).x
+        else:
+            constraints.append({"type": "ineq", "fun": self.constraint})
+            solution = optimize.minimize(
+                lambda w: -w @ values,
+                np.full(n, 1 / n),
+                bounds=[(1e-12, 1)] * n,
+                constraints=constraints,
+                options={"ftol": 1e-14, "maxiter": 1000},
+            ).x
+        return spread(dict(zip(tasks, solution, strict=True)), len(losses))
+
+
+class RateOfImprovement:
+    def __init__(self, K, step_size, window):
+        self.step_size, self.window = step_size, window
+        self.last, self.log_weights, self.calls = [None] * K, np.zeros(K), []
+
+    def step(self, losses, counts):
+        weights = softmax_over({k: self.log_weights[k] for k in present_tasks(counts)})
+        self.calls.append({k: losses[k] for k in present_tasks(counts)})
+        if len(self.calls) == self.window:
+            for k in range(len(losses)):
+                seen = [call[k] for call in self.calls if k in call]
+                if seen:
+                    mean = np.mean(seen)
+                    if self.last[k] is not None:
+                        self.log_weights[k] -= self.step_size * (1 - mean / self.last[k])
+                    self.last[k] = mean
+            self.calls = []
+        return spread(weights, len(losses))
+
+
+class ExcessLoss:
+    def __init__(self, K, step_size, smoothing, reference=None):
+        self.step_size, self.smoothing = step_size, smoothing
+        self.reference = np.zeros(K) if reference is None else reference
+        self.q = np.ones(K) / K
+
+    def step(self, losses, counts):
+        tasks = present_tasks(counts)
+        held = sum(self.q[k] for k in tasks)
+        powers = {
+            k: self.q[k] * math.exp(self.step_size * max(losses[k] - self.reference[k], 0))
+            for k in tasks
+        }
+        total = sum(powers.values())
+        weights = {
+            k: (1 - self.smoothing) * power / total + self.smoothing / len(tasks)
+            for k, power in powers.items()
+        }
+        for k, weight in weights.items():
+            self.q[k] = held * weight
+        return spread(weights, len(losses))

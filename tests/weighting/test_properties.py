@@ -22,14 +22,12 @@ from weighting_cases import (
     run,
     state,
     step,
+    step_eagerly,
     twin,
 )
 
 import keras_taskrobust as ktr
 
-#: The weights of the present tasks sum to 1, or to their number; the rest are free.
-SUM_TO_ONE = {"uniform", "pooled", "minimax", "hard_max", "group_dro"}
-SUM_TO_NUMBER = {"dwa", "gradnorm"}
 STATELESS = {
     "uniform",
     "pooled",
@@ -39,11 +37,60 @@ STATELESS = {
     "minimax_sharp",
     "uncertainty",
     "uncertainty_half",
+    "static",
+    "static_given",
+    "gls",
+    "imtl_l",
+    "stch",
+    "stch_small",
+    "cvar",
+    "cvar_most",
+    "chi2_dro",
+    "chi2_dro_small",
+    "kl_dro",
+    "kl_dro_large",
+    "mgda",
+    "mgda_loss+",
+    "upgrad",
+    "dualproj",
+    "cagrad",
+    "cagrad_linear",
+    "imtl_g",
+    "aligned_mtl",
+    "aligned_mtl_median",
+    "config",
+    "nash_mtl",
+    "fairgrad",
+    "fairgrad_2",
 }
-#: The weight of a lone task is 1, except where it is learned freely.
-FREE = {"uncertainty"}
+#: Cases whose parameters make a lone task's weight, or the scale of weights, other than declared.
+OTHER_SCALE = {
+    "minimax_sharp",
+    "group_dro_all",
+    "famo_all",
+    "static_given",
+    "stch_nadir",
+    "cagrad_linear",
+}
 
 each_case = pytest.mark.parametrize("case", CASES)
+
+
+def facts(case):
+    return CASES[case](2).facts
+
+
+def needs_gramian(case):
+    return CASES[case](2).needs == "gramian"
+
+
+def assert_same_weights(case, actual, expected):
+    """Equal up to the rounding of another order of operations; solvers amplify it."""
+    if needs_gramian(case):
+        scale = max(np.abs(expected).max(), 1e-6)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=3e-4 * scale)
+    else:
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-7)
 
 
 def method(case):
@@ -62,13 +109,15 @@ def test_the_cases_cover_the_registry():
         "dwa",
         "group_dro",
     } <= set(NAMES)
+    for name in NAMES:
+        assert isinstance(ktr.weighting.get(name).facts, ktr.weighting.MethodFacts), name
     for case in VARIANTS:
         assert type(CASES[case](3)) is type(ktr.weighting.get(method(case)))
 
 
 @each_case
-def test_weights_are_finite_nonnegative_and_vanish_for_absent_tasks(case):
-    layer = make(case)
+def test_weights_are_finite_as_declared_and_vanish_for_absent_tasks(case):
+    layer, declared = make(case), facts(case)
     for batch in make_batches(6):
         objective, weights = step(layer, batch)
         present = batch.counts > 0
@@ -76,12 +125,13 @@ def test_weights_are_finite_nonnegative_and_vanish_for_absent_tasks(case):
         assert weights.shape == (4,)
         assert np.isfinite(objective)
         assert np.isfinite(weights).all()
-        assert (weights >= 0).all()
         assert (weights[~present] == 0).all()
-        assert weights[present].sum() > 0
-        if method(case) in SUM_TO_ONE:
+        assert np.abs(weights[present]).sum() > 0
+        if declared.nonnegative:
+            assert (weights >= 0).all()
+        if declared.total == "one":
             np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-5)
-        if method(case) in SUM_TO_NUMBER:
+        if declared.total == "number":
             np.testing.assert_allclose(weights.sum(), present.sum(), rtol=1e-5)
 
 
@@ -99,7 +149,7 @@ def test_any_losses_and_counts_give_finite_weights_and_state(case, steps):
         objective, weights = step(layer, Batch(np.array(losses), np.array(counts), gramian))
         assert np.isfinite(objective)
         assert np.isfinite(weights).all()
-        assert (weights >= 0).all()
+        assert (weights >= 0).all() or not facts(case).nonnegative
         assert (weights[np.array(counts) == 0] == 0).all()
         assert all(np.isfinite(value).all() for value in state(layer).values())
 
@@ -115,12 +165,30 @@ def test_permutation_equivariance(case):
             moved,
             Batch(batch.losses[order], batch.counts[order], batch.gramian[np.ix_(order, order)]),
         )
-        np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
-        np.testing.assert_allclose(actual[1], expected[1][order], rtol=1e-5, atol=1e-7)
+        assert_same_weights(case, actual[1], expected[1][order])
+        value = np.sum(actual[1] * batch.losses[order])
+        if not layer.trainable_variables:
+            np.testing.assert_allclose(actual[0], value, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if method(case) not in FREE])
+@each_case
+@pytest.mark.parametrize("factor", [0.125, 16.0])
+def test_a_common_scale_of_losses_and_gradients(case, factor):
+    declared = facts(case).scale
+    if declared == "free" or case in OTHER_SCALE:
+        return
+    layer, scaled = make(case), make(case)
+    for batch in make_batches(4, seed=11):
+        expected = step(layer, batch)[1]
+        larger = Batch(factor * batch.losses, batch.counts, factor**2 * batch.gramian)
+        actual = step(scaled, larger)[1]
+        assert_same_weights(case, actual, expected if declared == "same" else expected / factor)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if facts(case).lone_task])
 def test_a_lone_task_has_weight_one(case):
+    if case == "stch_nadir":  # in the warm-up, the reciprocal of its loss
+        return
     layer = make(case, K=1)
     for batch in make_batches(4, K=1, absent=0.0):
         objective, weights = step(layer, batch)
@@ -176,7 +244,8 @@ def test_no_task_present_is_a_step_of_zero(case):
     after = state(layer)
     for path in clocks:
         assert after[path] in (before[path] + 1, 0)
-    moved_by_clock = {"total", "appearances", "last_mean", "mean_before"}  # a DWA window ends
+    # A window of DWA or of the rate of improvement ends.
+    moved_by_clock = {"total", "appearances", "last_mean", "mean_before", "log_weights"}
     for path in before.keys() - clocks:
         if path.rsplit("/", 1)[-1] not in moved_by_clock:
             np.testing.assert_array_equal(after[path], before[path], err_msg=path)
@@ -185,12 +254,12 @@ def test_no_task_present_is_a_step_of_zero(case):
 @each_case
 def test_compute_weights_foresees_the_next_training_call(case):
     layer = make(case)
-    for batch in make_batches(5, seed=1):
+    for batch in make_batches(2 if needs_gramian(case) else 5, seed=1):
         before = state(layer)
         foreseen = layer.compute_weights(batch.losses, counts=batch.counts, gramian=batch.gramian)
         assert keras.backend.standardize_dtype(foreseen.dtype) == "float32"
         assert_same_state(state(layer), before)
-        np.testing.assert_array_equal(to_numpy(foreseen), step(layer, batch)[1])
+        np.testing.assert_array_equal(to_numpy(foreseen), to_numpy(step_eagerly(layer, batch)[1]))
 
 
 @each_case
@@ -297,7 +366,8 @@ def test_everything_is_float32_whatever_the_policy(case):
         )
         assert keras.backend.standardize_dtype(objective.dtype) == "float32"
         assert keras.backend.standardize_dtype(weights.dtype) == "float32"
-        expected = step(exact, Batch(losses, counts.astype("float64"), gramian), training)
+        batch = Batch(losses, counts.astype("float64"), gramian)
+        expected = [to_numpy(tensor) for tensor in step_eagerly(exact, batch, training)]
         np.testing.assert_array_equal(to_numpy(objective), expected[0])
         np.testing.assert_array_equal(to_numpy(weights), expected[1])
 
@@ -336,7 +406,8 @@ def test_whole_numbers_are_accepted(case):
 def test_without_counts_all_tasks_are_present(case):
     layer, other = make(case), make(case)
     (batch,) = make_batches(1, absent=0.0)
-    expected = step(layer, batch._replace(counts=np.ones(4)))
+    batch_of_all = batch._replace(counts=np.ones(4))
+    expected = [to_numpy(tensor) for tensor in step_eagerly(layer, batch_of_all)]
     objective, weights = other(batch.losses, gramian=batch.gramian, return_weights=True)
     np.testing.assert_array_equal(to_numpy(objective), expected[0])
     np.testing.assert_array_equal(to_numpy(weights), expected[1])
@@ -396,19 +467,26 @@ def test_a_compiled_call_equals_an_eager_one(case):
     eager = make(case)
     other = twin(eager)
     call = compiled(other)
-    for batch in make_batches(4, seed=8):
-        expected = step(eager, batch)
+    for batch in make_batches(2 if needs_gramian(case) else 4, seed=8):
+        expected = [to_numpy(tensor) for tensor in step_eagerly(eager, batch)]
         objective, weights = call(batch.losses, batch.counts, batch.gramian)
-        np.testing.assert_allclose(to_numpy(objective), expected[0], rtol=1e-5)
-        np.testing.assert_allclose(to_numpy(weights), expected[1], rtol=1e-5, atol=1e-7)
+        assert_same_weights(case, to_numpy(weights), expected[1])
+        tolerance = 1e-3 if needs_gramian(case) else 1e-5
+        np.testing.assert_allclose(to_numpy(objective), expected[0], rtol=tolerance)
     for (name, actual), expected in zip(
         by_name(other).items(), by_name(eager).values(), strict=True
     ):
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            actual, expected, rtol=tolerance, atol=tolerance / 10, err_msg=name
+        )
 
 
 def test_trainable_methods_list_exactly_their_variables():
-    trainable = {"uncertainty": ["log_variances"], "gradnorm": ["logits"]}
+    trainable = {
+        "uncertainty": ["log_variances"],
+        "gradnorm": ["logits"],
+        "imtl_l": ["log_scales"],
+    }
     for case in CASES:
         variables = make(case).trainable_variables
         assert [v.name for v in variables] == trainable.get(method(case), []), case

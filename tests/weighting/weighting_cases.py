@@ -1,10 +1,11 @@
 """Every weighting that the properties are checked on, and the batches they are checked with."""
 
+import json
 from typing import NamedTuple
 
 import keras
 import numpy as np
-from autodiff import to_numpy
+from autodiff import BACKEND, call_jitted, jitted, to_numpy
 
 import keras_taskrobust as ktr
 
@@ -28,6 +29,22 @@ VARIANTS = {
     "group_dro_all": lambda K: w.GroupDRO(
         0.3, loss_momentum=0.6, adjustment=2.0, group_sizes=np.arange(1, K + 1) ** 2
     ),
+    "static_given": lambda K: w.StaticWeighting(np.linspace(1.0, 0.25, K)),
+    "rlw_seed": lambda K: w.RandomLossWeighting(seed=2**40 + 3),
+    "stch_small": lambda K: w.SmoothTchebycheff(mu=0.1, reference_losses=np.linspace(0.0, 0.5, K)),
+    "stch_nadir": lambda K: w.SmoothTchebycheff(mu=0.5, warmup_steps=3, nadir_steps=2),
+    "cvar_most": lambda K: w.ConditionalValueAtRisk(0.8),
+    "chi2_dro_small": lambda K: w.ChiSquareDRO(0.05),
+    "kl_dro_large": lambda K: w.KLDivergenceDRO(1.0),
+    "famo_all": lambda K: w.FAMO(0.5, weight_decay=0.1, minimum_losses=np.full(K, 0.01)),
+    "rate_of_improvement_window": lambda K: w.RateOfImprovement(step_size=3.0, window=2),
+    "excess_loss_all": lambda K: w.ExcessLoss(np.linspace(0.5, 1.5, K), 0.3, smoothing=0.1),
+    "mgda_loss+": lambda K: w.MGDA("loss+"),
+    "cagrad_linear": lambda K: w.CAGrad(0.9, rescaling="linear"),
+    "aligned_mtl_median": lambda K: w.AlignedMTL("median"),
+    "fairgrad_2": lambda K: w.FairGrad(2.0),
+    "gradvac_slow": lambda K: w.GradVac(beta=0.01, seed=7),
+    "sdmgrad_slow": lambda K: w.SDMGrad(regularisation=1.0, iterations=3, rate=0.1),
 }
 #: Every name that the library itself registers, whatever other tests have registered.
 NAMES = tuple(name for name in w.available() if type(w.get(name)).__module__.startswith(w.__name__))
@@ -70,15 +87,35 @@ def make_batches(number, K=4, seed=0, absent=0.25):
 
 
 def step(layer, batch, training=True):
-    """One call; the objective and the weights in NumPy."""
-    objective, weights = layer(
+    """One call; the objective and the weights in NumPy.
+
+    With JAX, methods that need the Gramian are called inside jit: outside, JAX compiles a loop
+    anew at every call.
+    """
+    if BACKEND == "jax" and layer.needs == "gramian" and layer.built:
+        config = {**layer.get_config(), "name": None}
+        key = (type(layer), json.dumps(config), layer.num_tasks, training)
+        if key not in _JITTED:
+            _JITTED[key] = jitted(twin(layer), training)
+        arguments = (np.asarray(batch.losses, "float32"), np.asarray(batch.counts, "float32"))
+        gramian = np.asarray(batch.gramian, "float32")
+        objective, weights = call_jitted(_JITTED[key], layer, *arguments, gramian)
+    else:
+        objective, weights = step_eagerly(layer, batch, training)
+    return to_numpy(objective), to_numpy(weights)
+
+
+_JITTED: dict = {}
+
+
+def step_eagerly(layer, batch, training=True):
+    return layer(
         batch.losses,
         counts=batch.counts,
         gramian=batch.gramian,
         training=training,
         return_weights=True,
     )
-    return to_numpy(objective), to_numpy(weights)
 
 
 def run(layer, batches):
@@ -123,5 +160,7 @@ def permuted(layer, order):
     copy.build((K,))
     for variable, value in zip(copy.variables, layer.variables, strict=True):
         value = to_numpy(value)
-        variable.assign(value[list(order)] if value.shape == (K,) else value)
+        for axis in range(value.ndim):
+            value = np.take(value, order, axis) if value.shape[axis] == K else value
+        variable.assign(value)
     return copy

@@ -1,0 +1,100 @@
+"""GradVac: every gradient is turned until its cosines with the others reach their averages."""
+
+from keras import ops
+
+from keras_taskrobust.weighting import checks
+from keras_taskrobust.weighting.base import register
+from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.solvers import cosines_and_norms
+from keras_taskrobust.weighting.surgery import GradientSurgery, operate, weights_of
+
+#: Targets are kept below 1, where no finite correction reaches them.
+_LARGEST_COSINE = 0.9999
+
+
+@register("gradvac")
+class GradVac(GradientSurgery):
+    """Gradient vaccine (Wang et al. 2021, algorithm 1).
+
+    Every gradient `g_i` meets the others in a random order. Where its cosine `c` with `g_j` is
+    below the target `t_ij`, `g_i += ||g_i|| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (||g_j|| sqrt(1
+    - t^2)) g_j` brings it to the target; the target is a moving average of the cosines,
+    `t = (1 - beta) t + beta c`, which starts at 0. The step is the sum of the results. With
+    targets at 0 it is PCGrad.
+
+    The whole model is one group (the paper's `whole_model`). The average moves at every meeting, as
+    in the paper and torchjd; LibMTL moves it only where the cosine is below the target. A pair of
+    which one is absent, or has a zero gradient, keeps its target. Targets are at most 0.9999.
+
+    Args:
+        beta: float above 0 and at most 1, the share of the new cosine. 0.5 is LibMTL's and
+            torchjd's; the paper uses 1e-2.
+        seed: int, of the random orders.
+
+    Example:
+
+    >>> import numpy as np
+    >>> gramian = np.array([[1.0, -0.5], [-0.5, 1.0]])
+    >>> weights = GradVac().compute_weights(np.array([1.0, 1.0]), gramian=gramian)
+    >>> np.asarray(weights).round(4).tolist()
+    [1.5, 1.5]
+
+    Reference:
+        [Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively
+        Multilingual Models](https://arxiv.org/abs/2010.05874), ICLR 2021.
+    """
+
+    facts = MethodFacts(
+        "gradients turned to the average of their cosines",
+        "Wang et al. 2021",
+        2021,
+        cost="Gramian",
+        total="free",
+        scale="same",
+    )
+
+    def __init__(self, beta: float = 0.5, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.beta = checks.fraction("beta", beta)
+        self.seed = checks.integer("seed", seed, least=0)
+
+    def create_state(self, num_tasks):
+        super().create_state(num_tasks)
+        self.targets = self.add_state("targets", shape=(num_tasks, num_tasks))
+
+    def combine(self, tasks):
+        return self._operate(tasks)[0]
+
+    def next_state(self, tasks):
+        updates = super().next_state(tasks)
+        if tasks.gramian is not None:
+            updates.append((self.targets, self._operate(tasks)[1]))
+        return updates
+
+    def get_config(self):
+        return {**super().get_config(), "beta": self.beta, "seed": self.seed}
+
+    def _operate(self, tasks):
+        """The weights, and the targets after this batch."""
+        cosines, norms = cosines_and_norms(tasks.gramian)
+        targets = ops.convert_to_tensor(self.targets)
+        known = ops.cast(norms > 0, "float32")
+
+        def strength(projection, squared_length, met, cosines_met):
+            length = ops.sqrt(ops.maximum(squared_length, 0.0))
+            cosine = projection / ops.where(length > 0, length, 1.0)
+            cosine = ops.clip(cosine, -1.0, 1.0)
+            target = ops.minimum(ops.sum(targets * met, axis=1), _LARGEST_COSINE)
+            across = ops.sqrt(1.0 - cosine * cosine)
+            wanted = target / ops.sqrt(1.0 - target * target)
+            meets = known * ops.matmul(met, known)
+            missing = ops.maximum(length * (wanted * across - cosine), 0.0)
+            return meets * missing, cosines_met + ops.expand_dims(meets * cosine, 1) * met
+
+        orders = self.orders(tasks.present)
+        zeros = ops.zeros_like(cosines)
+        coefficients, cosines_met = operate(cosines, orders, strength, zeros)
+        pairs = ops.expand_dims(known, 0) * ops.expand_dims(known, 1)
+        pairs = pairs * (1.0 - ops.eye(self.num_tasks, dtype="float32"))
+        moved = targets + self.beta * pairs * (cosines_met - targets)
+        return weights_of(coefficients, norms), moved

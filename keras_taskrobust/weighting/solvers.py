@@ -1,0 +1,359 @@
+"""The small problems inside the gradient methods, solved on the device.
+
+Every function here works on the cosines of the task gradients and on their norms, so that scales
+that lie apart by 1e6 lose nothing in float32, and runs inside a compiled step with shapes that do
+not depend on the data.
+"""
+
+from keras import ops
+
+#: Added to the diagonal of the cosines: what is singular has a solution, and it is a bounded one.
+_RIDGE = 1e-6
+
+#: A gradient component counts as violating its bound from this on, of the largest one.
+_TOLERANCE = 1e-6
+
+
+def cosines_and_norms(gramian):
+    """Splits a Gramian into cosines and norms, `G = diag(norms) C diag(norms)`.
+
+    Args:
+        gramian: `(K, K)` float32, symmetric.
+
+    Returns:
+        The cosines `(K, K)`, 0 in the rows and columns of gradients that are zero, and the norms
+        `(K,)`.
+    """
+    norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
+    inverse = reciprocal(norms)
+    cosines = gramian * ops.expand_dims(inverse, 0) * ops.expand_dims(inverse, 1)
+    return ops.clip(cosines, -1.0, 1.0), norms
+
+
+def reciprocal(values):
+    """`1 / values`, 0 where `values` is not positive."""
+    return ops.where(values > 0, 1.0 / ops.where(values > 0, values, 1.0), 0.0)
+
+
+def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
+    """Minimises `x' M x / 2 - b' x` over `x >= 0`, for several `b` at once.
+
+    An active-set method (Lawson and Hanson's, started from the support of `max(b, 0)`): finite, and
+    exact up to the ridge that is added to the diagonal. An index whose diagonal entry is 0 keeps
+    `x = 0`.
+
+    Args:
+        matrix: `(K, K)` float32, positive semidefinite, its diagonal entries 0 or 1.
+        linear: `(B, K)` float32.
+        ridge: float.
+
+    Returns:
+        `x` `(B, K)` float32, and its support `(B, K)`, float32 of 0 and 1.
+    """
+    size = matrix.shape[0]
+    usable = ops.expand_dims(ops.diagonal(matrix) > 0, 0)
+    identity = ops.eye(size, dtype="float32")
+    matrix = matrix + ridge * identity
+    tolerance = _TOLERANCE * ops.max(ops.abs(linear), axis=1, keepdims=True)
+
+    def solve(support, right):
+        both = ops.expand_dims(support, 1) * ops.expand_dims(support, 2)
+        rest = ops.expand_dims(identity, 0) * ops.expand_dims(1.0 - support, 1)
+        system = ops.expand_dims(matrix, 0) * both + rest
+        solution = ops.solve(system, ops.expand_dims(right * support, 2))
+        return ops.squeeze(solution, 2) * support
+
+    def unfinished(count, x, support, entered, barred, done):
+        return ops.logical_and(count < 4 * size + 10, ops.logical_not(ops.all(done)))
+
+    def advance(count, x, support, entered, barred, done):
+        inside = support > 0
+        target = solve(support, linear)
+        blocks = ops.logical_and(inside, target <= 0)
+        feasible = ops.logical_not(ops.any(blocks, axis=1, keepdims=True))
+
+        # Not feasible: as far towards the target as x >= 0 allows; the first to vanish leave.
+        ratios = ops.where(blocks, x / ops.maximum(x - target, 1e-30), 2.0)
+        reach = ops.min(ops.where(blocks, ratios, 1.0), axis=1, keepdims=True)
+        leaves = ops.logical_and(blocks, ratios <= reach)
+        # What entered and leaves at once gains nothing: rounding let it in.
+        bars = ops.logical_or(barred, ops.logical_and(leaves, entered))
+
+        # Feasible: the index that gains most enters, if any does. Those barred have another chance
+        # once one has entered and stayed.
+        gains = ops.logical_and(feasible, ops.any(entered, axis=1, keepdims=True))
+        gradient = linear - ops.matmul(target, matrix)
+        open_ = ops.logical_and(usable, ops.logical_not(ops.logical_or(inside, barred)))
+        gain = ops.where(open_, gradient, -float("inf"))
+        best = ops.one_hot(ops.argmax(gain, axis=1), size, dtype="float32") > 0
+        enters = ops.logical_and(best, gain > tolerance)
+
+        new_x = ops.where(feasible, target, ops.where(leaves, 0.0, x + reach * (target - x)))
+        new_inside = ops.where(
+            feasible,
+            ops.logical_or(inside, enters),
+            ops.logical_and(inside, ops.logical_not(leaves)),
+        )
+        finished = ops.logical_and(
+            feasible, ops.logical_not(ops.any(enters, axis=1, keepdims=True))
+        )
+        return (
+            count + 1,
+            ops.where(done, x, new_x),
+            ops.where(done, support, ops.cast(new_inside, "float32")),
+            ops.logical_and(feasible, enters),
+            ops.logical_and(bars, ops.logical_not(gains)),
+            ops.logical_or(done, finished),
+        )
+
+    nothing = ops.zeros_like(linear) > 0
+    start = ops.cast(ops.logical_and(usable, linear > tolerance), "float32")
+    done = ops.logical_not(ops.any(start > 0, axis=1, keepdims=True))
+    state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
+    _, x, support, *_ = ops.while_loop(unfinished, advance, state)
+    refined = x
+    for _ in range(3):  # XLA solves nearly singular systems to a tenth of their solution only
+        refined = refined + solve(support, linear - ops.matmul(refined, matrix))
+    keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
+    return ops.where(keeps_sign, refined, x), support
+
+
+def min_norm_weights(gramian, present):
+    """The weights of the shortest convex combination of the present tasks' gradients.
+
+    `argmin_w w' G w` over the simplex. Where several weights are optimal (duplicate tasks) it is
+    one of them. Where the shortest combination is zero (opposed gradients, a zero gradient) the
+    weights give it, up to 1e-3 of the shortest gradient involved.
+
+    Args:
+        gramian: `(K, K)` float32.
+        present: `(K,)` bool.
+
+    Returns:
+        `(K,)` float32.
+    """
+    cosines, norms = cosines_and_norms(gramian)
+    vanishes = ops.cast(ops.logical_and(present, norms == 0), "float32")
+    # The shortest combination is proportional to argmin_y y' C y / 2 - sum_k y_k / n_k, y = n w.
+    shortest = ops.min(ops.where(norms > 0, norms, float("inf")))
+    inverse = ops.where(norms > 0, shortest / ops.where(norms > 0, norms, 1.0), 0.0)
+    scaled, _ = nonnegative_quadratic(cosines, ops.expand_dims(inverse, 0))
+    weights = ops.where(ops.any(vanishes > 0), vanishes, scaled[0] * inverse)
+    return weights / ops.maximum(ops.sum(weights), 1e-30)
+
+
+def dual_cone_weights(gramian, combinations):
+    """Projects combinations of the gradients onto the cone of directions that conflict with none.
+
+    For each row `u`: `argmin_v v' G v` over `v >= u`, such that `sum_k v_k g_k` is the projection
+    of `sum_k u_k g_k` (Quinton and Rey 2024, proposition 1).
+
+    Args:
+        gramian: `(K, K)` float32.
+        combinations: `(B, K)` float32, >= 0.
+
+    Returns:
+        `(B, K)` float32.
+    """
+    cosines, norms = cosines_and_norms(gramian)
+    scaled = combinations * ops.expand_dims(norms, 0)
+    largest = ops.max(scaled, axis=1, keepdims=True)
+    scaled = scaled * reciprocal(largest)
+    added, _ = nonnegative_quadratic(cosines, -ops.matmul(scaled, cosines))
+    return combinations + added * largest * ops.expand_dims(reciprocal(norms), 0)
+
+
+def conflict_averse_weights(gramian, present, radius):
+    """The weights of the direction of CAGrad.
+
+    `argmax_d min_k <g_k, d>` over `||d - g_0|| <= radius ||g_0||`, `g_0` the mean gradient (Liu et
+    al. 2021). The direction is `g_0 + sum_k x_k g_k`, where `x >= 0` solves a quadratic problem
+    that depends on the value `m` of the maximum; on the support of its solution, `m` has a closed
+    form, and the two alternate until they agree.
+
+    Where no direction lowers all losses (opposed gradients) the maximum is not above zero and may
+    have many solutions; the direction is one of them. A gradient that is zero is left out. If `g_0`
+    is zero, so is the direction.
+
+    Args:
+        gramian: `(K, K)` float32.
+        present: `(K,)` bool.
+        radius: float >= 0.
+
+    Returns:
+        `(K,)` float32.
+    """
+    cosines, norms = cosines_and_norms(gramian)
+    mean = ops.cast(present, "float32")
+    mean = mean / ops.maximum(ops.sum(mean), 1.0)
+    pull = ops.matmul(cosines, norms * mean)
+    length = ops.sqrt(ops.maximum(ops.sum(norms * mean * pull), 0.0))
+    usable = norms > 0
+    # In units of ||g_0||: x_k ||g_k|| = y_k ||g_0||; the bound on y is m * inverse - pull.
+    pull = pull * reciprocal(length)
+    shortest = ops.min(ops.where(usable, norms, float("inf")))
+    inverse = ops.where(usable, shortest / ops.where(usable, norms, 1.0), 0.0)
+    ratio = ops.where(usable, pull / ops.where(usable, inverse, 1.0), float("inf"))
+    lowest = ops.min(ratio)
+    lowest = ops.where(ops.isfinite(lowest), lowest, 0.0)
+    worst = ops.argmin(ratio)
+    # No direction of length l gains more than l times the shortest convex combination's length.
+    combination = nonnegative_quadratic(cosines, ops.expand_dims(inverse, 0))[0][0]
+    squared = ops.sum(combination * ops.matmul(cosines, combination))
+    total = ops.maximum(ops.sum(combination * inverse), 1e-30)
+    highest = (1.0 + radius) * (1.001 * ops.sqrt(ops.maximum(squared, 0.0)) / total + 1e-6)
+    size = cosines.shape[0]
+    identity = ops.eye(size, dtype="float32")
+    matrix = cosines + _RIDGE * identity
+
+    def solve_at(level):
+        linear = ops.where(usable, level * inverse - pull, 0.0)
+        x, support = nonnegative_quadratic(cosines, ops.expand_dims(linear, 0))
+        return x[0], support[0]
+
+    def level_on(support):
+        """The level at which the solution with this support has the length `radius`."""
+        both = ops.expand_dims(support, 0) * ops.expand_dims(support, 1)
+        system = matrix * both + identity * ops.expand_dims(1.0 - support, 0)
+        right = ops.stack([inverse * support, pull * support], axis=1)
+        slope, offset = ops.unstack(ops.solve(system, right), num=2, axis=1)
+        image, start = ops.matmul(cosines, slope), ops.matmul(cosines, offset)
+        a, b = ops.sum(slope * image), ops.sum(slope * start)
+        c = ops.sum(offset * start) - radius * radius
+        root = ops.sqrt(ops.maximum(b * b - a * c, 0.0))
+        return ops.where(a > 0, (b + root) / ops.where(a > 0, a, 1.0), highest)
+
+    def unfinished(count, level, low, high, x, done):
+        return ops.logical_and(count < 60, ops.logical_not(done))
+
+    def advance(count, level, low, high, x, done):
+        x, support = solve_at(level)
+        reached = ops.sum(x * ops.matmul(cosines, x))
+        too_far = reached > radius * radius
+        low, high = ops.where(too_far, low, level), ops.where(too_far, level, high)
+        proposal = level_on(support)
+        inside = ops.logical_and(proposal > low, proposal < high)
+        close = ops.abs(ops.sqrt(ops.maximum(reached, 0.0)) - radius) <= 2e-6 * radius
+        narrow = high - low <= 1e-7 * ops.maximum(ops.abs(low), ops.abs(high))
+        return (
+            count + 1,
+            ops.where(inside, proposal, 0.5 * (low + high)),
+            low,
+            high,
+            x,
+            ops.logical_or(close, narrow),
+        )
+
+    first = ops.take(pull, worst) + radius
+    first = first / ops.maximum(ops.take(inverse, worst), 1e-30)
+    first = ops.where(length > 0, ops.clip(first, lowest, highest), 0.0)
+    state = (
+        ops.zeros((), "int32"),
+        first,
+        ops.minimum(lowest, highest),
+        highest,
+        ops.zeros_like(norms),
+        ops.logical_not(length > 0),
+    )
+    x = ops.while_loop(unfinished, advance, state)[4]
+    return mean + x * length * reciprocal(norms)
+
+
+def bargaining_weights(gramian, fairness=1.0):
+    """Solves `(G w)_k = w_k^(-1 / fairness)`, `w > 0`.
+
+    The Nash bargaining solution for `fairness=1` (Navon et al. 2022), the alpha-fair one otherwise
+    (Ban and Ji 2024): a strictly convex problem, solved by damped Newton steps in `y = n w`. Where
+    gradients oppose one another there is no solution; the one given, of the Gramian with 2e-7 of
+    its diagonal added, has large weights of which the gradients nearly cancel. A task whose
+    gradient is zero gets the weight 0.
+
+    Args:
+        gramian: `(K, K)` float32.
+        fairness: positive float.
+
+    Returns:
+        `(K,)` float32.
+    """
+    cosines, norms = cosines_and_norms(gramian)
+    usable = norms > 0
+    mask = ops.cast(usable, "float32")
+    identity = ops.eye(cosines.shape[0], dtype="float32")
+    matrix = cosines + identity * ops.expand_dims(2e-7 * mask + (1.0 - mask), 0)
+    power = 1.0 / fairness
+    # (C y)_k = s_k y_k^-p, s = n^(p - 1); alone, a task has y = s^(1 / (1 + p)) =: c.
+    largest = ops.maximum(ops.max(norms), 1e-30)
+    relative = ops.where(usable, norms / largest, 1.0)
+    alone = ops.power(relative, (power - 1.0) / (1.0 + power))
+    halves = ops.power(0.5, ops.arange(12, dtype="float32"))
+
+    def value(y):
+        """The convex objective for each row of `y`, without what is constant."""
+        scaled = y / ops.expand_dims(alone, 0)
+        if power == 1.0:
+            gains = ops.log(scaled)
+        else:
+            gains = (ops.power(scaled, 1.0 - power) - 1.0) / (1.0 - power)
+        quadratic = 0.5 * ops.sum(y * ops.matmul(y, matrix), axis=1)
+        return quadratic - ops.matmul(gains, mask * alone * alone)
+
+    def unfinished(count, y, decrement):
+        return ops.logical_and(count < 60, decrement > 1e-6)
+
+    def advance(count, y, decrement):
+        pull = mask * alone * ops.power(alone / y, power)
+        curvature = mask * power * ops.power(alone / y, 1.0 + power) + (1.0 - mask)
+        gradient = mask * ops.matmul(matrix, y) - pull
+        hessian = matrix + identity * ops.expand_dims(curvature, 0)
+        move = -ops.squeeze(ops.solve(hessian, ops.expand_dims(gradient, 1)), 1) * mask
+        decrement = ops.sqrt(ops.maximum(-ops.sum(move * gradient), 0.0) / ops.sum(alone * alone))
+        limit = ops.minimum(0.95 / ops.maximum(ops.max(-move / y), 1e-30), 1.0)
+        steps = ops.expand_dims(limit * halves, 1)
+        candidates = ops.expand_dims(y, 0) + steps * ops.expand_dims(move, 0)
+        best = ops.argmin(value(candidates))
+        chosen = ops.where(decrement < 1e-2, limit, limit * ops.take(halves, best))
+        return count + 1, y + chosen * move, decrement
+
+    state = (ops.zeros((), "int32"), alone, ops.full((), float("inf")))
+    y = ops.while_loop(unfinished, advance, state)[1]
+    # Back from norms relative to the largest: w = y / n, and n^(p - 1) scales as above.
+    scale = ops.power(largest, (power - 1.0) / (1.0 + power))
+    return mask * y * scale * reciprocal(norms)
+
+
+def equal_projections(cosines, norms):
+    """The combination of the unit gradients that has the same projection on all of them.
+
+    `y = pinv(C) 1`, `C` the cosines; where there is none (opposed gradients), least squares.
+
+    Returns:
+        `(K,)` float32, scaled such that the common projection is 1.
+    """
+    values, vectors = ops.eigh(cosines)
+    kept = values > 1e-6 * cosines.shape[0] * ops.max(values)
+    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
+    ones = ops.cast(norms > 0, "float32")
+    return ones * ops.matmul(vectors, inverse * ops.matmul(ops.transpose(vectors), ones))
+
+
+def project_onto_simplex(values, present):
+    """The nearest point to `values` on the simplex of the present tasks.
+
+    Args:
+        values: `(K,)` float32.
+        present: `(K,)` bool.
+
+    Returns:
+        `(K,)` float32.
+    """
+    size = values.shape[0]
+    lowest = -1e30
+    descending = -ops.sort(-ops.where(present, values, lowest))
+    known = descending > 0.5 * lowest
+    sums = ops.cumsum(ops.where(known, descending, 0.0))
+    ranks = ops.arange(1, size + 1, dtype="float32")
+    thresholds = (sums - 1.0) / ranks
+    above = ops.logical_and(known, descending > thresholds)
+    number = ops.maximum(ops.sum(ops.cast(above, "int32")), 1)
+    threshold = ops.take(thresholds, number - 1)
+    return ops.where(present, ops.maximum(values - threshold, 0.0), 0.0)

@@ -1,0 +1,74 @@
+"""Gradient surgery, one gradient against the next, in terms of the Gramian."""
+
+from keras import ops
+
+from keras_taskrobust.weighting import random
+from keras_taskrobust.weighting.gramian import GramianWeighting
+
+
+class GradientSurgery(GramianWeighting):
+    """Base class of PCGrad and GradVac: every gradient meets all others, in a random order.
+
+    The order in which gradient `i` meets the others comes from a hash of (seed, number of training
+    calls, `i`, `j`): no global generator is read or seeded, a saved layer goes on as it would
+    have, and all backends use the same order.
+    """
+
+    seed: int
+
+    def create_state(self, num_tasks):
+        self.step = self.add_state("step", shape=())
+        self.stream = self.add_state("stream", lambda shape, dtype: ops.arange(*shape, dtype=dtype))
+
+    def next_state(self, tasks):
+        return [(self.step, random.advanced(ops.convert_to_tensor(self.step)))]
+
+    def orders(self, present):
+        """`(K, K)` int: in row `i`, all tasks in the order that `i` meets them; itself last."""
+        stream = ops.convert_to_tensor(self.stream)
+        keys = random.uniform(
+            self.seed,
+            ops.convert_to_tensor(self.step),
+            ops.expand_dims(stream, 1),
+            ops.expand_dims(stream, 0),
+        )
+        keys = keys + ops.expand_dims(ops.where(present, 0.0, 1.0), 0)
+        keys = keys + 2.0 * ops.eye(self.num_tasks, dtype="float32")
+        return ops.argsort(keys, axis=1)
+
+
+def operate(cosines, orders, strength, extra):
+    """Lets every gradient, at unit length, meet the others in turn.
+
+    Args:
+        cosines: `(K, K)` float32.
+        orders: `(K, K)` int, from `GradientSurgery.orders`.
+        strength: function of the operated gradients' projections on the unit gradients they meet
+            `(K,)`, of their squared lengths `(K,)`, of who is met (`(K, K)` one-hot), and of
+            `extra`; gives how much of the met unit gradient is added `(K,)`, and the new `extra`.
+        extra: `(K, K)` float32, carried along.
+
+    Returns:
+        The coefficients `(K, K)` of the unit gradients in each operated one, and `extra`.
+    """
+    size = cosines.shape[0]
+    identity = ops.eye(size, dtype="float32")
+
+    def meet(turn, state):
+        coefficients, projections, extra = state
+        met = ops.one_hot(ops.take(orders, turn, axis=1), size, dtype="float32")
+        projection = ops.sum(projections * met, axis=1)
+        squared_length = ops.sum(projections * coefficients, axis=1)
+        added, extra = strength(projection, squared_length, met, extra)
+        added = ops.expand_dims(added, 1) * met
+        return coefficients + added, projections + ops.matmul(added, cosines), extra
+
+    coefficients, _, extra = ops.fori_loop(0, size - 1, meet, (identity, cosines, extra))
+    return coefficients, extra
+
+
+def weights_of(coefficients, norms):
+    """The weights of the sum of the operated gradients; 1 for one that is zero."""
+    positive = norms > 0
+    sums = ops.matmul(norms, coefficients)
+    return ops.where(positive, sums / ops.where(positive, norms, 1.0), 1.0)

@@ -1,0 +1,52 @@
+"""The README's table of methods, from what each method says of itself."""
+
+from keras_taskrobust.weighting.base import available, get
+from keras_taskrobust.weighting.facts import MethodFacts
+
+_COLUMNS = (
+    "`compile(weighting=...)`",
+    "what it does",
+    "balances magnitudes",
+    "balances learning",
+    "needs gradients",
+    "needs no tuning",
+    "cost",
+    "source",
+)
+
+
+def methods_table() -> str:
+    """A Markdown table of the library's methods: those on losses first, then by year and name.
+
+    Example:
+
+    >>> print(methods_table().splitlines()[2])
+    | `"pooled"` | mean over all elements: no tasks |  |  |  | yes | none | - |
+    """
+    layers = {name: get(name) for name in available()}
+    own = [
+        name
+        for name, layer in layers.items()
+        if type(layer).__module__.startswith("keras_taskrobust.")
+    ]
+    own.sort(
+        key=lambda name: (layers[name].needs != "losses", _facts(layers[name]).year or 0, name)
+    )
+    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(name, layers[name]) for name in own)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _row(name, layer):
+    facts = _facts(layer)
+    marks = (
+        facts.balances_magnitudes,
+        facts.balances_learning,
+        layer.needs != "losses",
+        facts.needs_no_tuning,
+    )
+    marked = ("yes" if mark else "" for mark in marks)
+    return (f'`"{name}"`', facts.summary, *marked, facts.cost, facts.reference)
+
+
+def _facts(layer) -> MethodFacts:
+    return layer.facts or MethodFacts("")

@@ -1,0 +1,20 @@
+"""The README lists the methods as they describe themselves."""
+
+from pathlib import Path
+
+import keras_taskrobust as ktr
+from keras_taskrobust.weighting.table import methods_table
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_holds_the_table():
+    """`python -m keras_taskrobust.weighting` prints it."""
+    assert methods_table() in README.read_text()
+
+
+def test_every_method_of_the_library_has_a_row():
+    table = methods_table()
+    for name in ktr.weighting.available():
+        if type(ktr.weighting.get(name)).__module__.startswith(ktr.weighting.__name__):
+            assert f'| `"{name}"` |' in table
