@@ -16,7 +16,8 @@ _COLUMNS = (
 
 
 def methods_table() -> str:
-    """A Markdown table of the library's methods: those on losses first, then by year and name.
+    """A Markdown table of all methods that state their `facts`: those on losses first, then by year
+    and name.
 
     Example:
 
@@ -24,29 +25,21 @@ def methods_table() -> str:
     | `"pooled"` | mean over all elements: no tasks |  |  |  | yes | none | - |
     """
     layers = {name: get(name) for name in available()}
-    own = [
-        name
-        for name, layer in layers.items()
-        if type(layer).__module__.startswith("keras_taskrobust.")
-    ]
-    own.sort(
-        key=lambda name: (layers[name].needs != "losses", _facts(layers[name]).year or 0, name)
+    told = {name: layer.facts for name, layer in layers.items() if layer.facts is not None}
+    names = sorted(
+        told, key=lambda name: (layers[name].needs != "losses", told[name].year or 0, name)
     )
-    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(_row(name, layers[name]) for name in own)]
+    rows = [_COLUMNS, tuple("---" for _ in _COLUMNS)]
+    rows += [_row(name, layers[name].needs, told[name]) for name in names]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def _row(name, layer):
-    facts = _facts(layer)
+def _row(name: str, needs: str, facts: MethodFacts) -> tuple[str, ...]:
     marks = (
         facts.balances_magnitudes,
         facts.balances_learning,
-        layer.needs != "losses",
+        needs != "losses",
         facts.needs_no_tuning,
     )
     marked = ("yes" if mark else "" for mark in marks)
     return (f'`"{name}"`', facts.summary, *marked, facts.cost, facts.reference)
-
-
-def _facts(layer) -> MethodFacts:
-    return layer.facts or MethodFacts("")

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-import keras_taskrobust as ktr
+from weighting_cases import NAMES
+
 from keras_taskrobust.weighting.table import methods_table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -15,6 +16,5 @@ def test_the_readme_holds_the_table():
 
 def test_every_method_of_the_library_has_a_row():
     table = methods_table()
-    for name in ktr.weighting.available():
-        if type(ktr.weighting.get(name)).__module__.startswith(ktr.weighting.__name__):
-            assert f'| `"{name}"` |' in table
+    for name in NAMES:
+        assert f'| `"{name}"` |' in table
