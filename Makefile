@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BACKENDS ?= tensorflow jax torch
 KERAS_BACKEND ?= jax
-PYTEST_ARGS ?=
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -14,17 +13,17 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
 
+# Two backends at a time, one process each; every line of output says whose it is.
+define run_tests
+	@printf '%s\n' $(BACKENDS) | xargs -P 2 -I{} bash -o pipefail -c \
+		'KERAS_BACKEND={} $(VENV)/bin/python -m pytest -m "$(1)" 2>&1 | sed -u "s/^/{}: /"'
+endef
+
 test: $(VENV)/.test
-	@for backend in $(BACKENDS); do \
-		echo "== $$backend =="; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m "not slow" $(PYTEST_ARGS) || exit 1; \
-	done
+	$(call run_tests,not slow)
 
 test-slow: $(VENV)/.test
-	@for backend in $(BACKENDS); do \
-		echo "== $$backend, slow tests =="; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS) || exit 1; \
-	done
+	$(call run_tests,slow)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

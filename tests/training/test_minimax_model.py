@@ -17,6 +17,24 @@ from networks import (
 
 import keras_taskrobust as ktr
 
+#: The weightings of the paper's tables and one of each other kind; the rest are slow tests.
+COMMON = (
+    "minimax",
+    "uniform",
+    "hard_max",
+    "uncertainty",
+    "gradnorm",
+    "dwa",
+    "group_dro",
+    "rlw",
+    "famo",
+    "upgrad",
+)
+EVERY_WEIGHTING = [
+    pytest.param(name, marks=() if name in COMMON else pytest.mark.slow)
+    for name in ktr.weighting.available()
+]
+
 
 def test_logs_are_exact_totals_over_counts_of_the_epoch():
     model = grouped_model(optimizer=keras.optimizers.SGD(0.0), weighting="uniform")
@@ -227,7 +245,7 @@ def test_jit_and_several_steps_per_execution_change_nothing(weighting):
             np.testing.assert_allclose(a, b, atol=2e-6)
 
 
-@pytest.mark.parametrize("weighting", ktr.weighting.available())
+@pytest.mark.parametrize("weighting", EVERY_WEIGHTING)
 def test_save_load_and_continue_equals_an_uninterrupted_run(weighting, tmp_path):
     x, y = two_headed_data()
     layer = ktr.weighting.get(weighting)
@@ -264,7 +282,7 @@ def test_save_weights_holds_the_weighting(tmp_path):
     assert np.array_equal(keras.ops.convert_to_numpy(other.weighting.log_probabilities), state)
 
 
-@pytest.mark.parametrize("weighting", ktr.weighting.available())
+@pytest.mark.parametrize("weighting", EVERY_WEIGHTING)
 def test_evaluate_moves_no_state(weighting):
     model = two_headed_model(weighting=weighting)
     x, y = two_headed_data()
