@@ -1,6 +1,12 @@
 """How the worst task fares: held-out scores, intervals, reports and plots."""
 
 from keras_taskrobust.evaluation.comparison import Comparison, compare
+from keras_taskrobust.evaluation.downstream_comparison import (
+    DownstreamComparison,
+    DownstreamResult,
+    compare_downstream,
+)
+from keras_taskrobust.evaluation.downstream_report import write_downstream_report
 from keras_taskrobust.evaluation.plots import plot_final_bars, plot_task_losses, plot_task_weights
 from keras_taskrobust.evaluation.report import Run, print_report, write_report
 from keras_taskrobust.evaluation.scores import (
@@ -13,6 +19,8 @@ from keras_taskrobust.evaluation.scores import (
 
 __all__ = [
     "Comparison",
+    "DownstreamComparison",
+    "DownstreamResult",
     "Interval",
     "Intervals",
     "Run",
@@ -20,9 +28,11 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_intervals",
     "compare",
+    "compare_downstream",
     "plot_final_bars",
     "plot_task_losses",
     "plot_task_weights",
     "print_report",
+    "write_downstream_report",
     "write_report",
 ]

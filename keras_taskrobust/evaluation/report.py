@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_taskrobust.evaluation.bars import draw_final_bars
 from keras_taskrobust.evaluation.comparison import check_runs, compare
+from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.downstream_report import PICTURE, downstream_blocks
 from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.plots import (
-    draw_final_bars,
     has_series,
     plot_task_losses,
     plot_task_weights,
@@ -23,6 +25,7 @@ from keras_taskrobust.evaluation.rendering import (
     Paragraph,
     Picture,
     Table,
+    settings_table,
     to_html,
     to_markdown,
 )
@@ -54,6 +57,7 @@ def write_report(
     introduction: str = "",
     minimum_targets: int = 1000,
     baseline: str = "uniform",
+    downstream: Sequence[DownstreamResult] = (),
 ) -> tuple[Path, ...]:
     """Writes `report.md`, `report.html`, `metrics.csv` and the plots.
 
@@ -71,6 +75,7 @@ def write_report(
             worst, mean nor spread. If no task has that many, the largest number is taken.
         baseline: the weighting that the others are compared with. If no run has it, the
             report says so and has no differences.
+        downstream: what the runs are worth on downstream tasks; it comes first in the report.
 
     Returns:
         The paths written, the two reports last.
@@ -78,17 +83,22 @@ def write_report(
     directory = Path(directory)
     comparison = compare(runs, minimum_targets, baseline)
     pictures = _draw(runs, comparison, directory)
-    blocks = _blocks(comparison, introduction, settings, pictures, baseline)
+    first: list[Block] = [Paragraph(text) for text in introduction.split("\n\n") if text.strip()]
+    images = list(pictures)
+    if downstream:
+        first += downstream_blocks(downstream, directory)
+        images.append(PICTURE)
+    blocks = [*first, *_blocks(comparison, settings, pictures, baseline)]
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
         "report.html": to_html(
-            title, blocks, {name: (directory / name).read_bytes() for name in pictures}
+            title, blocks, {name: (directory / name).read_bytes() for name in images}
         ),
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
         write_atomically(directory / name, text.encode("utf-8"))
-    return tuple(directory / name for name in (*pictures, *texts))
+    return tuple(directory / name for name in (*images, *texts))
 
 
 def metrics_csv(runs: Sequence[Run], minimum_targets: int = 1000) -> str:
@@ -152,10 +162,9 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     return pictures
 
 
-def _blocks(comparison, introduction, settings, pictures, baseline) -> list[Block]:
+def _blocks(comparison, settings, pictures, baseline) -> list[Block]:
     final, *training = (Picture(name, text) for name, text in pictures.items())
     return [
-        *(Paragraph(text) for text in introduction.split("\n\n") if text.strip()),
         Paragraph(headline(comparison), important=True),
         Heading("Summary"),
         _summary_table(comparison),
@@ -170,11 +179,7 @@ def _blocks(comparison, introduction, settings, pictures, baseline) -> list[Bloc
         *_apart_blocks(comparison),
         *([Heading("Training"), *training] if training else []),
         Heading("Settings and versions"),
-        Table(
-            ("setting", "value"),
-            tuple((Cell(str(name)), Cell(str(value))) for name, value in settings.items()),
-            text_columns=(0, 1),
-        ),
+        settings_table(settings),
     ]
 
 
