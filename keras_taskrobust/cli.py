@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 COMMANDS = {
     "demo": "train a small PoS-BERT under three weightings and report the worst task",
     "prepare text": "tag and tokenize a corpus",
     "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
-    "compare text": "pre-train under several weightings and seeds, and report",
+    "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
+    "compare text": "pre-train under several weightings and seeds, fine-tune, and report",
+    "report": "draw the report of a comparison or fine-tuning again",
 }
 
 
@@ -96,9 +98,66 @@ def _compare_text(words, program):
         from keras_taskrobust.recipes.text_comparison import compare_text
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
-    runs = compare_text(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
+    downstream = _downstream(arguments) if arguments.tasks else None
+    runs = compare_text(
+        arguments.recipe,
+        arguments.output,
+        weightings,
+        arguments.seeds,
+        minimum,
+        downstream=downstream,
+    )
     print_report(runs, minimum_targets=minimum)
     print(f"Report and runs: {arguments.output.resolve()}")
+
+
+def _downstream(arguments):
+    from keras_taskrobust.recipes.text_comparison import Downstream
+    from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
+
+    _, settings = FINETUNING_RECIPES[arguments.finetuning]
+    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
+    return Downstream(arguments.tasks, settings, data_dir, select=arguments.select)
+
+
+def _finetune_text(words, program):
+    with _without_banners():
+        from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
+        from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
+    arguments = _arguments(words, program, FineTune, FINETUNING_RECIPES)
+    presets = dict(
+        entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
+        for entry in arguments.preset
+    )
+    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
+    downstream = Downstream(
+        arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
+    )
+    drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
+    _print_downstream(drawn.results)
+    print(f"Report and predictions: {arguments.output.resolve()}")
+
+
+def _report(words, program):
+    import tyro
+
+    parsed = tyro.cli(Redraw, prog=program, args=words, config=(tyro.conf.PositionalRequiredArgs,))
+    directory = parsed.directory
+    with _without_banners():
+        from keras_taskrobust.evaluation import print_report
+        from keras_taskrobust.recipes.reporting import draw
+    drawn = draw(directory)
+    if drawn.runs:
+        print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
+    else:
+        _print_downstream(drawn.results)
+    print(f"Report: {directory.resolve()}")
+
+
+def _print_downstream(results):
+    from keras_taskrobust.evaluation import print_downstream
+
+    print_downstream(results)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,17 +182,55 @@ class Comparison:
     """Each seed gives a run of every weighting."""
     minimum_targets: int = 1000
     """Held-out targets that a task needs to count for worst and mean."""
+    tasks: tuple[str, ...] = ()
+    """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach; by default none."""
+    finetuning: Literal["glue", "small"] = "small"
+    """The recipe of fine-tuning."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    select: Literal["last", "best"] = "last"
+    """The epoch of fine-tuning whose scores are reported."""
 
 
-def _arguments(words, program, kind):
+@dataclasses.dataclass(frozen=True)
+class FineTune:
+    """Fine-tuning of finished presets."""
+
+    recipe: Any
+    preset: tuple[str, ...]
+    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
+    """Downstream tasks; besides GLUE's sentence_polarity, movie_reviews and ppattach."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    output: Path = Path("runs/finetune")
+    """Folder of the report and the predictions. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and dropout."""
+    from_scratch: bool = False
+    """Add a row of the same network without pre-training."""
+    select: Literal["last", "best"] = "last"
+    """The epoch whose scores are reported; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Redraw:
+    """Draws a report again from what is finished."""
+
+    directory: Path
+    """Folder that `compare` or `finetune` wrote."""
+
+
+def _arguments(words, program, kind, recipes_of_kind=None):
     """Parses a recipe's name, its fields and those of `kind`, in any order after the name."""
     import tyro
 
     from keras_taskrobust.recipes.text_recipe import RECIPES
 
+    named = recipes_of_kind or RECIPES
     recipes = tyro.extras.subcommand_type_from_defaults(
-        {name: recipe for name, (_, recipe) in RECIPES.items()},
-        descriptions={name: description for name, (description, _) in RECIPES.items()},
+        {name: recipe for name, (_, recipe) in named.items()},
+        descriptions={name: description for name, (description, _) in named.items()},
     )
     fields = [
         (field.name, recipes if field.name == "recipe" else field.type, field)

@@ -16,6 +16,7 @@ from keras_taskrobust.evaluation.scores import (
     bootstrap_difference,
     bootstrap_intervals,
 )
+from keras_taskrobust.evaluation.terminal import print_downstream
 
 __all__ = [
     "Comparison",
@@ -32,6 +33,7 @@ __all__ = [
     "plot_final_bars",
     "plot_task_losses",
     "plot_task_weights",
+    "print_downstream",
     "print_report",
     "write_downstream_report",
     "write_report",

@@ -58,6 +58,7 @@ def write_report(
     minimum_targets: int = 1000,
     baseline: str = "uniform",
     downstream: Sequence[DownstreamResult] = (),
+    failures: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Writes `report.md`, `report.html`, `metrics.csv` and the plots.
 
@@ -76,6 +77,7 @@ def write_report(
         baseline: the weighting that the others are compared with. If no run has it, the
             report says so and has no differences.
         downstream: what the runs are worth on downstream tasks; it comes first in the report.
+        failures: which runs failed, to the reason.
 
     Returns:
         The paths written, the two reports last.
@@ -88,6 +90,8 @@ def write_report(
     if downstream:
         first += downstream_blocks(downstream, directory)
         images.append(PICTURE)
+    if failures:
+        first += [Heading("Failed runs"), Notes(tuple(f"{k}: {v}" for k, v in failures.items()))]
     blocks = [*first, *_blocks(comparison, settings, pictures, baseline)]
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
