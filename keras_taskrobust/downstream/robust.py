@@ -1,6 +1,7 @@
 """Fine-tuning that keeps what pre-training gave: penalties, distillation, weight averages."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -111,7 +112,7 @@ def fisher_diagonal(model: keras.Model, x, y, loss) -> list[np.ndarray]:
     the example's own label. Examples are taken one at a time.
 
     Args:
-        model: a functional model.
+        model: the model. It has to be compiled anew afterwards.
         x: dict of arrays `(N, ...)`, its inputs.
         y: `(N,)` labels.
         loss: the loss of one example.
@@ -119,12 +120,25 @@ def fisher_diagonal(model: keras.Model, x, y, loss) -> list[np.ndarray]:
     Returns:
         list of float32 arrays, one for each trainable variable.
     """
-    inputs = model.input
-    calm = keras.Model(inputs, model(inputs, training=False))
     optimizer = _SquaredGradients()
-    calm.compile(optimizer, loss=loss)
-    calm.fit(x, y, batch_size=1, epochs=1, shuffle=False, verbose=0)
+    with _without_dropout(model):
+        model.compile(optimizer, loss=loss)
+        model.fit(x, y, batch_size=1, epochs=1, shuffle=False, verbose=0)
     return [ops.convert_to_numpy(total) / np.float32(len(y)) for total in optimizer.sums]
+
+
+@contextlib.contextmanager
+def _without_dropout(model: keras.Model) -> Iterator[None]:
+    """Sets the rates to 0: `fit` overrides a `training=False` inside of a functional model."""
+    layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.Dropout)]
+    rates = [layer.rate for layer in layers]
+    for layer in layers:
+        layer.rate = 0.0
+    try:
+        yield
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.rate = rate
 
 
 class FeatureDistillation(keras.layers.Layer):
@@ -171,7 +185,9 @@ def distil_from_start(classifier: keras.Model, strength: float) -> keras.Model:
         [Learning without Forgetting](https://arxiv.org/abs/1606.09282).
     """
     backbone = classifier.backbone
-    former = backbone.__class__.from_config(backbone.get_config())
+    former = backbone.__class__.from_config(
+        {**backbone.get_config(), "name": "former", "dropout": 0.0}
+    )
     former.set_weights(backbone.get_weights())
     former.trainable = False
     inputs = backbone.input
@@ -182,7 +198,7 @@ def distil_from_start(classifier: keras.Model, strength: float) -> keras.Model:
         FeatureDistillation(strength)(
             logits,
             outputs["sequence_output"],
-            former(inputs, training=False)["sequence_output"],
+            former(inputs)["sequence_output"],
             inputs["padding_mask"],
         ),
     )
