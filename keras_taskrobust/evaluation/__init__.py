@@ -7,6 +7,7 @@ from keras_taskrobust.evaluation.downstream_comparison import (
     compare_downstream,
 )
 from keras_taskrobust.evaluation.downstream_report import write_downstream_report
+from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.plots import plot_final_bars, plot_task_losses, plot_task_weights
 from keras_taskrobust.evaluation.report import Run, print_report, write_report
 from keras_taskrobust.evaluation.scores import (
@@ -22,6 +23,7 @@ __all__ = [
     "Comparison",
     "DownstreamComparison",
     "DownstreamResult",
+    "Inheritance",
     "Interval",
     "Intervals",
     "Run",
@@ -30,6 +32,7 @@ __all__ = [
     "bootstrap_intervals",
     "compare",
     "compare_downstream",
+    "measure_inheritance",
     "plot_final_bars",
     "plot_task_losses",
     "plot_task_weights",
