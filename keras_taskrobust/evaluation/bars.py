@@ -66,13 +66,12 @@ def draw_bars(
     axes = figure.add_axes(
         (left / WIDTH, bottom / height, (WIDTH - left - 0.35) / WIDTH, 1 - (top + bottom) / height)
     )
-    ends = []
+    ends: list[float] = []
     for position, group in enumerate(groups):
         for index, interval in enumerate(group.values):
             y = position * group_height + (index - (len(names) - 1) / 2) * _BAR
-            ends.append(_bar(axes, y, index, interval, group.marked[index], group.pale))
-    finite = [end for end in ends if math.isfinite(end)]
-    low, high = min([0.0, *finite]), max([0.0, *finite]) or 1.0
+            ends += _bar(axes, y, index, interval, group.marked[index], group.pale)
+    low, high = min([0.0, *ends]), max([0.0, *ends]) or 1.0
     axes.set_xlim(low * 1.13, high * 1.13)
     axes.set_ylim(len(groups) * group_height - group_height / 2, -group_height / 2)
     axes.set_yticks([position * group_height for position in range(len(groups))])
@@ -137,11 +136,11 @@ def _loss_key(comparison):
 
 
 def _bar(axes, y, index, interval, worst, pale):
-    """Draws one bar, its interval and its number; returns where it ends."""
+    """Draws one bar, its interval and its number; returns how far left and right they go."""
     value, lower, upper = interval
     if not math.isfinite(value):
         axes.text(0, y, " not finite", va="center", fontsize=FONT - 1, color=INK)
-        return float("nan")
+        return ()
     axes.barh(
         y,
         value,
@@ -152,13 +151,13 @@ def _bar(axes, y, index, interval, worst, pale):
         edgecolor="white",
         linewidth=0,
     )
-    end = value
+    ends = [value]
     if math.isfinite(upper):
         axes.plot([lower, upper], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
-        end = max(value, upper) if value >= 0 else min(value, lower)
+        ends += [lower, upper]
     axes.annotate(
         f"{value:.3f}" + ("  worst" if worst else ""),
-        (max(end, 0.0), y),
+        (max(0.0, *ends), y),
         xytext=(4, 0),
         textcoords="offset points",
         va="center_baseline",
@@ -166,7 +165,7 @@ def _bar(axes, y, index, interval, worst, pale):
         color=INK,
         fontweight="bold" if worst else "normal",
     )
-    return end
+    return min(ends), max(ends)
 
 
 def _hatch(index):
