@@ -94,12 +94,12 @@ def _pretrain_text(words, program):
 def _compare_text(words, program):
     arguments = _arguments(words, program, Comparison)
     with _without_banners():
-        from keras_taskrobust.evaluation import print_report
+        from keras_taskrobust.recipes.reporting import read
         from keras_taskrobust.recipes.text_comparison import compare_text
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
     downstream = _downstream(arguments) if arguments.tasks else None
-    runs = compare_text(
+    compare_text(
         arguments.recipe,
         arguments.output,
         weightings,
@@ -107,7 +107,7 @@ def _compare_text(words, program):
         minimum,
         downstream=downstream,
     )
-    print_report(runs, minimum_targets=minimum)
+    _print_drawn(read(arguments.output))
     print(f"Report and runs: {arguments.output.resolve()}")
 
 
@@ -134,7 +134,7 @@ def _finetune_text(words, program):
         arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
     )
     drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
-    _print_downstream(drawn.results)
+    _print_drawn(drawn)
     print(f"Report and predictions: {arguments.output.resolve()}")
 
 
@@ -144,20 +144,18 @@ def _report(words, program):
     parsed = tyro.cli(Redraw, prog=program, args=words, config=(tyro.conf.PositionalRequiredArgs,))
     directory = parsed.directory
     with _without_banners():
-        from keras_taskrobust.evaluation import print_report
         from keras_taskrobust.recipes.reporting import draw
-    drawn = draw(directory)
-    if drawn.runs:
-        print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
-    else:
-        _print_downstream(drawn.results)
+    _print_drawn(draw(directory))
     print(f"Report: {directory.resolve()}")
 
 
-def _print_downstream(results):
-    from keras_taskrobust.evaluation import print_downstream
+def _print_drawn(drawn):
+    from keras_taskrobust.evaluation import print_downstream, print_report
 
-    print_downstream(results)
+    if drawn.runs:
+        print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
+    if drawn.results:
+        print_downstream(drawn.results)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,6 +83,28 @@ def draw(directory: Path) -> Drawn:
     Raises:
         ValueError: the folder holds no comparison, or nothing in it is finished.
     """
+    drawn = read(directory)
+    manifest = drawn.manifest
+    if drawn.runs:
+        write_report(
+            drawn.runs,
+            directory,
+            manifest.title,
+            manifest.settings,
+            introduction=manifest.introduction,
+            minimum_targets=manifest.minimum_targets,
+            downstream=drawn.results,
+            failures=manifest.failures,
+        )
+    else:
+        write_downstream_report(
+            drawn.results, directory, manifest.title, manifest.settings, manifest.introduction
+        )
+    return drawn
+
+
+def read(directory: Path) -> Drawn:
+    """Reads what a report is drawn from; arguments and errors as for `draw`."""
     path = directory / _MANIFEST
     if not path.exists():
         raise ValueError(
@@ -96,19 +118,4 @@ def draw(directory: Path) -> Drawn:
     if not runs and not any(one.scores for one in results):
         reasons = [*manifest.failures.values(), *(one.failure for one in results)]
         raise ValueError(f"Nothing is finished in {directory}. Received: {reasons[0]}")
-    if runs:
-        write_report(
-            runs,
-            directory,
-            manifest.title,
-            manifest.settings,
-            introduction=manifest.introduction,
-            minimum_targets=manifest.minimum_targets,
-            downstream=results,
-            failures=manifest.failures,
-        )
-    else:
-        write_downstream_report(
-            results, directory, manifest.title, manifest.settings, manifest.introduction
-        )
     return Drawn(manifest, runs, results)

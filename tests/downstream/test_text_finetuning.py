@@ -81,6 +81,7 @@ def test_every_kind_of_task_fine_tunes(name, glue_folder, preset):
         assert len(task.prediction_lines(file, predictions)) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CoLA", "SST-2", "MRPC", "STS-B", "RTE", "QNLI", "QQP", "MNLI"])
 def test_every_real_task_fine_tunes(name, shared_glue, preset):
     task = text_task(name)
