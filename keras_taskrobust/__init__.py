@@ -8,10 +8,11 @@ from keras_taskrobust import weighting
 from keras_taskrobust.training import GroupedLoss, MinimaxModel
 
 __version__ = "0.1.0"
-__all__ = ["GroupedLoss", "MinimaxModel", "text", "vision", "weighting"]
+__all__ = ["GroupedLoss", "MinimaxModel", "downstream", "text", "vision", "weighting"]
 
 
 _NEEDS = {
+    "downstream": ("grain", "keras_hub", "nltk", "rich", "scipy", "sklearn", "tokenizers"),
     "text": ("grain", "keras_hub", "nltk", "rich", "textblob", "tokenizers"),
     "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
 }

@@ -2,19 +2,24 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
+
+Recipe = TypeVar("Recipe")
 
 COMMANDS = {
     "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
     "prepare text": "tag and tokenize a corpus",
     "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
     "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
-    "compare text": "pre-train PoS-BERT under several weightings and seeds, and report",
+    "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
+    "compare text": "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
     "compare images": "pre-train MM-MAE under several weightings and seeds, and report",
+    "report": "draw the report of a comparison or fine-tuning again",
 }
 
 
@@ -73,18 +78,15 @@ def _demo(words, program):
 
 
 def _show_demo(demo, part, recipe, compare, minimum):
-    from keras_taskrobust.evaluation import print_report
-
     if demo.steps is not None:
         recipe = dataclasses.replace(recipe, steps=demo.steps, warmup_steps=demo.steps // 10)
     output = demo.output / part
-    runs = compare(recipe, output, minimum_targets=minimum)
-    print_report(runs, minimum_targets=minimum)
+    _print_drawn(compare(recipe, output, minimum_targets=minimum))
     print(f"Report, plots and presets: {output.resolve()}")
 
 
 def _prepare_text(words, program):
-    arguments = _text_arguments(words, program, Run)
+    arguments = _arguments(words, program, Run, _text_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
@@ -93,14 +95,14 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = _text_arguments(words, program, Run)
+    arguments = _arguments(words, program, Run, _text_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
     _pretrain(arguments, "PoS-BERT", pretrain_text)
 
 
 def _pretrain_images(words, program):
-    arguments = _image_arguments(words, program, Run)
+    arguments = _arguments(words, program, Run, _image_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.image_pretraining import pretrain_images
     _pretrain(arguments, "MM-MAE", pretrain_images)
@@ -130,43 +132,90 @@ def _pretrain(arguments, model, pretrain):
 
 
 def _compare_text(words, program):
-    arguments = _text_arguments(words, program, Comparison)
+    arguments = _arguments(words, program, TextComparison, _text_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.text_comparison import compare_text
-    _compare(arguments, compare_text)
+    downstream = _downstream(arguments) if arguments.tasks else None
+    _compare(arguments, functools.partial(compare_text, downstream=downstream))
 
 
 def _compare_images(words, program):
-    arguments = _image_arguments(words, program, Comparison)
+    arguments = _arguments(words, program, Comparison, _image_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.image_comparison import compare_images
     _compare(arguments, compare_images)
 
 
 def _compare(arguments, compare):
-    from keras_taskrobust.evaluation import print_report
-
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
-    runs = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
-    print_report(runs, minimum_targets=minimum)
+    _print_drawn(compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum))
     print(f"Report and runs: {arguments.output.resolve()}")
 
 
+def _downstream(arguments):
+    from keras_taskrobust.recipes.text_comparison import Downstream
+    from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
+
+    _, settings = FINETUNING_RECIPES[arguments.finetuning]
+    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
+    return Downstream(arguments.tasks, settings, data_dir, select=arguments.select)
+
+
+def _finetune_text(words, program):
+    with _without_banners():
+        from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
+        from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
+    arguments = _arguments(words, program, FineTune, FINETUNING_RECIPES)
+    presets = dict(
+        entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
+        for entry in arguments.preset
+    )
+    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
+    downstream = Downstream(
+        arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
+    )
+    drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
+    _print_drawn(drawn)
+    print(f"Report and predictions: {arguments.output.resolve()}")
+
+
+def _report(words, program):
+    import tyro
+
+    parsed = tyro.cli(Redraw, prog=program, args=words, config=(tyro.conf.PositionalRequiredArgs,))
+    directory = parsed.directory
+    with _without_banners():
+        from keras_taskrobust.recipes.reporting import draw
+    _print_drawn(draw(directory))
+    print(f"Report: {directory.resolve()}")
+
+
+def _print_drawn(drawn):
+    from keras_taskrobust.evaluation import print_downstream, print_report
+
+    if drawn.runs:
+        print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
+    if drawn.results:
+        print_downstream(drawn.results)
+    for name, reason in drawn.manifest.failures.items():
+        print(f"Failed: {name}: {reason}", file=sys.stderr)
+
+
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Generic[Recipe]):
     """One run."""
 
-    recipe: Any
+    recipe: Recipe
     output: Path = Path("runs/pretraining")
     """Folder of the run. A killed run in it goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Generic[Recipe]):
     """Runs that differ in weighting and seed."""
 
-    recipe: Any
+    recipe: Recipe
     output: Path = Path("runs/comparison")
     """Folder of the report and the runs. Finished runs in it are kept."""
     weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
@@ -177,16 +226,59 @@ class Comparison:
     """Held-out targets that a task needs to count for worst and mean."""
 
 
-def _text_arguments(words, program, kind):
+@dataclasses.dataclass(frozen=True)
+class TextComparison(Comparison[Recipe]):
+    """Runs that differ in weighting and seed, fine-tuned if there are `--tasks`."""
+
+    tasks: tuple[str, ...] = ()
+    """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach; by default none."""
+    finetuning: Literal["glue", "small"] = "small"
+    """The recipe of fine-tuning."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    select: Literal["last", "best"] = "last"
+    """The epoch of fine-tuning whose scores are reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTune(Generic[Recipe]):
+    """Fine-tuning of finished presets."""
+
+    recipe: Recipe
+    preset: tuple[str, ...]
+    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
+    """Downstream tasks; besides GLUE's sentence_polarity, movie_reviews and ppattach."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    output: Path = Path("runs/finetune")
+    """Folder of the report and the predictions. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and dropout."""
+    from_scratch: bool = False
+    """Add a row of the same network without pre-training."""
+    select: Literal["last", "best"] = "last"
+    """The epoch whose scores are reported; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Redraw:
+    """Draws a report again from what is finished."""
+
+    directory: Path
+    """Folder that `compare` or `finetune` wrote."""
+
+
+def _text_recipes():
     with _without_banners():
         from keras_taskrobust.recipes.text_recipe import RECIPES
-    return _arguments(words, program, kind, RECIPES)
+    return RECIPES
 
 
-def _image_arguments(words, program, kind):
+def _image_recipes():
     with _without_banners():
         from keras_taskrobust.recipes.image_recipe import RECIPES
-    return _arguments(words, program, kind, RECIPES)
+    return RECIPES
 
 
 def _arguments(words, program, kind, recipes):
@@ -197,14 +289,8 @@ def _arguments(words, program, kind, recipes):
         {name: recipe for name, (_, recipe) in recipes.items()},
         descriptions={name: description for name, (description, _) in recipes.items()},
     )
-    fields = [
-        (field.name, chosen if field.name == "recipe" else field.type, field)
-        for field in dataclasses.fields(kind)
-    ]
-    parsed = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
-    parsed.__doc__ = kind.__doc__
     return tyro.cli(
-        parsed,
+        kind[chosen],
         prog=program,
         args=words,
         config=(

@@ -1,6 +1,13 @@
 """How the worst task fares: held-out scores, intervals, reports and plots."""
 
 from keras_taskrobust.evaluation.comparison import Comparison, compare
+from keras_taskrobust.evaluation.downstream_comparison import (
+    DownstreamComparison,
+    DownstreamResult,
+    compare_downstream,
+)
+from keras_taskrobust.evaluation.downstream_report import write_downstream_report
+from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.plots import plot_final_bars, plot_task_losses, plot_task_weights
 from keras_taskrobust.evaluation.report import Run, print_report, write_report
 from keras_taskrobust.evaluation.scores import (
@@ -10,9 +17,13 @@ from keras_taskrobust.evaluation.scores import (
     bootstrap_difference,
     bootstrap_intervals,
 )
+from keras_taskrobust.evaluation.terminal import print_downstream
 
 __all__ = [
     "Comparison",
+    "DownstreamComparison",
+    "DownstreamResult",
+    "Inheritance",
     "Interval",
     "Intervals",
     "Run",
@@ -20,9 +31,13 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_intervals",
     "compare",
+    "compare_downstream",
+    "measure_inheritance",
     "plot_final_bars",
     "plot_task_losses",
     "plot_task_weights",
+    "print_downstream",
     "print_report",
+    "write_downstream_report",
     "write_report",
 ]

@@ -1,6 +1,5 @@
 """Pictures of a comparison: training losses, task weights, held-out losses."""
 
-import io
 import math
 import os
 import textwrap
@@ -8,47 +7,21 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_taskrobust.evaluation.comparison import Comparison, check_runs, compare
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.evaluation.bars import draw_final_bars
+from keras_taskrobust.evaluation.comparison import check_runs, compare
+from keras_taskrobust.evaluation.drawing import (
+    FONT,
+    INK,
+    LINE_HEIGHT,
+    LINE_STYLES,
+    TASK_COLOURS,
+    WIDTH,
+    plain_axes,
+    save_figure,
+)
 from keras_taskrobust.evaluation.runs import Run
-
-# Told apart with any common colour blindness: Paul Tol's "muted" for tasks, Okabe and Ito's set for
-# weightings. Beyond their number, colours return with another line style or hatching.
-_TASK_COLOURS = (
-    "#332288",
-    "#CC6677",
-    "#117733",
-    "#DDAA33",
-    "#88CCEE",
-    "#882255",
-    "#44AA99",
-    "#999933",
-    "#AA4499",
-    "#888888",
-)
-_WEIGHTING_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#F0E442",
-    "#666666",
-)
-_LINE_STYLES = ("-", "--", ":", "-.")
-_HATCHES = ("", "///", "...", "xxx")
-
-_INK = "#222222"
-_FAINT = "#8a8a8a"
-# Inches. 12 inches at 150 dots are 1800 pixels, legible when shown at 1200.
-_WIDTH = 12.0
-_DOTS_PER_INCH = 150
-_FONT = 9.0
-_LINE_HEIGHT = 0.165
 
 
 def plot_task_losses(runs: Sequence[Run], path: str | os.PathLike) -> None:
@@ -93,163 +66,6 @@ def has_series(runs: Sequence[Run], kind: str) -> bool:
     return any(f"{name}_{kind}" in run.history for run in runs for name in run.scores.task_names)
 
 
-def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
-    """As `plot_final_bars`, for a comparison that is there already."""
-    groups = _bar_groups(comparison)
-    step, gap = 0.15, 0.2
-    group_height = step * len(comparison.rows) + gap
-    top, bottom = 0.75 + 0.21 * _legend_rows(comparison), 0.55
-    height = group_height * len(groups) + top + bottom
-    figure = Figure(figsize=(_WIDTH, height), facecolor="white")
-    left = 0.35 + 0.085 * max(len(line) for label, *_ in groups for line in label.split("\n"))
-    axes = figure.add_axes(
-        (
-            left / _WIDTH,
-            bottom / height,
-            (_WIDTH - left - 0.35) / _WIDTH,
-            1 - (top + bottom) / height,
-        )
-    )
-    ends = []
-    for position, (_, apart, values, worst) in enumerate(groups):
-        centre = position * group_height
-        for index, interval in enumerate(values):
-            y = centre + (index - (len(values) - 1) / 2) * step
-            ends.append(_bar(axes, y, step, index, interval, worst[index], apart))
-    limit = max([end for end in ends if math.isfinite(end)], default=1.0)
-    axes.set_xlim(0, limit * 1.13)
-    axes.set_ylim(len(groups) * group_height - group_height / 2, -group_height / 2)
-    axes.set_yticks([position * group_height for position in range(len(groups))])
-    axes.set_yticklabels([label for label, *_ in groups])
-    for position in range(1, len(groups)):
-        axes.axhline((position - 0.5) * group_height, color="#dddddd", linewidth=0.6)
-    axes.set_xlabel(
-        "held-out loss; whiskers: 95% bootstrap interval over "
-        + (
-            "records and seeds" if any(len(row.seeds) > 1 for row in comparison.rows) else "records"
-        ),
-        fontsize=_FONT,
-        color=_INK,
-    )
-    _plain(axes)
-    axes.tick_params(axis="y", length=0, labelsize=_FONT + 1)
-    axes.spines["left"].set_visible(True)
-    figure.text(
-        0.02,
-        1 - 0.3 / height,
-        "Held-out loss of each task",
-        fontsize=_FONT + 4,
-        color=_INK,
-        va="center",
-    )
-    figure.text(
-        0.02, 1 - 0.53 / height, _bar_key(comparison), fontsize=_FONT + 1, color=_INK, va="center"
-    )
-    _legend(figure, comparison, height)
-    save_figure(figure, path)
-
-
-def _bar_groups(comparison):
-    """Label, whether apart, intervals and worst marks (one a row) of each group of bars."""
-    rows = comparison.rows
-    nothing = [False] * len(rows)
-    groups = [
-        ("worst task", False, [row.losses.worst for row in rows], nothing),
-        ("mean of tasks", False, [row.losses.mean for row in rows], nothing),
-    ]
-    for name in (*comparison.tasks, *comparison.apart):
-        number = comparison.targets[name]
-        if number:
-            apart = name in comparison.apart
-            label = f"{name}\n{'only ' if apart else ''}{number:,} targets"
-            values = [row.losses.tasks[name] for row in rows]
-            groups.append((label, apart, values, [row.worst_task == name for row in rows]))
-    return groups
-
-
-def _bar_key(comparison):
-    key = "Bold: the worst task of each weighting."
-    if comparison.apart:
-        key += (
-            f" Pale: fewer than {comparison.minimum_targets:,} targets, in neither the worst nor "
-            "the mean."
-        )
-    return key
-
-
-def _bar(axes, y, height, index, interval, worst, apart):
-    """Draws one bar, its interval and its number; returns where it ends."""
-    value, lower, upper = interval
-    if not math.isfinite(value):
-        axes.text(0, y, " not finite", va="center", fontsize=_FONT - 1, color=_INK)
-        return float("nan")
-    colour = _WEIGHTING_COLOURS[index % len(_WEIGHTING_COLOURS)]
-    hatch = _HATCHES[index // len(_WEIGHTING_COLOURS) % len(_HATCHES)]
-    axes.barh(
-        y,
-        value,
-        height * 0.86,
-        color=colour,
-        alpha=0.45 if apart else 1.0,
-        hatch=hatch,
-        edgecolor="white",
-        linewidth=0,
-    )
-    end = value
-    if math.isfinite(upper):
-        axes.plot([lower, upper], [y, y], color=_INK, linewidth=1.1, solid_capstyle="butt")
-        end = max(value, upper)
-    axes.annotate(
-        f"{value:.3f}" + ("  worst" if worst else ""),
-        (end, y),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center_baseline",
-        fontsize=_FONT - 1,
-        color=_INK,
-        fontweight="bold" if worst else "normal",
-    )
-    return end
-
-
-def _legend_rows(comparison):
-    return math.ceil(len(comparison.rows) / _legend_columns(comparison))
-
-
-def _legend_columns(comparison):
-    longest = max(len(row.weighting) for row in comparison.rows)
-    return max(1, min(len(comparison.rows), int((_WIDTH - 0.5) / (0.6 + 0.085 * longest))))
-
-
-def _legend(figure, comparison, height):
-    from_top = 0.68
-    handles = [
-        figure.axes[0].barh(
-            [0],
-            [0],
-            color=_WEIGHTING_COLOURS[index % len(_WEIGHTING_COLOURS)],
-            hatch=_HATCHES[index // len(_WEIGHTING_COLOURS) % len(_HATCHES)],
-            edgecolor="white",
-            linewidth=0,
-        )
-        for index in range(len(comparison.rows))
-    ]
-    figure.legend(
-        handles,
-        [row.weighting for row in comparison.rows],
-        loc="upper left",
-        bbox_to_anchor=(0.02, 1 - from_top / height),
-        ncols=_legend_columns(comparison),
-        frameon=False,
-        fontsize=_FONT + 1,
-        labelcolor=_INK,
-        handlelength=1.2,
-        borderpad=0,
-        borderaxespad=0,
-        columnspacing=1.8,
-    )
-
-
 def _plot_training(runs, path, kind, heading):
     """One panel a weighting, one line a task."""
     check_runs(runs)
@@ -276,18 +92,18 @@ def _plot_training(runs, path, kind, heading):
         axes.set_xlim(*_step_range(panels))
         axes.set_title(
             textwrap.shorten(weighting, 48, placeholder=" ..."),
-            fontsize=_FONT + 2,
-            color=_INK,
+            fontsize=FONT + 2,
+            color=INK,
             loc="left",
         )
-        _plain(axes)
+        plain_axes(axes)
         _label_ends(axes, series, (low, high))
         if index % columns:
             axes.tick_params(axis="y", labelleft=False)
         else:
-            axes.set_ylabel(kind, fontsize=_FONT, color=_INK)
+            axes.set_ylabel(kind, fontsize=FONT, color=INK)
         if index + columns >= len(panels):
-            axes.set_xlabel("step", fontsize=_FONT, color=_INK)
+            axes.set_xlabel("step", fontsize=FONT, color=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
     seeds = len({run.seed for run in runs})
@@ -295,8 +111,8 @@ def _plot_training(runs, path, kind, heading):
         0.02,
         1 - 0.28 / figure.get_figheight(),
         heading + (f" (mean of {seeds} seeds)" if seeds > 1 else ""),
-        fontsize=_FONT + 4,
-        color=_INK,
+        fontsize=FONT + 4,
+        color=INK,
         va="center",
     )
     save_figure(figure, path)
@@ -364,8 +180,8 @@ def _line(axes, series, position, raw):
     steps, values = series
     if not len(steps):
         return
-    colour = _TASK_COLOURS[position % len(_TASK_COLOURS)]
-    style = _LINE_STYLES[position // len(_TASK_COLOURS) % len(_LINE_STYLES)]
+    colour = TASK_COLOURS[position % len(TASK_COLOURS)]
+    style = LINE_STYLES[position // len(TASK_COLOURS) % len(LINE_STYLES)]
     if raw:
         finite = np.isfinite(values)
         axes.plot(steps[finite], values[finite], color=colour, alpha=0.16, linewidth=0.6)
@@ -385,15 +201,15 @@ def _label_ends(axes, series, limits):
     ends.sort()
     height = axes.get_position().height * axes.figure.get_figheight()
     leader = 0.12 / (axes.get_position().width * axes.figure.get_figwidth())
-    gap = min(_LINE_HEIGHT / height, 1 / max(1, len(ends) - 1))
-    size = min(_FONT, _FONT * gap * height / _LINE_HEIGHT)
+    gap = min(LINE_HEIGHT / height, 1 / max(1, len(ends) - 1))
+    size = min(FONT, FONT * gap * height / LINE_HEIGHT)
     places = spread_out([share for share, *_ in ends], gap)
     for (share, name, position), place in zip(ends, places, strict=True):
         axes.plot(
             [1.0, 1 + leader],
             [share, place],
             transform=axes.transAxes,
-            color=_TASK_COLOURS[position % len(_TASK_COLOURS)],
+            color=TASK_COLOURS[position % len(TASK_COLOURS)],
             linewidth=1.2,
             clip_on=False,
         )
@@ -404,7 +220,7 @@ def _label_ends(axes, series, limits):
             transform=axes.transAxes,
             va="center_baseline",
             fontsize=size,
-            color=_INK,
+            color=INK,
         )
 
 
@@ -439,32 +255,14 @@ def _panel_grid(rows, columns, name_length, tasks):
     """A figure with equal panels, room for task names at the right of each."""
     names = 0.25 + 0.075 * name_length
     left, top, bottom, heading = 0.75, 0.4, 0.5, 0.32
-    width = (_WIDTH - left - columns * names - (columns - 1) * 0.12) / columns
-    height = max(2.6, min(4.5, _LINE_HEIGHT * tasks))
+    width = (WIDTH - left - columns * names - (columns - 1) * 0.12) / columns
+    height = max(2.6, min(4.5, LINE_HEIGHT * tasks))
     total = top + bottom + rows * (height + heading) + (rows - 1) * 0.3
-    figure = Figure(figsize=(_WIDTH, total), facecolor="white")
+    figure = Figure(figsize=(WIDTH, total), facecolor="white")
     panels: list[Axes] = []
     for index in range(rows * columns):
         row, column = divmod(index, columns)
         x = left + column * (width + names + 0.12)
         y = total - top - heading - height - row * (height + heading + 0.3)
-        panels.append(figure.add_axes((x / _WIDTH, y / total, width / _WIDTH, height / total)))
+        panels.append(figure.add_axes((x / WIDTH, y / total, width / WIDTH, height / total)))
     return figure, panels
-
-
-def _plain(axes):
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_FAINT)
-    axes.tick_params(labelsize=_FONT - 1, color=_FAINT, labelcolor=_INK)
-    axes.grid(axis="x", color="#eeeeee", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
-    canvas = FigureCanvasAgg(figure)
-    picture = io.BytesIO()
-    canvas.print_figure(picture, format="png", dpi=_DOTS_PER_INCH, facecolor="white")
-    write_atomically(path, picture.getvalue())

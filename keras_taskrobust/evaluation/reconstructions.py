@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_taskrobust.evaluation.plots import save_figure
+from keras_taskrobust.evaluation.drawing import save_figure
 from keras_taskrobust.vision import restore_rgb
 from keras_taskrobust.vision.modalities import tasks_of
 

@@ -69,6 +69,15 @@ class Table:
 Block = Heading | Paragraph | Notes | Picture | Table
 
 
+def settings_table(settings: Mapping[str, str]) -> Table:
+    """A table of names and values."""
+    return Table(
+        ("setting", "value"),
+        tuple((Cell(str(name)), Cell(str(value))) for name, value in settings.items()),
+        text_columns=(0, 1),
+    )
+
+
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
     """Writes the blocks as GitHub-flavoured Markdown.
 

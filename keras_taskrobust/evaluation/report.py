@@ -7,10 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_taskrobust.evaluation.bars import draw_final_bars
 from keras_taskrobust.evaluation.comparison import check_runs, compare
+from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.downstream_report import PICTURE, downstream_blocks
 from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.plots import (
-    draw_final_bars,
     has_series,
     plot_task_losses,
     plot_task_weights,
@@ -23,6 +25,7 @@ from keras_taskrobust.evaluation.rendering import (
     Paragraph,
     Picture,
     Table,
+    settings_table,
     to_html,
     to_markdown,
 )
@@ -55,6 +58,8 @@ def write_report(
     minimum_targets: int = 1000,
     baseline: str = "uniform",
     pictures: Mapping[str, str] | None = None,
+    downstream: Sequence[DownstreamResult] = (),
+    failures: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
     """Writes `report.md`, `report.html`, `metrics.csv` and the plots.
 
@@ -73,6 +78,8 @@ def write_report(
         baseline: the weighting that the others are compared with. If no run has it, the
             report says so and has no differences.
         pictures: further PNG files in `directory`, by their paths from there, to what they show.
+        downstream: what the runs are worth on downstream tasks; it comes first in the report.
+        failures: which runs failed, to the reason.
 
     Returns:
         The paths written, the two reports last.
@@ -80,17 +87,26 @@ def write_report(
     directory = Path(directory)
     comparison = compare(runs, minimum_targets, baseline)
     plots, pictures = _draw(runs, comparison, directory), dict(pictures or {})
-    blocks = _blocks(comparison, introduction, settings, plots, pictures, baseline)
+    images = [*plots, *pictures]
+    first: list[Block] = [Paragraph(text) for text in introduction.split("\n\n") if text.strip()]
+    if downstream:
+        first += downstream_blocks(downstream, directory)
+        images.append(PICTURE)
+    if failures:
+        reasons = tuple(f"{name}: {reason}" for name, reason in failures.items())
+        first += [Heading("Failed runs"), Notes(reasons)]
+    blocks = [*first, *_blocks(comparison, settings, plots, pictures, baseline)]
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
         "report.html": to_html(
-            title, blocks, {name: (directory / name).read_bytes() for name in plots | pictures}
+            title, blocks, {name: (directory / name).read_bytes() for name in images}
         ),
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
         write_atomically(directory / name, text.encode("utf-8"))
-    return tuple(directory / name for name in (*plots, *texts))
+    drawn = [*plots, PICTURE] if downstream else [*plots]
+    return tuple(directory / name for name in (*drawn, *texts))
 
 
 def metrics_csv(runs: Sequence[Run], minimum_targets: int = 1000) -> str:
@@ -154,11 +170,10 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     return pictures
 
 
-def _blocks(comparison, introduction, settings, plots, pictures, baseline) -> list[Block]:
+def _blocks(comparison, settings, plots, pictures, baseline) -> list[Block]:
     final, *training = (Picture(name, text) for name, text in plots.items())
     others = [Picture(name, text) for name, text in pictures.items()]
     return [
-        *(Paragraph(text) for text in introduction.split("\n\n") if text.strip()),
         Paragraph(headline(comparison), important=True),
         Heading("Summary"),
         _summary_table(comparison),
@@ -174,11 +189,7 @@ def _blocks(comparison, introduction, settings, plots, pictures, baseline) -> li
         *([Heading("Training"), *training] if training else []),
         *([Heading("Pictures"), *others] if others else []),
         Heading("Settings and versions"),
-        Table(
-            ("setting", "value"),
-            tuple((Cell(str(name)), Cell(str(value))) for name, value in settings.items()),
-            text_columns=(0, 1),
-        ),
+        settings_table(settings),
     ]
 
 

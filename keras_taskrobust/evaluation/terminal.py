@@ -5,10 +5,15 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from keras_taskrobust.evaluation.comparison import Comparison, compare
+from keras_taskrobust.evaluation.downstream_comparison import (
+    DownstreamResult,
+    compare_downstream,
+)
+from keras_taskrobust.evaluation.downstream_report import downstream_headline, downstream_notes
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import Interval
 from keras_taskrobust.evaluation.wording import (
@@ -69,7 +74,7 @@ def print_report(
 
 
 def _table(comparison, rows, figures, console):
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Held-out loss")
+    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Held-out loss")
     table.add_column("task", overflow="fold", width=_NAME)
     table.add_column("targets", justify="right", width=_TARGETS)
     for row in rows:
@@ -134,3 +139,41 @@ def _difference_lines(label, intervals):
 def _encodable(text, console):
     """The text in characters that the console's encoding has."""
     return text if console.encoding.lower().startswith("utf") else text.translate(_ASCII)
+
+
+def print_downstream(
+    results: Sequence[DownstreamResult],
+    console: Console | None = None,
+    baselines: Sequence[str] = ("uniform", "pooled"),
+) -> None:
+    """Prints the scores of a downstream comparison: tasks as rows, the worst task marked.
+
+    Args:
+        results: one `DownstreamResult` for each row, seed and task.
+        console: a `rich` console. `None`: one on the standard output.
+        baselines: the rows that the others are compared with.
+    """
+    console = Console() if console is None else console
+    comparison = compare_downstream(results, baselines)
+    table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="Downstream scores")
+    table.add_column("task", overflow="fold")
+    table.add_column("trivial", justify="right")
+    for row in comparison.rows:
+        table.add_column(row.weighting, justify="right", overflow="fold")
+    for task in (*comparison.tasks, *comparison.floor):
+        trivial = list(comparison.trivial.get(task, {}).values())
+        lines = [
+            number(row.scores[task].estimate) + (f" {_MARK}" if task == row.worst_task else "  ")
+            for row in comparison.rows
+        ]
+        name = f"({task})" if task in comparison.floor else task
+        texts = [name, number(sum(trivial) / len(trivial)) if trivial else NOTHING, *lines]
+        table.add_row(*(Text(_encodable(text, console), style=_style(text)) for text in texts))
+    console.print(table)
+    for weighting, seed, task, reason in comparison.failures:
+        console.print(Text(f"Failed: {weighting}, seed {seed}, {task}: {reason}", style="red"))
+    key = f"{_MARK} The smallest gain over the trivial baseline."
+    for line in (key, *downstream_notes(comparison)):
+        console.print(Text(_encodable(line, console), style="dim"))
+    console.print()
+    console.print(Text(_encodable(downstream_headline(comparison), console), style="bold"))

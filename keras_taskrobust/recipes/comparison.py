@@ -5,9 +5,10 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import keras
 import keras_hub
@@ -18,18 +19,40 @@ from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
 
+#: What a cell may fail with while the other cells go on.
+FAILURES = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, MemoryError)
 
-def run_all(
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedCell(Generic[Recipe]):
+    """A weighting and a seed of the grid.
+
+    Attributes:
+        row: string. The weighting's name in the report.
+        folder: string. The folder of the run, from that of the comparison.
+        recipe: the settings, seed included.
+        run: the finished `Run`, or `None`.
+        failure: string. Why there is none, "" if there is.
+    """
+
+    row: str
+    folder: str
+    recipe: Recipe
+    run: Run | None = None
+    failure: str = ""
+
+
+def pretrain_all(
     recipe: Recipe,
     directory: Path,
     weightings: Mapping[str, dict],
     seeds: Iterable[int],
     pretrain: Callable[[Recipe, Path, str], Run],
-) -> dict[str, Run]:
+) -> list[PretrainedCell[Recipe]]:
     """Trains each weighting with each seed.
 
     Finished runs are kept under the hash of their settings and never computed again; a killed
-    comparison goes on where it was.
+    comparison goes on where it was. What fails is marked, and the rest goes on.
 
     Args:
         recipe: the settings that all runs share.
@@ -39,15 +62,33 @@ def run_all(
         pretrain: from settings, folder and label to a `Run`.
 
     Returns:
-        The runs by the paths of their folders from `directory`.
+        list of `PretrainedCell`.
     """
-    runs = {}
-    for seed in seeds:
-        for name, fields in weightings.items():
-            cell = dataclasses.replace(recipe, seed=seed, **fields)
-            folder = f"runs/{_key(name, cell)}"
-            runs[folder] = pretrain(cell, directory / folder, name)
-    return runs
+    return [
+        _pretrain(PretrainedCell(name, *_cell(name, recipe, seed, fields)), directory, pretrain)
+        for seed in seeds
+        for name, fields in weightings.items()
+    ]
+
+
+def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+    """The folder of each finished run, to its row."""
+    return {cell.folder: cell.row for cell in cells if cell.run is not None}
+
+
+def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+    """The row and seed of each failed run, to the reason."""
+    return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def file_name(name: str) -> str:
+    """A row's name as a part of file names."""
+    return re.sub(r"[^\w.=-]+", "-", name)
 
 
 def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
@@ -61,6 +102,13 @@ def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
         "training": f"{recipe.steps} steps of {recipe.batch_size} {unit}, AdamW, peak rate "
         f"{recipe.peak_learning_rate:g}",
         "alpha of minimax": f"{recipe.alpha:g}",
+        **versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The lines of a report's settings that say what it was computed with."""
+    return {
         "backend": keras.backend.backend(),
         "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
         f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
@@ -68,6 +116,17 @@ def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
     }
 
 
-def _key(name, cell):
-    content = json.dumps(dataclasses.asdict(cell), sort_keys=True).encode()
-    return f"{name.replace(' ', '-')}-{cell.seed}-{hashlib.sha256(content).hexdigest()[:8]}"
+def _cell(name, recipe, seed, fields):
+    """Folder and settings."""
+    settings = dataclasses.replace(recipe, seed=seed, **fields)
+    content = json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    return f"runs/{file_name(name)}-{seed}-{digest}", settings
+
+
+def _pretrain(cell, directory, pretrain):
+    try:
+        run = pretrain(cell.recipe, directory / cell.folder, cell.row)
+    except FAILURES as error:
+        return dataclasses.replace(cell, failure=reason(error))
+    return dataclasses.replace(cell, run=run)

@@ -4,11 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keras_taskrobust.evaluation import Run, write_report
-from keras_taskrobust.recipes.comparison import run_all, settings_of_training
+from keras_taskrobust.recipes.comparison import (
+    failures,
+    finished_runs,
+    pretrain_all,
+    settings_of_training,
+)
 from keras_taskrobust.recipes.image_pretraining import open_images, pretrain_images
 from keras_taskrobust.recipes.image_recipe import TINY, ImagePretraining
-from keras_taskrobust.recipes.training_run import pictures_of
+from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 WEIGHTINGS: dict[str, dict] = {
     "uniform": {"weighting": "uniform"},
@@ -31,11 +35,11 @@ def compare_images(
     seeds: Iterable[int] = (0,),
     minimum_targets: int = 1000,
     title: str = "MM-MAE: who pays for the mean?",
-) -> list[Run]:
+) -> Drawn:
     """Trains each weighting with each seed, and writes one report.
 
     Finished runs are kept under the hash of their settings and never computed again; a killed
-    comparison goes on where it was.
+    comparison goes on where it was. What fails is marked in the report, and the rest goes on.
 
     Args:
         recipe: the settings that all runs share.
@@ -46,31 +50,28 @@ def compare_images(
         title: the heading of the report.
 
     Returns:
-        The list of `Run`s.
+        `Drawn`.
+
+    Raises:
+        ValueError: no run is finished.
     """
     images = open_images(recipe)
-    runs = run_all(
+    cells = pretrain_all(
         recipe,
         directory,
         weightings,
         seeds,
         lambda cell, folder, name: pretrain_images(cell, folder, images, name),
     )
-    write_report(
-        list(runs.values()),
-        directory,
+    manifest = Manifest(
         title,
         _settings(recipe.with_steps(len(images.train)), images),
-        introduction=INTRODUCTION,
+        INTRODUCTION,
+        finished_runs(cells),
+        failures=failures(cells),
         minimum_targets=minimum_targets,
-        baseline="uniform",
-        pictures={
-            f"{folder}/{name}": f"{run.weighting}, seed {run.seed}. {text}"
-            for folder, run in runs.items()
-            for name, text in pictures_of(directory / folder).items()
-        },
     )
-    return list(runs.values())
+    return save_and_draw(manifest, directory)
 
 
 def _settings(recipe, images):

@@ -1,12 +1,28 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keras_taskrobust.evaluation import Run, write_report
-from keras_taskrobust.recipes.comparison import run_all, settings_of_training
-from keras_taskrobust.recipes.text_pretraining import prepare_text, pretrain_text
+from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.recipes.comparison import (
+    PretrainedCell,
+    failures,
+    finished_runs,
+    pretrain_all,
+    settings_of_training,
+    versions,
+)
+from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
+from keras_taskrobust.recipes.text_finetuning import (
+    SMALL,
+    Start,
+    finetune_cells,
+    start_from_preset,
+)
+from keras_taskrobust.recipes.text_pretraining import PreparedText, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import TINY, TextPretraining
 
 WEIGHTINGS: dict[str, dict] = {
@@ -23,6 +39,39 @@ INTRODUCTION = (
 )
 
 
+DOWNSTREAM_INTRODUCTION = (
+    "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
+    '"scratch" is the same network fine-tuned from random weights.'
+)
+SCRATCH = "scratch"
+
+
+@dataclasses.dataclass(frozen=True)
+class Downstream:
+    """The downstream stage of a comparison.
+
+    Args:
+        tasks: names of text tasks.
+        settings: `FineTuning`, the same for all.
+        data_dir: folder of GLUE's tables, or `None` for TFDS.
+        from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
+        select: "last" or "best": the epoch whose scores are shown.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+
+    tasks: tuple[str, ...]
+    settings: FineTuning = SMALL
+    data_dir: str | None = None
+    from_scratch: bool = True
+    select: str = "last"
+
+    def __post_init__(self):
+        for name in self.tasks:
+            text_task(name)
+
+
 def compare_text(
     recipe: TextPretraining,
     directory: Path,
@@ -30,44 +79,142 @@ def compare_text(
     seeds: Iterable[int] = (0,),
     minimum_targets: int = 1000,
     title: str = "PoS-BERT: who pays for the mean?",
-) -> list[Run]:
-    """Trains each weighting with each seed, and writes one report.
+    downstream: Downstream | None = None,
+) -> Drawn:
+    """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
 
-    Finished runs are kept under the hash of their settings and never computed again; a killed
-    comparison goes on where it was.
+    Finished runs and cells are kept under the hash of their settings and never computed again; a
+    killed comparison goes on where it was. What fails is marked in the report, and the rest goes
+    on.
 
     Args:
         recipe: the settings that all runs share.
-        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots and `runs/`.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/` and
+            `cells/`.
         weightings: names for the report to the recipe fields that differ.
         seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
         minimum_targets: held-out targets that a task needs to count for worst and mean.
         title: the heading of the report.
+        downstream: `Downstream`, or `None` for no fine-tuning.
 
     Returns:
-        The list of `Run`s.
+        `Drawn`.
+
+    Raises:
+        ValueError: nothing is finished.
     """
     text = prepare_text(recipe, directory / "text")
-    runs = run_all(
+    pretrained = pretrain_all(
         recipe,
         directory,
         weightings,
         seeds,
         lambda cell, folder, name: pretrain_text(cell, folder, text, name),
     )
-    write_report(
-        list(runs.values()),
-        directory,
+    settings = _settings(recipe, text)
+    introduction, cells = INTRODUCTION, []
+    if downstream is not None:
+        starts = [_start(cell, directory) for cell in pretrained]
+        if downstream.from_scratch:
+            starts = [*_scratch_starts(recipe, starts), *starts]
+        cells = finetune_cells(
+            starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
+        )
+        settings |= finetuning_settings(downstream.settings, downstream.select)
+        introduction = f"{INTRODUCTION} {DOWNSTREAM_INTRODUCTION}"
+    manifest = Manifest(
         title,
-        _settings(recipe, text),
-        introduction=INTRODUCTION,
-        minimum_targets=minimum_targets,
-        baseline="uniform",
+        settings,
+        introduction,
+        finished_runs(pretrained),
+        cells,
+        failures(pretrained),
+        minimum_targets,
+        downstream.select if downstream else "last",
     )
-    return list(runs.values())
+    return save_and_draw(manifest, directory)
 
 
-def _settings(recipe, text):
+def finetune_presets(
+    presets: Mapping[str, str], seeds: Iterable[int], downstream: Downstream, directory: Path
+) -> Drawn:
+    """Fine-tunes finished presets on downstream tasks and writes a report.
+
+    Args:
+        presets: rows of the report to folders, names or URIs of KerasHub BERT presets.
+        seeds: each fixes the head's initial weights, the order and dropout.
+        downstream: `Downstream`.
+        directory: the folder for the report, the cells and the predictions.
+
+    Returns:
+        `Drawn`.
+    """
+    seeds = tuple(seeds)
+    starts = [
+        start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
+    ]
+    if downstream.from_scratch:
+        first = start_from_preset(SCRATCH, 0, next(iter(presets.values())))
+        starts += [dataclasses.replace(first, seed=seed, from_scratch=True) for seed in seeds]
+    cells = finetune_cells(
+        starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
+    )
+    settings = {
+        "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
+        **finetuning_settings(downstream.settings, downstream.select),
+        **versions(),
+    }
+    title = "Fine-tuning on downstream tasks"
+    return save_and_draw(
+        Manifest(title, settings, cells=cells, select=downstream.select), directory
+    )
+
+
+def finetuning_settings(settings: FineTuning, select: str) -> dict[str, str]:
+    """The lines of a report's table that say how fine-tuning was done."""
+    steps = f", at most {settings.max_steps} steps" if settings.max_steps else ""
+    defaults = FineTuning()
+    special = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if name in ("method", "strength", "wise_share", "soup_size", "soup", "lora_rank")
+        and value != getattr(defaults, name)
+    }
+    return {
+        "fine-tuning": f"{settings.epochs} epochs{steps} of {settings.batch_size} examples, AdamW, "
+        f"peak rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}, warm-up "
+        f"{settings.warmup_share:.0%}",
+        "method of fine-tuning": ", ".join(f"{k} {v}" for k, v in special.items()) or "full",
+        "scores": f"of the {select} epoch",
+    }
+
+
+def _start(cell: PretrainedCell, directory: Path) -> Start:
+    return Start(
+        cell.row,
+        cell.recipe.seed,
+        str(directory / cell.folder / "preset"),
+        json.dumps(dataclasses.asdict(cell.recipe), sort_keys=True),
+        cell.run.seconds if cell.run is not None else 0.0,
+        failure=cell.failure,
+    )
+
+
+def _scratch_starts(recipe, starts):
+    """Fine-tuning from random weights, in the architecture and vocabulary of the recipe."""
+    finished = [start for start in starts if not start.failure]
+    if not finished:
+        return []
+    shared = dataclasses.asdict(dataclasses.replace(recipe, seed=0))
+    return [
+        Start(
+            SCRATCH, seed, finished[0].preset, json.dumps(shared, sort_keys=True), from_scratch=True
+        )
+        for seed in dict.fromkeys(start.seed for start in starts)
+    ]
+
+
+def _settings(recipe: TextPretraining, text: PreparedText) -> dict[str, str]:
     return {
         "corpus": f"{recipe.corpus}, {len(text.train)} training and {len(text.held_out)} held-out "
         f"sequences of {recipe.sequence_length} tokens",

@@ -11,6 +11,8 @@ from matplotlib.text import Text
 from keras_taskrobust.evaluation import (
     Run,
     TaskScores,
+    bars,
+    drawing,
     plot_final_bars,
     plot_task_losses,
     plot_task_weights,
@@ -42,7 +44,8 @@ def test_writes_a_picture_wide_enough(plot, make_runs, tmp_path):
 @pytest.mark.parametrize("plot", PLOTS)
 def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    for module in (plots, bars):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
     plot(make_runs(dict(list(SIX.items())[:weightings])), tmp_path / "picture.png")
     canvas = FigureCanvasAgg(figures[0])
     canvas.draw()
@@ -73,7 +76,7 @@ def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp
 
 def test_draws_what_is_there(tmp_path, monkeypatch):
     """One step, a task never seen, one without finite values, twelve tasks, ten weightings."""
-    monkeypatch.setattr(plots, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
     names = tuple(f"task_{index}" for index in range(12))
     counts = np.ones((3, 12), dtype=int)
     counts[:, 0] = 0

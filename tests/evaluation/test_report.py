@@ -12,8 +12,8 @@ from keras_taskrobust.evaluation import (
     Run,
     TaskScores,
     compare,
+    drawing,
     files,
-    plots,
     print_report,
     write_report,
 )
@@ -25,7 +25,7 @@ SETTINGS = {"keras": "3.15.1", "backend": "jax", "odd | name": "<b> & `c`"}
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     """Pictures are looked at in `test_plots`; here they need only be there."""
-    monkeypatch.setattr(plots, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
 
 
 class _Page(html.parser.HTMLParser):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from keras_taskrobust import cli
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.recipes import training_run
+from keras_taskrobust.recipes import image_comparison, training_run
 from keras_taskrobust.recipes.image_comparison import compare_images
 from keras_taskrobust.recipes.image_pretraining import (
     build_mm_mae,
@@ -22,7 +22,7 @@ from keras_taskrobust.recipes.image_pretraining import (
     pretrain_images,
     train_batches,
 )
-from keras_taskrobust.recipes.image_recipe import PAPER, TINY
+from keras_taskrobust.recipes.image_recipe import PAPER, RECIPES, TINY
 from keras_taskrobust.vision import image_batches
 
 MINIATURE = dataclasses.replace(
@@ -93,15 +93,34 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
         np.testing.assert_array_equal(continued.history[name], series)
 
 
-def test_a_comparison_shares_images_and_reports_pictures(tmp_path):
+def test_a_comparison_shares_images_and_reports_pictures(tmp_path, monkeypatch):
+    pretrain, trained = image_comparison.pretrain_images, []
+
+    def fail_once(cell, *arguments):
+        if cell.weighting == "gradnorm" and not trained:
+            trained.append(cell)
+            raise FloatingPointError("The loss must be finite.")
+        return pretrain(cell, *arguments)
+
+    monkeypatch.setattr(image_comparison, "pretrain_images", fail_once)
     recipe = dataclasses.replace(MINIATURE, steps=2, warmup_steps=1, modalities=("rgb", "depth"))
     cases = {name: {"weighting": name} for name in ("uniform", "gradnorm")}
-    runs = compare_images(recipe, tmp_path, cases, minimum_targets=1)
+    drawn = compare_images(recipe, tmp_path, cases, minimum_targets=1)
+    assert [run.weighting for run in drawn.runs] == ["uniform"]
+    assert "gradnorm, seed 0: The loss must be finite." in (tmp_path / "report.md").read_text()
+    (kept,) = tmp_path.glob("runs/*/scores.npz")
+    written = kept.stat().st_mtime_ns
+    runs = compare_images(recipe, tmp_path, cases, minimum_targets=1).runs
+    assert kept.stat().st_mtime_ns == written
     assert [run.weighting for run in runs] == ["uniform", "gradnorm"]
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     report = (tmp_path / "report.md").read_text()
     assert report.count("reconstructions.png") == 2
     assert "20 to train on and 2 held out" in report
+    assert "Failed" not in report
+    (tmp_path / "report.md").unlink()
+    cli.main(["report", str(tmp_path)])
+    assert (tmp_path / "report.md").read_text() == report
 
 
 def test_workers_make_the_same_batches():
@@ -136,7 +155,8 @@ def test_the_rate_rises_then_falls_to_the_least():
 
 
 def opened(*flags):
-    arguments = cli._image_arguments(["mm-mae-tiny", *map(str, flags)], "taskrobust", cli.Run)
+    words = ["mm-mae-tiny", *map(str, flags)]
+    arguments = cli._arguments(words, "taskrobust", cli.Run, RECIPES)
     return arguments.recipe.open_images()
 
 

@@ -1,0 +1,57 @@
+"""Downstream tasks: their data, metrics and trivial baselines, and fine-tuning on them."""
+
+from typing import Any
+
+from keras_taskrobust.downstream.glue import GLUE_TASKS, GlueTask
+from keras_taskrobust.downstream.nltk_tasks import NLTK_TASKS, NltkTask
+from keras_taskrobust.downstream.task import DownstreamTask
+from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
+
+__all__ = [
+    "GLUE_TASKS",
+    "NLTK_TASKS",
+    "TEXT_TASKS",
+    "DownstreamTask",
+    "Examples",
+    "GlueTask",
+    "NltkTask",
+    "TaskData",
+    "TextTask",
+    "text_task",
+]
+
+TEXT_TASKS: dict[str, TextTask] = {task.name: task for task in (*GLUE_TASKS, *NLTK_TASKS)}
+"""The text tasks that commands and recipes know, by name."""
+
+
+def text_task(name: str) -> TextTask:
+    """Finds a text task.
+
+    Args:
+        name: string, such as "CoLA" or "sentence_polarity".
+
+    Returns:
+        `TextTask`.
+
+    Raises:
+        ValueError: there is no task of that name; the error lists those there are.
+
+    Example:
+
+    >>> text_task("CoLA").metrics
+    ('matthews',)
+    """
+    if name not in TEXT_TASKS:
+        raise ValueError(
+            f"A downstream task must be one of {', '.join(TEXT_TASKS)}. Received: {name!r}"
+        )
+    return TEXT_TASKS[name]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what needs KerasHub on first use: data and metrics do without."""
+    if name not in ("FineTuned", "encode_task", "finetune_text", "open_bert"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_taskrobust.downstream import text_finetuning
+
+    return getattr(text_finetuning, name)

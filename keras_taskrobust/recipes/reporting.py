@@ -1,0 +1,129 @@
+"""What a folder of runs and cells holds, and its report, drawn from that alone."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_taskrobust.evaluation import write_downstream_report, write_report
+from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.recipes.text_finetuning import load_results
+from keras_taskrobust.recipes.training_run import load_run, pictures_of
+
+_MANIFEST = "comparison.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a report is drawn from.
+
+    Args:
+        title: string.
+        settings: names to values, shown as a table.
+        introduction: string.
+        runs: folder of each pre-training run, relative to the report's, to its row.
+        cells: keys of the downstream cells.
+        failures: row and seed to why the pre-training failed.
+        minimum_targets: as in `write_report`.
+        select: "last" or "best", the epoch of fine-tuning whose scores are shown.
+    """
+
+    title: str
+    settings: Mapping[str, str]
+    introduction: str = ""
+    runs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    cells: Sequence[str] = ()
+    failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    minimum_targets: int = 1000
+    select: str = "last"
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The figures behind a report.
+
+    Attributes:
+        manifest: `Manifest`.
+        runs: the pre-training runs.
+        results: the downstream results.
+    """
+
+    manifest: Manifest
+    runs: list[Run]
+    results: list[DownstreamResult]
+
+
+def save_and_draw(manifest: Manifest, directory: Path) -> Drawn:
+    """Writes `comparison.json` and the report.
+
+    Args:
+        manifest: `Manifest`.
+        directory: the folder of the runs and cells.
+
+    Returns:
+        `Drawn`.
+    """
+    content = json.dumps(dataclasses.asdict(manifest), indent=1)
+    write_atomically(directory / _MANIFEST, content.encode())
+    return draw(directory)
+
+
+def draw(directory: Path) -> Drawn:
+    """Draws the report of a folder again, computing nothing.
+
+    Args:
+        directory: a folder that `taskrobust compare` or `finetune` wrote.
+
+    Returns:
+        `Drawn`.
+
+    Raises:
+        ValueError: the folder holds no comparison, or nothing in it is finished.
+    """
+    drawn = _read(directory)
+    manifest = drawn.manifest
+    if drawn.runs:
+        write_report(
+            drawn.runs,
+            directory,
+            manifest.title,
+            manifest.settings,
+            introduction=manifest.introduction,
+            minimum_targets=manifest.minimum_targets,
+            pictures=_pictures(drawn, directory),
+            downstream=drawn.results,
+            failures=manifest.failures,
+        )
+    else:
+        write_downstream_report(
+            drawn.results, directory, manifest.title, manifest.settings, manifest.introduction
+        )
+    return drawn
+
+
+def _read(directory):
+    path = directory / _MANIFEST
+    if not path.exists():
+        raise ValueError(
+            f"`directory` must be a folder that `taskrobust compare` or `taskrobust finetune` "
+            f"wrote, with {_MANIFEST}. Received: {directory}"
+        )
+    content: dict[str, Any] = json.loads(path.read_text())
+    manifest = Manifest(**content)
+    runs = [load_run(directory / folder, row) for folder, row in manifest.runs.items()]
+    results = load_results(directory, manifest.cells, manifest.select)
+    if not runs and not any(one.scores for one in results):
+        reasons = [*manifest.failures.values(), *(one.failure for one in results)]
+        raise ValueError(f"Nothing is finished in {directory}. Received: {reasons[0]}")
+    return Drawn(manifest, runs, results)
+
+
+def _pictures(drawn, directory):
+    return {
+        f"{folder}/{name}": f"{run.weighting}, seed {run.seed}. {text}"
+        for folder, run in zip(drawn.manifest.runs, drawn.runs, strict=True)
+        for name, text in pictures_of(directory / folder).items()
+    }

@@ -1,0 +1,170 @@
+"""Token arrays against KerasHub's; every task fine-tuned for some steps; who is refused."""
+
+import dataclasses
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+
+from keras_taskrobust.downstream import Examples, TaskData, text_task
+from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
+from keras_taskrobust.downstream.text_finetuning import encode_task, finetune_text, open_bert
+
+SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=2, max_steps=5)
+
+
+def run(preset, task, data, settings=SETTINGS, seed=0):
+    keras.utils.set_random_seed(seed)
+    backbone, encoder = open_bert(preset)
+    encoded = encode_task(data, encoder, backbone.max_sequence_length, settings)
+    return finetune_text(backbone, task, encoded, settings, seed)
+
+
+def first(data, number=16):
+    def cut(examples):
+        texts = tuple(column[:number] for column in examples.texts)
+        labels = None if examples.labels is None else examples.labels[:number]
+        return Examples(texts, labels, examples.source)
+
+    dev, test = ({k: cut(v) for k, v in splits.items()} for splits in (data.dev, data.test))
+    return TaskData(cut(data.train), dev, test)
+
+
+@pytest.mark.parametrize("length", [8, 9, 32])
+@pytest.mark.parametrize("pair", [False, True])
+def test_token_arrays_are_those_of_keras_hub(preset, pair, length):
+    _, encoder = open_bert(preset)
+    first = ["The old dog, ran!", "a", "a teacher reads the long letter the the the"]
+    second = ["the red house", "She bought a very small boat they never liked", "slow train a"]
+    columns = (first, second) if pair else (first,)
+    arrays = encode_examples(Examples(columns, None, "test"), encoder, length)
+    preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
+        encoder.to_tokenizer(), sequence_length=length
+    )
+    preprocessor.build(None)
+    tokens = tuple(preprocessor.tokenizer(column) for column in columns)
+    expected = [keras.ops.convert_to_numpy(part) for part in preprocessor.packer(tokens)]
+    width = arrays["token_ids"].shape[1]
+    assert width % 8 == 0 or width == length
+    for name, wanted in zip(("token_ids", "segment_ids"), expected, strict=True):
+        np.testing.assert_array_equal(arrays[name], wanted[:, :width])
+    np.testing.assert_array_equal(arrays["padding_mask"], expected[0][:, :width] != 0)
+    assert not expected[0][:, width:].any()
+
+
+def test_batches_hold_every_example_once_an_epoch():
+    arrays = {"token_ids": np.arange(10)[:, None]}
+    batches = labelled_batches(arrays, np.arange(10), 5, seed=3)
+    epochs = [np.concatenate([batches[i][1] for i in (2 * e, 2 * e + 1)]) for e in range(2)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert not np.array_equal(*epochs)
+    np.testing.assert_array_equal(batches[1][0]["token_ids"][:, 0], batches[1][1])
+    assert len(labelled_batches(arrays, np.arange(10), 64, seed=0)[7][1]) == 10
+
+
+@pytest.mark.parametrize("name", ["SST-2", "MNLI", "STS-B"])
+def test_every_kind_of_task_fine_tunes(name, glue_folder, preset):
+    task = text_task(name)
+    result = run(preset, task, task.load(glue_folder))
+    assert [line["step"] for line in result.history] == [3, 5]
+    assert all(np.isfinite(list(line.values())).all() for line in result.history)
+    splits = len(task.dev_files)
+    assert set(result.scores) == {"last", "best"}
+    for scores in result.scores.values():
+        assert len(scores) == splits * len(task.metrics)
+        assert set(scores) == set(result.trivial_scores)
+    assert result.test_scores["best"] == {}
+    assert list(result.test_predictions) == list(task.test_files)
+    for file, predictions in result.test_predictions.items():
+        assert len(task.prediction_lines(file, predictions)) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["CoLA", "SST-2", "MRPC", "STS-B", "RTE", "QNLI", "QQP", "MNLI"])
+def test_every_real_task_fine_tunes(name, shared_glue, preset):
+    task = text_task(name)
+    result = run(preset, task, first(task.load(shared_glue)))
+    assert np.isfinite(list(result.scores["last"].values())).all()
+
+
+def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch(preset, glue_folder):
+    task = text_task("SST-2")
+    settings = dataclasses.replace(SETTINGS, epochs=12, max_steps=None)
+    result = run(preset, task, task.load(glue_folder), settings)
+    scores = [line["score"] for line in result.history]
+    assert result.scores["best"]["accuracy"] == max(scores) > 0.9
+    assert result.scores["last"]["accuracy"] == scores[-1]
+    labels = task.load(glue_folder).dev["dev"].labels
+    assert (result.dev_predictions["dev"] == labels).mean() == max(scores)
+
+
+def test_the_same_seed_gives_the_same_numbers(preset, glue_folder):
+    task = text_task("STS-B")
+    data = task.load(glue_folder)
+    one, again, other = (run(preset, task, data, seed=seed) for seed in (0, 0, 1))
+    assert one.history == again.history
+    assert one.history != other.history
+
+
+def test_from_scratch_leaves_the_pretrained_weights_out(preset):
+    loaded, _ = open_bert(preset)
+    again, _ = open_bert(preset)
+    fresh, _ = open_bert(preset, from_scratch=True)
+    tables = [
+        keras.ops.convert_to_numpy(b.token_embedding.embeddings) for b in (loaded, again, fresh)
+    ]
+    np.testing.assert_array_equal(tables[0], tables[1])
+    assert np.abs(tables[0] - tables[2]).max() > 1e-3
+
+
+def test_a_preset_that_is_no_bert_is_refused(tmp_path):
+    vit = keras_hub.models.ViTBackbone(
+        image_shape=(8, 8, 3), patch_size=4, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8
+    )
+    vit.save_to_preset(tmp_path / "vit")
+    for path in (tmp_path / "vit", tmp_path / "nowhere", tmp_path):
+        with pytest.raises(
+            ValueError, match="must be the folder, name or URI of a KerasHub BERT"
+        ) as e:
+            open_bert(str(path))
+        assert str(path) in str(e.value)
+        assert "\n" not in str(e.value)
+
+
+def test_a_bert_without_tokenizer_is_refused(tmp_path, preset):
+    backbone, _ = open_bert(preset)
+    backbone.save_to_preset(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"with its tokenizer. Received: .*bare.*tokenizer.json"):
+        open_bert(str(tmp_path / "bare"))
+
+
+def test_more_tokens_than_positions_are_refused(preset, glue_folder):
+    settings = dataclasses.replace(SETTINGS, sequence_length=64)
+    task = text_task("CoLA")
+    with pytest.raises(ValueError, match="at most 32, .* Received: sequence_length=64"):
+        run(preset, task, task.load(glue_folder), settings)
+
+
+def test_a_broken_loss_is_an_error(preset, glue_folder):
+    task = text_task("STS-B")
+    data = task.load(glue_folder)
+    data.train.labels[:] = np.inf
+    with pytest.raises(FloatingPointError, match="loss must be finite"):
+        run(preset, task, data)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be an integer >= 1. Received: batch_size=0"),
+        ({"max_steps": 0}, "`max_steps`"),
+        ({"warmup_share": 1.0}, "`warmup_share`"),
+        ({"wise_share": 1.5}, "`wise_share` must lie between 0 and 1"),
+        ({"method": "lora", "soup_size": 2}, "must be 1 with method='lora'"),
+    ],
+)
+def test_settings_refuse(fields, message):
+    with pytest.raises(ValueError, match=message):
+        FineTuning(**fields)

@@ -1,0 +1,161 @@
+"""The downstream comparison against hand computations, and what its report says."""
+
+import csv
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from keras_taskrobust.evaluation import (
+    DownstreamResult,
+    compare_downstream,
+    drawing,
+    write_downstream_report,
+    write_report,
+)
+from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
+
+SCORES = {  # row -> task -> seeds
+    "uniform": {"easy": (0.9, 0.8, 0.85), "hard": (0.6, 0.62, 0.58), "floor": (0.5, 0.49, 0.51)},
+    "pooled": {"easy": (0.8, 0.9, 0.85), "hard": (0.7, 0.72, 0.71), "floor": (0.5, 0.52, 0.47)},
+    "minimax": {"easy": (0.7, 0.72, 0.74), "hard": (0.8, 0.82, 0.81), "floor": (0.5, 0.5, 0.5)},
+}
+
+
+def result(row, seed, task, score, **fields):
+    return DownstreamResult(
+        row, seed, task, {"accuracy": score}, {"accuracy": 0.5}, seconds=2.0, **fields
+    )
+
+
+@pytest.fixture
+def results():
+    return [
+        result(row, seed, task, score, pretraining_seconds=10.0)
+        for row, tasks in SCORES.items()
+        for task, scores in tasks.items()
+        for seed, score in enumerate(scores)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 40)
+
+
+def test_figures_are_those_computed_by_hand(results):
+    comparison = compare_downstream(results)
+    assert comparison.tasks == ("easy", "hard")
+    assert comparison.floor == ("floor",)
+    uniform, _, minimax = comparison.rows
+    assert uniform.scores["easy"].estimate == pytest.approx(0.85)
+    assert uniform.gains["easy"].estimate == pytest.approx(0.7)
+    assert uniform.worst.estimate == pytest.approx(np.mean([0.2, 0.24, 0.16]))
+    assert uniform.worst_tasks == {"hard": 3}
+    assert minimax.worst_task == "easy"
+    assert minimax.worst.estimate == pytest.approx(np.mean([0.4, 0.44, 0.48]))
+    assert uniform.mean.estimate == pytest.approx((0.85 + 0.6) / 2)
+    assert uniform.mean_gain == pytest.approx((0.7 + 0.2) / 2)
+    assert [row.rank for row in comparison.rows] == [2.25, 1.75, 2.0]
+    expected = np.mean([(0.72 - 0.85) / 0.85, (0.81 - 0.6) / 0.6])
+    assert minimax.relative_change == pytest.approx(expected)
+    assert np.isnan(uniform.relative_change)
+    difference = minimax.differences["uniform"]
+    assert difference.tasks["hard"].estimate == pytest.approx(0.21)
+    assert difference.worst.estimate == pytest.approx(0.44 - 0.2)
+    assert difference.mean.estimate == pytest.approx((-0.13 + 0.21) / 2)
+    assert (difference.wins, difference.losses) == (("hard",), ("easy",))
+    assert list(uniform.differences) == ["pooled"]
+    assert (uniform.seconds, uniform.pretraining_seconds) == (6.0, 10.0)
+
+
+def test_intervals_over_seeds_agree_with_scipy():
+    from scipy import stats
+
+    values = np.random.default_rng(3).normal(size=(12, 1))
+    (interval,) = bootstrap_over_seeds(values)
+    expected = stats.bootstrap(
+        (values[:, 0],), np.mean, n_resamples=20000, method="percentile", rng=1
+    ).confidence_interval
+    assert interval.estimate == pytest.approx(values.mean())
+    assert interval.lower == pytest.approx(expected.low, abs=0.06)
+    assert interval.upper == pytest.approx(expected.high, abs=0.06)
+
+
+def test_metrics_are_averaged_and_an_error_counts_downwards():
+    rmse = {"trivial": {"rmse": 2.0}, "ideal": 0.0}
+    results = [
+        DownstreamResult("uniform", 0, "depth", {"rmse": 1.0}, **rmse),
+        DownstreamResult("minimax", 0, "depth", {"rmse": 0.5}, **rmse),
+        DownstreamResult("uniform", 0, "pairs", {"f1": 0.6, "acc": 0.8}, {"f1": 0.0, "acc": 0.6}),
+        DownstreamResult("minimax", 0, "pairs", {"f1": 0.6, "acc": 0.8}, {"f1": 0.0, "acc": 0.6}),
+    ]
+    uniform, minimax = compare_downstream(results).rows
+    assert uniform.gains["depth"].estimate == 0.5
+    assert minimax.gains["depth"].estimate == 0.75
+    assert uniform.gains["pairs"].estimate == pytest.approx((0.7 - 0.3) / 0.7)
+    assert (uniform.rank, minimax.rank) == (1.75, 1.25)
+    assert minimax.differences["uniform"].tasks["depth"].estimate == 0.5
+    assert minimax.relative_change == pytest.approx(0.25)
+
+
+def test_a_failed_cell_leaves_its_row_without_worst_and_the_rest_as_it_is(results, tmp_path):
+    whole = compare_downstream(results)
+    broken = [one for one in results if (one.weighting, one.task) != ("minimax", "hard")]
+    broken += [
+        DownstreamResult("minimax", seed, "hard", failure="dev.tsv | is missing")
+        for seed in range(3)
+    ]
+    comparison = compare_downstream(broken)
+    assert comparison.tasks == whole.tasks
+    assert np.isnan(comparison.row("minimax").worst.estimate)
+    assert np.isnan(comparison.row("minimax").rank)
+    assert comparison.row("uniform").worst == whole.row("uniform").worst
+    write_downstream_report(broken, tmp_path, "Title", {"steps": "3"})
+    text = (tmp_path / "report.md").read_text()
+    assert "## Failed" in text
+    assert text.count("dev.tsv \\| is missing") == 3
+    rows = list(csv.DictReader((tmp_path / "downstream.csv").read_text().splitlines()))
+    assert [row["failure"] for row in rows if row["task"] == "hard" and not row["metric"]] == [
+        "dev.tsv | is missing"
+    ] * 3
+
+
+def test_the_report_says_what_was_found(results, tmp_path):
+    write_downstream_report(results, tmp_path, "Which pre-training?", {"steps": "3"}, "Intro.")
+    text = (tmp_path / "report.md").read_text()
+    assert '"minimax" has the best worst downstream task: a gain of 0.440 (easy)' in text
+    assert (
+        "Not counted, since under no row the score lies clear of the trivial baseline: floor."
+        in text
+    )
+    assert "| trivial baseline | 0.500 | 0.500 | 0.500 |" in text
+    assert (tmp_path / "report.html").read_text().count("<img") == 1
+    assert imread(tmp_path / "downstream.png")[..., :3].std() > 0.05
+    rows = list(csv.DictReader((tmp_path / "downstream.csv").read_text().splitlines()))
+    assert len(rows) == len(results)
+    assert float(rows[0]["value"]) == results[0].score
+    assert float(rows[0]["gain"]) == results[0].gain
+
+
+def test_one_row_and_one_seed_claim_nothing_more(tmp_path):
+    write_downstream_report([result("mine", 0, "RTE", 0.75)], tmp_path, "Mine", {})
+    text = (tmp_path / "report.md").read_text()
+    assert 'The smallest gain of "mine" on a downstream task is 0.500 (RTE).' in text
+    assert "One seed" in text
+    assert "minus" not in text
+
+
+def test_both_stages_are_one_report(results, make_runs, tmp_path):
+    runs = make_runs({"uniform": 0.0, "minimax": -0.2}, records=50, steps=3)
+    write_report(runs, tmp_path, "Both", {}, downstream=results)
+    text = (tmp_path / "report.md").read_text()
+    assert text.index("Downstream: summary") < text.index("Held-out loss of each task")
+    assert (tmp_path / "report.html").read_text().count("<img") == 4
+
+
+def test_refuses(results):
+    with pytest.raises(ValueError, match="at least one result. Received: none"):
+        compare_downstream([])
+    with pytest.raises(ValueError, match="Received: 2 of 'uniform', seed 0, easy"):
+        compare_downstream([*results, results[0]])

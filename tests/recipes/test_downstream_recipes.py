@@ -1,0 +1,232 @@
+"""Fine-tuning as commands run it: cells computed once, failures marked, the report redrawn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from downstream_data import save_tiny_preset, write_glue_folder
+
+from keras_taskrobust import cli
+from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.downstream.text_finetuning import FineTuned
+from keras_taskrobust.evaluation import drawing
+from keras_taskrobust.recipes import text_comparison, text_finetuning
+from keras_taskrobust.recipes.reporting import draw
+from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
+from keras_taskrobust.recipes.text_finetuning import GLUE, start_from_preset
+from keras_taskrobust.recipes.text_recipe import TINY
+
+SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2)
+REPORT = ("report.md", "report.html", "downstream.csv", "downstream.png")
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    return save_tiny_preset(tmp_path_factory.mktemp("presets") / "tiny")
+
+
+@pytest.fixture
+def downstream(tmp_path):
+    folder = write_glue_folder(tmp_path / "glue")
+    return Downstream(("RTE", "STS-B"), SETTINGS, str(folder), from_scratch=False)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The cells that are computed, as (row, seed, task)."""
+    computed = []
+    compute = text_finetuning._compute
+
+    def count(cell, *arguments):
+        computed.append((cell.start.row, cell.start.seed, cell.task))
+        compute(cell, *arguments)
+
+    monkeypatch.setattr(text_finetuning, "_compute", count)
+    return computed
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Predictions that the seed decides, in place of training: what the grid does is tested."""
+
+    def predict(task, splits, seed):
+        rng = np.random.default_rng(seed)
+        return {name: rng.integers(0, 2, len(examples)) for name, (_, examples) in splits.items()}
+
+    def finetune(backbone, task, data, settings, seed):
+        dev = predict(task, data.dev, seed)
+        scores = task.evaluate(data.dev["dev"][1].labels, dev["dev"])
+        trivial = task.evaluate_trivial(data.train[1].labels, data.dev["dev"][1].labels)
+        both = {"last": scores, "best": scores}
+        test = predict(task, data.test, seed)
+        return FineTuned(None, [], both, {"last": {}, "best": {}}, trivial, dev, test, 1.0)
+
+    monkeypatch.setattr(text_finetuning, "finetune_text", finetune)
+
+
+def without_times(directory):
+    cells = [json.loads(path.read_text()) for path in sorted(directory.glob("cells/*.json"))]
+    return [{k: v for k, v in cell.items() if "seconds" not in k} for cell in cells]
+
+
+def test_the_recipe_glue_has_the_settings_of_the_paper():
+    assert (GLUE.learning_rate, GLUE.batch_size) == (2e-5, 32)
+    assert (GLUE.weight_decay, GLUE.warmup_share) == (0.1, 0.06)
+
+
+def test_finetuning_writes_report_cells_and_predictions(
+    preset, downstream, tmp_path, counted, untrained
+):
+    output = tmp_path / "out"
+    drawn = finetune_presets({"mine": preset}, (0, 1), downstream, output)
+    assert len(counted) == 4
+    assert all(set(one.scores) == set(one.trivial) for one in drawn.results)
+    assert all((output / name).stat().st_size > 100 for name in REPORT)
+    lines = (output / "predictions/mine/seed-1/RTE.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert lines[1].split("\t")[0] == "100"
+    assert {line.split("\t")[1] for line in lines[1:]} <= {"entailment", "not_entailment"}
+    assert (output / "predictions/mine/seed-0/STS-B-dev.tsv").exists()
+    before = without_times(output)
+    assert set(before[0]["scores"]) == {"last", "best"}
+    finetune_presets({"mine": preset}, (0, 1), downstream, output)
+    assert len(counted) == 4
+    finetune_presets({"mine": preset}, (0, 1, 2), downstream, output)
+    assert counted[4:] == [("mine", 2, "RTE"), ("mine", 2, "STS-B")]
+
+
+def test_a_killed_grid_goes_on_to_the_same_report(
+    preset, downstream, tmp_path, counted, untrained, monkeypatch
+):
+    finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "whole")
+    finetune = text_finetuning.finetune_text
+    killed = []
+
+    def kill(*arguments):
+        killed.append(arguments)
+        if len(killed) == 3:
+            raise KeyboardInterrupt
+        return finetune(*arguments)
+
+    counted.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(text_finetuning, "finetune_text", kill)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "killed")
+    finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "killed")
+    assert len(counted) == 5
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "whole")
+
+
+def test_a_failing_cell_is_marked_and_tried_again(preset, downstream, tmp_path, counted, untrained):
+    path = tmp_path / "glue" / "STS-B" / "dev.tsv"
+    good = path.read_text()
+    path.unlink()
+    output = tmp_path / "out"
+    drawn = finetune_presets({"mine": preset}, (0,), downstream, output)
+    assert [bool(one.failure) for one in drawn.results] == [False, True]
+    report = (output / "report.md").read_text()
+    assert "## Failed" in report
+    assert "must hold dev.tsv or dev.tsv.gz" in report
+    path.write_text(good)
+    drawn = finetune_presets({"mine": preset}, (0,), downstream, output)
+    assert counted[2:] == [("mine", 0, "STS-B")]
+    assert not any(one.failure for one in drawn.results)
+
+
+def test_a_start_is_known_by_its_content(preset, tmp_path):
+    copy = save_tiny_preset(tmp_path / "copy", seed=1)
+    assert start_from_preset("a", 0, preset).identity == start_from_preset("b", 1, preset).identity
+    assert start_from_preset("a", 0, preset).identity != start_from_preset("a", 0, copy).identity
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(8):
+        (texts / f"{number}.txt").write_text("The old dog quickly ran to the red house. " * 8)
+    return dataclasses.replace(
+        TINY,
+        corpus=str(texts),
+        tagger="textblob",
+        vocabulary_size=120,
+        held_out=0.25,
+        sequence_length=24,
+        max_predictions=4,
+        num_layers=1,
+        hidden_dim=8,
+        intermediate_dim=16,
+        batch_size=4,
+        steps=2,
+        warmup_steps=1,
+        steps_per_report=2,
+        reports_per_checkpoint=1,
+        workers=1,
+    )
+
+
+def test_a_comparison_of_both_stages_outlives_a_failed_row(
+    recipe, downstream, tmp_path, counted, monkeypatch
+):
+    pretrain = text_comparison.pretrain_text
+
+    def fail(cell, *arguments):
+        if cell.weighting == "hard_max":
+            raise FloatingPointError("The loss must be finite.")
+        return pretrain(cell, *arguments)
+
+    monkeypatch.setattr(text_comparison, "pretrain_text", fail)
+    output = tmp_path / "out"
+    cases = {name: {"weighting": name} for name in ("uniform", "hard_max")}
+    downstream = dataclasses.replace(downstream, tasks=("RTE",), from_scratch=True)
+    drawn = compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
+    assert [run.weighting for run in drawn.runs] == ["uniform"]
+    assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE"), ("hard_max", 0, "RTE")]
+    report = (output / "report.md").read_text()
+    assert "hard\\_max, seed 0: The loss" in report or "hard_max, seed 0: The loss" in report
+    assert "Downstream: summary" in report
+    assert "| scratch |" in report
+    for name in ("report.md", "report.html"):
+        (output / name).unlink()
+    cli.main(["report", str(output)])
+    assert (output / "report.md").read_text() == report
+    compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
+    assert counted[3:] == [("hard_max", 0, "RTE")]
+
+
+def test_the_command_fine_tunes(preset, tmp_path, capsys):
+    folder = write_glue_folder(tmp_path / "glue")
+    arguments = ["small", "--preset", f"mine={preset}", "--tasks", "WNLI", "--max-steps", "1"]
+    output = tmp_path / "out"
+    cli.main(["finetune", "text", *arguments, "--data-dir", str(folder), "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "WNLI" in printed
+    assert "mine" in printed
+    assert (output / "report.html").exists()
+
+
+def test_bad_input_is_one_sentence(preset, tmp_path):
+    def message(*arguments):
+        with pytest.raises(SystemExit) as error:
+            cli.main([*arguments])
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    finetune = ("finetune", "text", "small", "--output", str(tmp_path / "out"))
+    nowhere = str(tmp_path / "nowhere")
+    assert "must be one of MNLI" in message(*finetune, "--preset", preset, "--tasks", "X")
+    said = message(*finetune, "--preset", nowhere, "--tasks", "WNLI", "--data-dir", nowhere)
+    assert "KerasHub BERT" in said
+    assert nowhere in said
+    said = message(*finetune, "--preset", preset, "--tasks", "WNLI", "--data-dir", nowhere)
+    assert "nowhere must be a folder of GLUE's tables with a folder 'WNLI'" in said
+    assert "comparison.json" in message("report", nowhere)
+    with pytest.raises(ValueError, match="with comparison.json"):
+        draw(tmp_path)
