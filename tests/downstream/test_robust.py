@@ -144,7 +144,16 @@ def moved(preset, folder, **fields):
     return distances, result
 
 
-@pytest.mark.parametrize("method", ["linear_probe", "lora", "lwf", "ewc", "probe_then_full"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "linear_probe",
+        "lora",
+        "lwf",
+        "probe_then_full",
+        pytest.param("ewc", marks=pytest.mark.slow),
+    ],
+)
 def test_methods_train_what_they_should(method, preset, glue_folder):
     distances, _ = moved(preset, glue_folder, method=method)
     moved_paths = {path for path, distance in distances.items() if distance > 0}
@@ -156,6 +165,7 @@ def test_methods_train_what_they_should(method, preset, glue_folder):
         assert moved_paths == set(distances)
 
 
+@pytest.mark.slow
 def test_a_strong_pull_keeps_the_encoder_near_its_start(preset, glue_folder):
     fields = {"batch_size": 1, "max_steps": 8}
     free, _ = moved(preset, glue_folder, **fields)
@@ -163,10 +173,15 @@ def test_a_strong_pull_keeps_the_encoder_near_its_start(preset, glue_folder):
     assert sum(held.values()) < 0.6 * sum(free.values())
 
 
-def test_wise_ft_and_soups_end_between_start_and_fine_tuned(preset, glue_folder):
+def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
     whole, _ = moved(preset, glue_folder)
     half, _ = moved(preset, glue_folder, wise_share=0.5)
     for path, distance in whole.items():
         assert half[path] == pytest.approx(0.5 * distance, rel=1e-3, abs=1e-6), path
+
+
+@pytest.mark.slow
+def test_a_soup_ends_between_start_and_fine_tuned(preset, glue_folder):
+    whole, _ = moved(preset, glue_folder)
     soup, _ = moved(preset, glue_folder, soup_size=2, soup="model_stock", max_steps=1)
     assert 0 < sum(soup.values()) <= sum(whole.values())

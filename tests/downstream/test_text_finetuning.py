@@ -61,6 +61,8 @@ def test_batches_hold_every_example_once_an_epoch():
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert not np.array_equal(*epochs)
     np.testing.assert_array_equal(batches[1][0]["token_ids"][:, 0], batches[1][1])
+    other = labelled_batches(arrays, np.arange(10), 5, seed=4)
+    assert not np.array_equal(batches[0][1], other[0][1])
     assert len(labelled_batches(arrays, np.arange(10), 64, seed=0)[7][1]) == 10
 
 
@@ -103,9 +105,8 @@ def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch(preset, glue_fol
 def test_the_same_seed_gives_the_same_numbers(preset, glue_folder):
     task = text_task("STS-B")
     data = task.load(glue_folder)
-    one, again, other = (run(preset, task, data, seed=seed) for seed in (0, 0, 1))
+    one, again = (run(preset, task, data) for _ in range(2))
     assert one.history == again.history
-    assert one.history != other.history
 
 
 def test_from_scratch_leaves_the_pretrained_weights_out(preset):

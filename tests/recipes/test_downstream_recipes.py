@@ -173,7 +173,7 @@ def recipe(tmp_path):
 
 
 def test_a_comparison_of_both_stages_outlives_a_failed_row(
-    recipe, downstream, tmp_path, counted, monkeypatch
+    recipe, downstream, tmp_path, counted, untrained, monkeypatch
 ):
     pretrain = text_comparison.pretrain_text
 

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import resource
+import shutil
 
 import keras
 import keras_hub
@@ -46,23 +47,30 @@ MINIATURE = dataclasses.replace(
 )
 
 
-def test_a_run_writes_its_results(tmp_path):
-    run = pretrain_images(MINIATURE, tmp_path, label="mine")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run, and the run."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return folder, pretrain_images(MINIATURE, folder, label="mine")
+
+
+def test_a_run_writes_its_results(finished):
+    folder, run = finished
     assert (run.weighting, run.history["step"]) == ("mine", [2, 4, 6])
     assert run.scores.task_names == ("rgb", "depth", "semseg")
     assert run.scores.totals.shape == (2, 3)
-    assert set(training_run.results_of(tmp_path)) == {
+    assert set(training_run.results_of(folder)) == {
         *training_run.RESULTS,
         *training_run.PICTURES,
     }
-    before, after = (imread(tmp_path / name) for name in training_run.PICTURES)
+    before, after = (imread(folder / name) for name in training_run.PICTURES)
     assert before.shape == after.shape
     assert not np.array_equal(before, after)
     classifier = keras_hub.models.ViTImageClassifier.from_preset(
-        str(tmp_path / "preset"), num_classes=2
+        str(folder / "preset"), num_classes=2
     )
     assert tuple(classifier.backbone.image_shape) == (16, 24, 3)
-    model = keras.saving.load_model(tmp_path / "model.keras")
+    model = keras.saving.load_model(folder / "model.keras")
     held_out = open_images(MINIATURE).held_out
     batches = image_batches(
         held_out, 4, (16, 24), epochs=1, augment=False, shuffle=False, strides={"semseg": 2},
@@ -72,6 +80,7 @@ def test_a_run_writes_its_results(tmp_path):
     np.testing.assert_allclose(scores.totals, run.scores.totals, rtol=1e-5)
 
 
+@pytest.mark.slow
 # Keras's CSVLogger leaves its file open when training is interrupted.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
@@ -93,26 +102,29 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
         np.testing.assert_array_equal(continued.history[name], series)
 
 
-def test_a_comparison_shares_images_and_reports_pictures(tmp_path, monkeypatch):
-    pretrain, trained = image_comparison.pretrain_images, []
+def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, monkeypatch):
+    tried = []
 
-    def fail_once(cell, *arguments):
-        if cell.weighting == "gradnorm" and not trained:
-            trained.append(cell)
+    def trained(cell, folder, *others):
+        """The finished run in place of training; the first of `pooled` fails."""
+        tried.append(cell.weighting)
+        if tried == ["uniform", "pooled"]:
             raise FloatingPointError("The loss must be finite.")
-        return pretrain(cell, *arguments)
+        if not folder.exists():
+            shutil.copytree(finished[0], folder)
+            (folder / "recipe.json").unlink()
+        return pretrain_images(cell, folder, *others)
 
-    monkeypatch.setattr(image_comparison, "pretrain_images", fail_once)
-    recipe = dataclasses.replace(MINIATURE, steps=2, warmup_steps=1, modalities=("rgb", "depth"))
-    cases = {name: {"weighting": name} for name in ("uniform", "gradnorm")}
-    drawn = compare_images(recipe, tmp_path, cases, minimum_targets=1)
+    monkeypatch.setattr(image_comparison, "pretrain_images", trained)
+    cases = {name: {"weighting": name} for name in ("uniform", "pooled")}
+    drawn = compare_images(MINIATURE, tmp_path, cases, minimum_targets=1)
     assert [run.weighting for run in drawn.runs] == ["uniform"]
-    assert "gradnorm, seed 0: The loss must be finite." in (tmp_path / "report.md").read_text()
+    assert "pooled, seed 0: The loss must be finite." in (tmp_path / "report.md").read_text()
     (kept,) = tmp_path.glob("runs/*/scores.npz")
     written = kept.stat().st_mtime_ns
-    runs = compare_images(recipe, tmp_path, cases, minimum_targets=1).runs
+    runs = compare_images(MINIATURE, tmp_path, cases, minimum_targets=1).runs
     assert kept.stat().st_mtime_ns == written
-    assert [run.weighting for run in runs] == ["uniform", "gradnorm"]
+    assert [run.weighting for run in runs] == ["uniform", "pooled"]
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     report = (tmp_path / "report.md").read_text()
     assert report.count("reconstructions.png") == 2
