@@ -124,9 +124,7 @@ class ImageFineTuning(Adaptation):
     jitter: tuple[float, float] = (0.1, 2.0)
     """Large-scale jitter of dense tasks: least and largest factor of an image's size."""
     rand_augment: float = 0.0
-    """For classification: RandAugment's magnitude, 0 to 10; needs RGB alone."""
-    rand_augment_deviation: float = 0.0
-    """Its standard deviation from batch to batch."""
+    """For classification: RandAugment's largest magnitude, 0 to 10; needs RGB alone."""
     mixup: float = 0.0
     """For classification: alpha of mixup; needs RGB alone."""
     cutmix: float = 0.0

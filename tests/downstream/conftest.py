@@ -1,4 +1,7 @@
-"""Where the data of the downstream tests are."""
+"""Where the data of the downstream tests are.
+
+They compile many small models once: XLA need not optimise them.
+"""
 
 import os
 from pathlib import Path
@@ -6,6 +9,10 @@ from pathlib import Path
 import nltk
 import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
+
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
