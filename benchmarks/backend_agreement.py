@@ -39,15 +39,15 @@ def train(folder: Path) -> None:
     import keras
     import keras_hub
 
-    from keras_taskrobust.text import POS_TASKS, PosBert
+    from keras_taskrobust.text import PosBert
 
     arrays = dict(np.load(folder / "batches.npz"))
     y = {
         "masked_lm": {"labels": arrays.pop("labels"), "groups": arrays.pop("groups")},
         "next_sentence": arrays.pop("next_sentence"),
     }
-    results = {}
-    for name in WEIGHTINGS:
+
+    def build(name):
         backbone = keras_hub.models.BertBackbone(
             vocabulary_size=500,
             num_layers=2,
@@ -58,35 +58,69 @@ def train(folder: Path) -> None:
             dropout=0.0,
         )
         model = PosBert(backbone)
-        weights = folder / "initial.weights.h5"
-        if not weights.exists():
-            model.network.save_weights(weights)
-        model.network.load_weights(weights)
         model.compile(keras.optimizers.AdamW(1e-3), weighting=name)
+        return model
+
+    train_recorded(folder, build, WEIGHTINGS, (arrays, y), STEPS)
+
+
+def train_recorded(folder: Path, build, weightings, data, steps: int) -> None:
+    """Trains on the backend in use, from one file of initial weights; stores each step's losses.
+
+    Args:
+        folder: of `initial_weights.npz`, which is written if it is missing, and the losses.
+        build: callable: the name of a weighting to a compiled model.
+        weightings: the names.
+        data: `(x, y)`, or `(x,)`, of arrays, the same number of rows for every step.
+        steps: int.
+    """
+    import keras
+
+    results = {}
+    rows = len(keras.tree.flatten(data)[0]) // steps
+    for name in weightings:
+        model = build(name)
+        initial = folder / "initial_weights.npz"
+        if not initial.exists():
+            np.savez(initial, *model.network.get_weights())
+        with np.load(initial) as weights:
+            model.network.set_weights([weights[name] for name in weights])
         losses = []
-        for step in range(STEPS):
-            batch = slice(step * 8, step * 8 + 8)
-            x, targets = keras.tree.map_structure(lambda a, b=batch: a[b], (arrays, y))
+        for step in range(steps):
+            part = slice(step * rows, step * rows + rows)
+            batch = keras.tree.map_structure(lambda array, part=part: array[part], data)
             model.reset_metrics()
-            logs = model.train_on_batch(x, targets, return_dict=True)
-            losses.append([logs["loss"], *(logs[f"{task}_loss"] for task in POS_TASKS)])
+            logs = model.train_on_batch(*batch, return_dict=True)
+            losses.append([logs["loss"], *(logs[f"{task}_loss"] for task in model.task_names)])
         results[name] = np.array(losses)
+        print(f"{keras.backend.backend()}, {name}: loss {losses[0][0]:.6f} to {losses[-1][0]:.6f}")
     np.savez(folder / f"{keras.backend.backend()}.npz", **results)
+
+
+def train_on_each(backends, command) -> None:
+    """Runs a Python command once a backend, one after the other."""
+    for backend in backends:
+        environment = {**os.environ, "KERAS_BACKEND": backend}
+        subprocess.run([sys.executable, *command], env=environment, check=True)
+
+
+def compare_losses(folder: Path, weightings, backends) -> float:
+    """Prints the largest relative difference under each weighting; returns the largest of all."""
+    runs = [np.load(folder / f"{backend}.npz") for backend in backends]
+    differences = {}
+    for name in weightings:
+        values = np.stack([run[name] for run in runs])
+        differences[name] = np.nanmax(np.ptp(values, axis=0) / np.abs(values).min(0))
+        print(f"{name}: largest relative difference of a loss {differences[name]:.1e}")
+    return max(differences.values())
 
 
 def main() -> None:
     """Runs the backends one after the other and compares them."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_batches(folder / "batches.npz")
-        for backend in BACKENDS:
-            environment = {**os.environ, "KERAS_BACKEND": backend}
-            subprocess.run([sys.executable, __file__, name], env=environment, check=True)
-        runs = {backend: np.load(folder / f"{backend}.npz") for backend in BACKENDS}
-        for weighting in WEIGHTINGS:
-            values = np.stack([runs[backend][weighting] for backend in BACKENDS])
-            difference = np.nanmax(np.ptp(values, axis=0) / np.abs(values).min(0))
-            print(f"{weighting}: largest relative difference of a loss {difference:.1e}")
+        make_batches(Path(name) / "batches.npz")
+        train_on_each(BACKENDS, [__file__, name])
+        compare_losses(Path(name), WEIGHTINGS, BACKENDS)
 
 
 if __name__ == "__main__":

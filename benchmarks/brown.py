@@ -51,8 +51,8 @@ def main(output: Path = Path("runs/brown"), seeds: tuple[int, ...] = (0, 1, 2)):
         output: folder of the report and the runs.
         seeds: the seeds.
     """
-    runs = compare_text(RECIPE, output, WEIGHTINGS, seeds, title="PosBert on Brown")
-    print_report(runs)
+    drawn = compare_text(RECIPE, output, WEIGHTINGS, seeds, title="PosBert on Brown")
+    print_report(drawn.runs)
 
 
 if __name__ == "__main__":

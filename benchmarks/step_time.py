@@ -178,17 +178,11 @@ def summarise(name: str, seconds: np.ndarray) -> dict:
     }
 
 
-def main(cases: tuple[str, ...] = tuple(CASES), rounds: int = 15, output: Path | None = None):
-    """Prints a line a case, and appends it to a csv file.
-
-    Args:
-        cases: which of the cases to run.
-        rounds: rounds of three blocks.
-        output: csv file; by default none.
-    """
+def run_cases(cases: dict[str, Callable[[], Case]], rounds: int, output: Path | None) -> None:
+    """Prints a line a case, and appends it to a csv file, if one is given."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", file=sys.stderr)
-    for name in cases:
-        row = summarise(name, time_rounds(CASES[name](), rounds))
+    for name, make_case in cases.items():
+        row = summarise(name, time_rounds(make_case(), rounds))
         print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
         if output is not None:
             new = not output.exists()
@@ -197,6 +191,17 @@ def main(cases: tuple[str, ...] = tuple(CASES), rounds: int = 15, output: Path |
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
+
+
+def main(cases: tuple[str, ...] = tuple(CASES), rounds: int = 15, output: Path | None = None):
+    """Prints a line a case, and appends it to a csv file.
+
+    Args:
+        cases: which of the cases to run.
+        rounds: rounds of three blocks.
+        output: csv file; by default none.
+    """
+    run_cases({name: CASES[name] for name in cases}, rounds, output)
 
 
 if __name__ == "__main__":

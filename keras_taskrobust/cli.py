@@ -2,31 +2,39 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
+
+Recipe = TypeVar("Recipe")
 
 COMMANDS = {
-    "demo": "train a small PoS-BERT under three weightings and report the worst task",
+    "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
     "prepare text": "tag and tokenize a corpus",
     "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
+    "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
     "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
-    "compare text": "pre-train under several weightings and seeds, fine-tune, and report",
+    "compare text": "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
+    "compare images": "pre-train MM-MAE under several weightings and seeds, and report",
     "report": "draw the report of a comparison or fine-tuning again",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Trains a small PoS-BERT on the text shipped with Python, with pooled, uniform and minimax
-    weighting from the same initial weights and batches, and reports the worst task."""
+    """Trains small models from the same initial weights and batches under several weightings, and
+    reports the worst task: a PoS-BERT on the text shipped with Python, an MM-MAE on procedural
+    scenes."""
 
+    part: Literal["text", "images", "all"] = "all"
+    """Which of the models."""
     output: Path = Path("runs/demo")
-    """Folder of the report, plots and presets. Finished runs in it are kept."""
-    steps: int = 400
-    """Training steps under each weighting."""
+    """Folder of the reports, plots and presets. Finished runs in it are kept."""
+    steps: int | None = None
+    """Training steps under each weighting; by default 400 for text and 150 for images."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -59,17 +67,26 @@ def _demo(words, program):
     import tyro
 
     demo = tyro.cli(Demo, prog=program, args=words)
-    with _without_banners():
-        from keras_taskrobust.evaluation import print_report
-        from keras_taskrobust.recipes.text_comparison import DEMO, compare_text
-    recipe = dataclasses.replace(DEMO, steps=demo.steps, warmup_steps=demo.steps // 10)
-    runs = compare_text(recipe, demo.output, minimum_targets=100)
-    print_report(runs, minimum_targets=100)
-    print(f"Report, plots and presets: {demo.output.resolve()}")
+    if demo.part in ("text", "all"):
+        with _without_banners():
+            from keras_taskrobust.recipes import text_comparison as text
+        _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
+    if demo.part in ("images", "all"):
+        with _without_banners():
+            from keras_taskrobust.recipes import image_comparison as images
+        _show_demo(demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM)
+
+
+def _show_demo(demo, part, recipe, compare, minimum):
+    if demo.steps is not None:
+        recipe = dataclasses.replace(recipe, steps=demo.steps, warmup_steps=demo.steps // 10)
+    output = demo.output / part
+    _print_drawn(compare(recipe, output, minimum_targets=minimum))
+    print(f"Report, plots and presets: {output.resolve()}")
 
 
 def _prepare_text(words, program):
-    arguments = _arguments(words, program, Run)
+    arguments = _arguments(words, program, Run, _text_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
@@ -78,36 +95,61 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = _arguments(words, program, Run)
+    arguments = _arguments(words, program, Run, _text_recipes())
     with _without_banners():
-        from keras_taskrobust.evaluation import print_report, write_report
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
-    recipe = arguments.recipe
-    run = pretrain_text(recipe, arguments.output)
+    _pretrain(arguments, "PoS-BERT", pretrain_text)
+
+
+def _pretrain_images(words, program):
+    arguments = _arguments(words, program, Run, _image_recipes())
+    with _without_banners():
+        from keras_taskrobust.recipes.image_pretraining import pretrain_images
+    _pretrain(arguments, "MM-MAE", pretrain_images)
+
+
+def _pretrain(arguments, model, pretrain):
+    """One run, its report, and a list of what was written."""
+    from keras_taskrobust.evaluation import print_report, write_report
+    from keras_taskrobust.recipes.training_run import pictures_of, results_of
+
+    recipe, output = arguments.recipe, arguments.output
+    run = pretrain(recipe, output)
     settings = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
-    title = f"PoS-BERT, {recipe.weighting}"
-    write_report([run], arguments.output, title, settings, baseline=recipe.weighting)
+    written = write_report(
+        [run],
+        output,
+        f"{model}, {recipe.weighting}",
+        settings,
+        baseline=recipe.weighting,
+        pictures=pictures_of(output),
+    )
     print_report([run], baseline=recipe.weighting)
-    print(f"Report and preset: {arguments.output.resolve()}")
+    print(f"Written to {output.resolve()}:")
+    results = {**results_of(output), ", ".join(path.name for path in written): "report and plots"}
+    for name, text in results.items():
+        print(f"  {name}: {text}")
 
 
 def _compare_text(words, program):
-    arguments = _arguments(words, program, Comparison)
+    arguments = _arguments(words, program, TextComparison, _text_recipes())
     with _without_banners():
-        from keras_taskrobust.recipes.reporting import read
         from keras_taskrobust.recipes.text_comparison import compare_text
+    downstream = _downstream(arguments) if arguments.tasks else None
+    _compare(arguments, functools.partial(compare_text, downstream=downstream))
+
+
+def _compare_images(words, program):
+    arguments = _arguments(words, program, Comparison, _image_recipes())
+    with _without_banners():
+        from keras_taskrobust.recipes.image_comparison import compare_images
+    _compare(arguments, compare_images)
+
+
+def _compare(arguments, compare):
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
-    downstream = _downstream(arguments) if arguments.tasks else None
-    compare_text(
-        arguments.recipe,
-        arguments.output,
-        weightings,
-        arguments.seeds,
-        minimum,
-        downstream=downstream,
-    )
-    _print_drawn(read(arguments.output))
+    _print_drawn(compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum))
     print(f"Report and runs: {arguments.output.resolve()}")
 
 
@@ -156,22 +198,24 @@ def _print_drawn(drawn):
         print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
     if drawn.results:
         print_downstream(drawn.results)
+    for name, reason in drawn.manifest.failures.items():
+        print(f"Failed: {name}: {reason}", file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class Run(Generic[Recipe]):
     """One run."""
 
-    recipe: Any
-    output: Path = Path("runs/text")
+    recipe: Recipe
+    output: Path = Path("runs/pretraining")
     """Folder of the run. A killed run in it goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Generic[Recipe]):
     """Runs that differ in weighting and seed."""
 
-    recipe: Any
+    recipe: Recipe
     output: Path = Path("runs/comparison")
     """Folder of the report and the runs. Finished runs in it are kept."""
     weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
@@ -180,6 +224,12 @@ class Comparison:
     """Each seed gives a run of every weighting."""
     minimum_targets: int = 1000
     """Held-out targets that a task needs to count for worst and mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextComparison(Comparison[Recipe]):
+    """Runs that differ in weighting and seed, fine-tuned if there are `--tasks`."""
+
     tasks: tuple[str, ...] = ()
     """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach; by default none."""
     finetuning: Literal["glue", "small"] = "small"
@@ -191,10 +241,10 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class FineTune:
+class FineTune(Generic[Recipe]):
     """Fine-tuning of finished presets."""
 
-    recipe: Any
+    recipe: Recipe
     preset: tuple[str, ...]
     """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
@@ -219,25 +269,28 @@ class Redraw:
     """Folder that `compare` or `finetune` wrote."""
 
 
-def _arguments(words, program, kind, recipes_of_kind=None):
+def _text_recipes():
+    with _without_banners():
+        from keras_taskrobust.recipes.text_recipe import RECIPES
+    return RECIPES
+
+
+def _image_recipes():
+    with _without_banners():
+        from keras_taskrobust.recipes.image_recipe import RECIPES
+    return RECIPES
+
+
+def _arguments(words, program, kind, recipes):
     """Parses a recipe's name, its fields and those of `kind`, in any order after the name."""
     import tyro
 
-    from keras_taskrobust.recipes.text_recipe import RECIPES
-
-    named = recipes_of_kind or RECIPES
-    recipes = tyro.extras.subcommand_type_from_defaults(
-        {name: recipe for name, (_, recipe) in named.items()},
-        descriptions={name: description for name, (description, _) in named.items()},
+    chosen = tyro.extras.subcommand_type_from_defaults(
+        {name: recipe for name, (_, recipe) in recipes.items()},
+        descriptions={name: description for name, (description, _) in recipes.items()},
     )
-    fields = [
-        (field.name, recipes if field.name == "recipe" else field.type, field)
-        for field in dataclasses.fields(kind)
-    ]
-    parsed = dataclasses.make_dataclass(kind.__name__, fields, frozen=True)
-    parsed.__doc__ = kind.__doc__
     return tyro.cli(
-        parsed,
+        kind[chosen],
         prog=program,
         args=words,
         config=(

@@ -24,11 +24,33 @@ def test_an_unknown_command_lists_the_known():
         cli.main(["pretrain", "sound"])
 
 
-def test_an_unknown_recipe_lists_the_known(capsys):
+@pytest.mark.parametrize(("kind", "known"), [("text", "pos-bert-base"), ("images", "mm-mae-base")])
+def test_an_unknown_recipe_lists_the_known(kind, known, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["pretrain", "text", "pos-bert-huge"])
+        cli.main(["pretrain", kind, "huge"])
     captured = capsys.readouterr()
-    assert "pos-bert-base" in captured.out + captured.err
+    assert known in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--part", "images", "--steps", "30"], {"images": 30}),
+        (["--part", "text"], {"text": 400}),
+        ([], {"text": 400, "images": 150}),
+    ],
+)
+def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):
+    steps = {}
+    monkeypatch.setattr(
+        cli,
+        "_show_demo",
+        lambda demo, part, recipe, compare, minimum: steps.update(
+            {part: demo.steps or recipe.steps}
+        ),
+    )
+    cli.main(["demo", "--output", str(tmp_path), *flags])
+    assert steps == parts
 
 
 def test_bad_input_is_one_sentence(tmp_path, capsys):

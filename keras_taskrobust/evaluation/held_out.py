@@ -41,3 +41,28 @@ def _losses_and_hits(logits, labels):
     of_label = np.take_along_axis(shifted, labels[..., None], -1)[..., 0]
     losses = np.log(np.exp(shifted).sum(-1)) - of_label
     return losses.astype("float64"), shifted.argmax(-1) == labels
+
+
+def score_reconstructions(model, batches: Iterable, seed: int) -> TaskScores:
+    """Scores a masked autoencoder; each sample is a record with one target a task.
+
+    Args:
+        model: `keras_taskrobust.vision.MultiModalMAE`.
+        batches: finite iterable of `{modality: maps}`.
+        seed: int. Fixes which patches are masked.
+
+    Returns:
+        `TaskScores` with a row for each sample, in the order of the batches.
+
+    Raises:
+        ValueError: there is no batch.
+    """
+    losses = []
+    for number, batch in enumerate(batches):
+        masks = model.draw_masks(batch, seed + number)
+        of_tasks = model.sample_losses(batch, masks)
+        losses.append(np.stack([of_tasks[name] for name in model.task_names], axis=1))
+    if not losses:
+        raise ValueError("`batches` must hold at least one batch. Received: none")
+    means = np.concatenate(losses)
+    return TaskScores(model.task_names, np.nan_to_num(means), (~np.isnan(means)).astype(int))

@@ -57,6 +57,7 @@ def write_report(
     introduction: str = "",
     minimum_targets: int = 1000,
     baseline: str = "uniform",
+    pictures: Mapping[str, str] | None = None,
     downstream: Sequence[DownstreamResult] = (),
     failures: Mapping[str, str] | None = None,
 ) -> tuple[Path, ...]:
@@ -76,6 +77,7 @@ def write_report(
             worst, mean nor spread. If no task has that many, the largest number is taken.
         baseline: the weighting that the others are compared with. If no run has it, the
             report says so and has no differences.
+        pictures: further PNG files in `directory`, by their paths from there, to what they show.
         downstream: what the runs are worth on downstream tasks; it comes first in the report.
         failures: which runs failed, to the reason.
 
@@ -84,15 +86,16 @@ def write_report(
     """
     directory = Path(directory)
     comparison = compare(runs, minimum_targets, baseline)
-    pictures = _draw(runs, comparison, directory)
+    plots, pictures = _draw(runs, comparison, directory), dict(pictures or {})
+    images = [*plots, *pictures]
     first: list[Block] = [Paragraph(text) for text in introduction.split("\n\n") if text.strip()]
-    images = list(pictures)
     if downstream:
         first += downstream_blocks(downstream, directory)
         images.append(PICTURE)
     if failures:
-        first += [Heading("Failed runs"), Notes(tuple(f"{k}: {v}" for k, v in failures.items()))]
-    blocks = [*first, *_blocks(comparison, settings, pictures, baseline)]
+        reasons = tuple(f"{name}: {reason}" for name, reason in failures.items())
+        first += [Heading("Failed runs"), Notes(reasons)]
+    blocks = [*first, *_blocks(comparison, settings, plots, pictures, baseline)]
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
         "report.html": to_html(
@@ -102,7 +105,8 @@ def write_report(
     }
     for name, text in texts.items():
         write_atomically(directory / name, text.encode("utf-8"))
-    return tuple(directory / name for name in (*images, *texts))
+    drawn = [*plots, PICTURE] if downstream else [*plots]
+    return tuple(directory / name for name in (*drawn, *texts))
 
 
 def metrics_csv(runs: Sequence[Run], minimum_targets: int = 1000) -> str:
@@ -166,8 +170,9 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     return pictures
 
 
-def _blocks(comparison, settings, pictures, baseline) -> list[Block]:
-    final, *training = (Picture(name, text) for name, text in pictures.items())
+def _blocks(comparison, settings, plots, pictures, baseline) -> list[Block]:
+    final, *training = (Picture(name, text) for name, text in plots.items())
+    others = [Picture(name, text) for name, text in pictures.items()]
     return [
         Paragraph(headline(comparison), important=True),
         Heading("Summary"),
@@ -182,6 +187,7 @@ def _blocks(comparison, settings, pictures, baseline) -> list[Block]:
         _targets_table(comparison),
         *_apart_blocks(comparison),
         *([Heading("Training"), *training] if training else []),
+        *([Heading("Pictures"), *others] if others else []),
         Heading("Settings and versions"),
         settings_table(settings),
     ]

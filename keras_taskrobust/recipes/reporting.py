@@ -11,7 +11,7 @@ from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.recipes.text_finetuning import load_results
-from keras_taskrobust.recipes.text_pretraining import load_run
+from keras_taskrobust.recipes.training_run import load_run, pictures_of
 
 _MANIFEST = "comparison.json"
 
@@ -83,7 +83,7 @@ def draw(directory: Path) -> Drawn:
     Raises:
         ValueError: the folder holds no comparison, or nothing in it is finished.
     """
-    drawn = read(directory)
+    drawn = _read(directory)
     manifest = drawn.manifest
     if drawn.runs:
         write_report(
@@ -93,6 +93,7 @@ def draw(directory: Path) -> Drawn:
             manifest.settings,
             introduction=manifest.introduction,
             minimum_targets=manifest.minimum_targets,
+            pictures=_pictures(drawn, directory),
             downstream=drawn.results,
             failures=manifest.failures,
         )
@@ -103,8 +104,7 @@ def draw(directory: Path) -> Drawn:
     return drawn
 
 
-def read(directory: Path) -> Drawn:
-    """Reads what a report is drawn from; arguments and errors as for `draw`."""
+def _read(directory):
     path = directory / _MANIFEST
     if not path.exists():
         raise ValueError(
@@ -119,3 +119,11 @@ def read(directory: Path) -> Drawn:
         reasons = [*manifest.failures.values(), *(one.failure for one in results)]
         raise ValueError(f"Nothing is finished in {directory}. Received: {reasons[0]}")
     return Drawn(manifest, runs, results)
+
+
+def _pictures(drawn, directory):
+    return {
+        f"{folder}/{name}": f"{run.weighting}, seed {run.seed}. {text}"
+        for folder, run in zip(drawn.manifest.runs, drawn.runs, strict=True)
+        for name, text in pictures_of(directory / folder).items()
+    }

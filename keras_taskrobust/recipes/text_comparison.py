@@ -1,25 +1,24 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import keras
-import keras_hub
-import numpy as np
-
+from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.evaluation import Run
+from keras_taskrobust.recipes.comparison import (
+    PretrainedCell,
+    failures,
+    finished_runs,
+    pretrain_all,
+    settings_of_training,
+    versions,
+)
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.recipes.text_finetuning import (
-    FAILURES,
     SMALL,
     Start,
-    file_name,
     finetune_cells,
     start_from_preset,
 )
@@ -32,6 +31,7 @@ WEIGHTINGS: dict[str, dict] = {
     "minimax": {"weighting": "minimax"},
 }
 DEMO = dataclasses.replace(TINY, steps=400, warmup_steps=40)
+DEMO_MINIMUM = 100
 INTRODUCTION = (
     "Each row is the same small PoS-BERT, trained on the same batches from the same initial "
     "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
@@ -56,6 +56,9 @@ class Downstream:
         data_dir: folder of GLUE's tables, or `None` for TFDS.
         from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
         select: "last" or "best": the epoch whose scores are shown.
+
+    Raises:
+        ValueError: there is no such task.
     """
 
     tasks: tuple[str, ...]
@@ -63,6 +66,10 @@ class Downstream:
     data_dir: str | None = None
     from_scratch: bool = True
     select: str = "last"
+
+    def __post_init__(self):
+        for name in self.tasks:
+            text_task(name)
 
 
 def compare_text(
@@ -73,7 +80,7 @@ def compare_text(
     minimum_targets: int = 1000,
     title: str = "PoS-BERT: who pays for the mean?",
     downstream: Downstream | None = None,
-) -> list[Run]:
+) -> Drawn:
     """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
 
     Finished runs and cells are kept under the hash of their settings and never computed again; a
@@ -91,29 +98,23 @@ def compare_text(
         downstream: `Downstream`, or `None` for no fine-tuning.
 
     Returns:
-        The list of `Run`s.
+        `Drawn`.
+
+    Raises:
+        ValueError: nothing is finished.
     """
     text = prepare_text(recipe, directory / "text")
+    pretrained = pretrain_all(
+        recipe,
+        directory,
+        weightings,
+        seeds,
+        lambda cell, folder, name: pretrain_text(cell, folder, text, name),
+    )
     settings = _settings(recipe, text)
-    introduction = INTRODUCTION
-    runs, failures, starts = {}, {}, []
-    for seed in seeds:
-        for name, fields in weightings.items():
-            cell = dataclasses.replace(recipe, seed=seed, **fields)
-            folder = f"runs/{_key(name, cell)}"
-            preset = str(directory / folder / "preset")
-            identity = json.dumps(dataclasses.asdict(cell), sort_keys=True)
-            try:
-                run = pretrain_text(cell, directory / folder, text, name)
-            except FAILURES as error:
-                reason = " ".join(str(error).split())
-                failures[f"{name}, seed {seed}"] = reason
-                starts.append(Start(name, seed, preset, identity, failure=reason))
-            else:
-                runs[folder] = name
-                starts.append(Start(name, seed, preset, identity, run.seconds))
-    cells = []
+    introduction, cells = INTRODUCTION, []
     if downstream is not None:
+        starts = [_start(cell, directory) for cell in pretrained]
         if downstream.from_scratch:
             starts = [*_scratch_starts(recipe, starts), *starts]
         cells = finetune_cells(
@@ -125,13 +126,13 @@ def compare_text(
         title,
         settings,
         introduction,
-        runs,
+        finished_runs(pretrained),
         cells,
-        failures,
+        failures(pretrained),
         minimum_targets,
         downstream.select if downstream else "last",
     )
-    return save_and_draw(manifest, directory).runs
+    return save_and_draw(manifest, directory)
 
 
 def finetune_presets(
@@ -161,7 +162,7 @@ def finetune_presets(
     settings = {
         "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
         **finetuning_settings(downstream.settings, downstream.select),
-        **_versions(),
+        **versions(),
     }
     title = "Fine-tuning on downstream tasks"
     return save_and_draw(
@@ -188,6 +189,17 @@ def finetuning_settings(settings: FineTuning, select: str) -> dict[str, str]:
     }
 
 
+def _start(cell: PretrainedCell, directory: Path) -> Start:
+    return Start(
+        cell.row,
+        cell.recipe.seed,
+        str(directory / cell.folder / "preset"),
+        json.dumps(dataclasses.asdict(cell.recipe), sort_keys=True),
+        cell.run.seconds if cell.run is not None else 0.0,
+        failure=cell.failure,
+    )
+
+
 def _scratch_starts(recipe, starts):
     """Fine-tuning from random weights, in the architecture and vocabulary of the recipe."""
     finished = [start for start in starts if not start.failure]
@@ -202,11 +214,6 @@ def _scratch_starts(recipe, starts):
     ]
 
 
-def _key(name, cell):
-    content = json.dumps(dataclasses.asdict(cell), sort_keys=True).encode()
-    return f"{file_name(name)}-{cell.seed}-{hashlib.sha256(content).hexdigest()[:8]}"
-
-
 def _settings(recipe: TextPretraining, text: PreparedText) -> dict[str, str]:
     return {
         "corpus": f"{recipe.corpus}, {len(text.train)} training and {len(text.held_out)} held-out "
@@ -214,17 +221,5 @@ def _settings(recipe: TextPretraining, text: PreparedText) -> dict[str, str]:
         "tagger": text.train.manifest["settings"]["tagger"],
         "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
         f"vocabulary of {text.encoder.vocabulary_size}",
-        "training": f"{recipe.steps} steps of {recipe.batch_size} sequences, AdamW, peak rate "
-        f"{recipe.peak_learning_rate:g}",
-        "alpha of minimax": f"{recipe.alpha:g}",
-        **_versions(),
-    }
-
-
-def _versions():
-    return {
-        "backend": keras.backend.backend(),
-        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        **settings_of_training(recipe, "sequences"),
     }

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from keras_taskrobust.downstream.text_finetuning import (
 from keras_taskrobust.downstream.text_task import TextTask
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.recipes.comparison import FAILURES, file_name, reason
 
 GLUE = FineTuning()
 SMALL = FineTuning(learning_rate=5e-4, weight_decay=0.01, warmup_share=0.1, epochs=5, max_steps=500)
@@ -42,8 +42,6 @@ FINETUNING_RECIPES = {
     ),
     "small": ("For models of a few layers: 5e-4, at most 500 steps.", SMALL),
 }
-FAILURES = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, MemoryError)
-"""What a cell may fail with while the other cells go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +135,6 @@ def finetune_cells(
     Returns:
         list of strings, the keys of the cells.
     """
-    for name in tasks:
-        text_task(name)
     cells = [Cell(start, task, settings, data_dir) for task in tasks for start in starts]
     to_do = [cell for cell in cells if not _is_finished(directory, cell)]
     with _progress() as progress:
@@ -184,11 +180,6 @@ def load_results(
     return results
 
 
-def file_name(name: str) -> str:
-    """A row's name as a part of file names."""
-    return re.sub(r"[^\w.=-]+", "-", name)
-
-
 class _EncodedTasks:
     """The data of the task at hand, tokenized once a vocabulary."""
 
@@ -231,7 +222,7 @@ def _compute(cell: Cell, directory: Path, encoded: _EncodedTasks) -> None:
             "seconds": result.seconds,
         }
     except FAILURES as error:
-        content = {"failure": " ".join(str(error).split()) or type(error).__name__}
+        content = {"failure": reason(error)}
         content["seconds"] = time.perf_counter() - began
     content |= {
         "row": cell.start.row,

@@ -1,20 +1,21 @@
 """Pre-training PoS-BERT: prepare, train, score, save."""
 
-import csv
 import dataclasses
-import json
-import time
 from pathlib import Path
 
 import keras
 import keras_hub
 
-from keras_taskrobust import weighting as weightings
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.recipes.text_recipe import TextPretraining
+from keras_taskrobust.recipes.training_run import (
+    claim_folder,
+    finish_run,
+    is_finished,
+    load_run,
+    train,
+)
 from keras_taskrobust.text import (
     AnnotatedText,
     PosMasking,
@@ -27,7 +28,6 @@ from keras_taskrobust.text import (
     train_vocabulary,
 )
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
-from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
 
@@ -93,7 +93,7 @@ def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBer
         schedule, weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, epsilon=recipe.epsilon
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, weighting=_weighting(recipe))
+    model.compile(optimizer, weighting=recipe.make_weighting())
     return model
 
 
@@ -112,31 +112,10 @@ def train_pos_bert(
     Returns:
         float. Seconds spent.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(directory, every=recipe.reports_per_checkpoint)
-    done = checkpoint.restore(model)
-    history = directory / "history.csv"
-    _truncate_history(history, done)
     batches = masked_batches(
         text.train, _masking(recipe, text.encoder), recipe.batch_size, seed=recipe.seed
     )
-    epochs = recipe.steps // recipe.steps_per_report
-    start = time.perf_counter()
-    model.fit(
-        batches[done * recipe.steps_per_report :],
-        epochs=epochs,
-        initial_epoch=done,
-        steps_per_epoch=recipe.steps_per_report,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            StopOnBrokenLoss(),
-            keras.callbacks.CSVLogger(history, append=done > 0),
-            checkpoint,
-            ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
-        ],
-    )
-    return time.perf_counter() - start
+    return train(model, recipe, lambda step: batches[step:], directory, label)
 
 
 def score_pos_bert(model: PosBert, recipe: TextPretraining, text: PreparedText):
@@ -169,27 +148,14 @@ def pretrain_text(
         ValueError: `directory` holds a run with other settings.
     """
     label = label or recipe.weighting
-    _claim(directory, recipe)
-    finished = directory / "finished.json"
-    if finished.exists():
-        seconds = json.loads(finished.read_text())["seconds"]
-    else:
+    claim_folder(directory, recipe)
+    if not is_finished(directory):
         text = text or prepare_text(recipe, directory / "text")
         model = build_pos_bert(recipe, text.encoder)
         seconds = train_pos_bert(model, recipe, text, directory, label)
-        score_pos_bert(model, recipe, text).save(directory / "scores.npz")
         model.save_to_preset(directory / "preset")
-        finished.write_text(json.dumps({"seconds": seconds}))
+        finish_run(directory, score_pos_bert(model, recipe, text), seconds)
     return load_run(directory, label)
-
-
-def load_run(directory: Path, label: str) -> Run:
-    """Reads what `pretrain_text` wrote."""
-    settings = json.loads((directory / "recipe.json").read_text())
-    seconds = json.loads((directory / "finished.json").read_text())["seconds"]
-    scores = TaskScores.load(directory / "scores.npz")
-    history = _read_history(directory / "history.csv", settings["steps_per_report"])
-    return Run(label, settings["seed"], scores, history, seconds)
 
 
 def _encoder(recipe, corpus, vocabulary_path):
@@ -211,46 +177,3 @@ def _masking(recipe, encoder):
         copies=recipe.masking_copies,
         seed=recipe.seed,
     )
-
-
-def _weighting(recipe):
-    if recipe.weighting == "minimax":
-        return weightings.SoftmaxWeightedLoss(recipe.alpha, recipe.loss_momentum)
-    return weightings.get(recipe.weighting)
-
-
-def _claim(directory, recipe):
-    """Writes the settings, or refuses a folder that belongs to others."""
-    path = directory / "recipe.json"
-    settings = dataclasses.asdict(recipe)
-    if path.exists():
-        found = json.loads(path.read_text())
-        changed = sorted(k for k in settings if found.get(k) != settings[k])
-        if changed:
-            raise ValueError(
-                f"{directory} holds a run with other settings: choose another folder. "
-                f"Received other values of: {', '.join(changed)}"
-            )
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1))
-
-
-def _truncate_history(path, epochs):
-    """Drops what a killed run logged after its last checkpoint."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = [row for row in rows if row[0] == "epoch" or int(row[0]) < epochs]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(kept if epochs else [])
-
-
-def _read_history(path, steps_per_report):
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # Keras's logger reserves columns for validation, too.
-    names = [name for name in rows[0] if not name.startswith("val_")]
-    history = {name: [float(row[name]) for row in rows] for name in names}
-    history["step"] = [(epoch + 1) * steps_per_report for epoch in history.pop("epoch")]
-    return history

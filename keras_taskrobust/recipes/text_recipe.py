@@ -3,11 +3,11 @@
 import dataclasses
 from typing import Literal
 
-from keras_taskrobust import weighting as weightings
+from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
 
-@dataclasses.dataclass(frozen=True)
-class TextPretraining:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
     corpus: str = "bundled"
@@ -48,55 +48,20 @@ class TextPretraining:
     """Width of the feed-forward layers."""
     dropout: float = 0.1
     """Dropout rate."""
-    dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Keras's dtype policy."""
-
-    weighting: str = "minimax"
-    """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
-    alpha: float = 1.0
-    """Sharpness of minimax's softmax."""
-    loss_momentum: float = 0.0
-    """Moving average of the losses that minimax's weights come from; 0 for none."""
-
-    batch_size: int = 256
-    """Sequences in a step."""
-    steps: int = 1_000_000
-    """Optimizer steps."""
-    warmup_steps: int = 10_000
-    """Steps over which the learning rate rises; then it falls linearly to 0."""
-    peak_learning_rate: float = 1e-4
-    """Largest learning rate."""
-    weight_decay: float = 0.01
-    """AdamW's weight decay; biases and normalisations are spared."""
-    beta_2: float = 0.999
-    """AdamW's second beta."""
-    epsilon: float = 1e-6
-    """AdamW's epsilon."""
-
-    steps_per_report: int = 1000
-    """Steps between two lines of history."""
-    reports_per_checkpoint: int = 10
-    """Lines of history between two checkpoints."""
-    seed: int = 0
-    """Fixes initial weights, order, masks and dropout."""
-    workers: int | None = None
-    """Processes that tag; by default one a core."""
-
-    def __post_init__(self):
-        if self.weighting not in weightings.available():
-            raise ValueError(
-                f"`weighting` must be one of {', '.join(weightings.available())}. "
-                f"Received: weighting={self.weighting!r}"
-            )
-        if self.steps < 1 or self.steps % self.steps_per_report:
-            raise ValueError(
-                "`steps` must be a positive multiple of `steps_per_report`. "
-                f"Received: steps={self.steps}, steps_per_report={self.steps_per_report}"
-            )
 
 
-PAPER = TextPretraining(next_sentence="auxiliary")
-TINY = TextPretraining(
+PAPER = TextPretraining(
+    batch_size=256,
+    steps=1_000_000,
+    warmup_steps=10_000,
+    peak_learning_rate=1e-4,
+    weight_decay=0.01,
+    beta_2=0.999,
+    epsilon=1e-6,
+    steps_per_report=1000,
+)
+TINY = dataclasses.replace(
+    PAPER,
     vocabulary_size=4000,
     held_out=0.1,
     sequence_length=64,

@@ -10,7 +10,7 @@ from keras import ops
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.optimizers import with_weighting_rate
-from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals
+from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
 from keras_taskrobust.weighting.base import PACKAGE
 
@@ -55,6 +55,9 @@ class MinimaxModel(keras.Model):
         [Task-Robust Pre-Training for Worst-Case Downstream Adaptation]
         (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
     """
+
+    train_function: Any
+    test_function: Any
 
     def __init__(self, network, **kwargs):
         super().__init__(**{**kwargs, "dtype": network.dtype_policy})
@@ -104,7 +107,9 @@ class MinimaxModel(keras.Model):
             raise ValueError(
                 "`loss_weights` is not supported: choose a `weighting`. Received: loss_weights"
             )
-        task_names = self._compile_tasks(loss, auxiliary)
+        self._task_losses = self.make_task_losses(loss, auxiliary)
+        task_names = self._task_losses.task_names
+        check_log_names(task_names)
         layer = weightings.get(weighting)
         layer.build((len(task_names),))
         self._replace("weighting", layer)
@@ -160,8 +165,7 @@ class MinimaxModel(keras.Model):
         return self.objective_of_tasks(losses, counts, gramian, training) + others
 
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
-        """The batch's loss sums and counts of each task. Models with losses of their own kind
-        override this and `compile`'s `loss`.
+        """The batch's loss sums and counts of each task.
 
         Args:
             x: the inputs.
@@ -173,6 +177,31 @@ class MinimaxModel(keras.Model):
             `TaskTotals`.
         """
         return self._task_losses(y, y_pred, sample_weight)
+
+    def make_task_losses(self, loss, auxiliary):
+        """What `compile` makes of its losses. Models with losses of their own kind override this
+        and `compute_task_totals`.
+
+        Args:
+            loss: as given to `compile`.
+            auxiliary: as given to `compile`.
+
+        Returns:
+            A `TaskLosses`, or something with its `task_names`, `outputs_of_tasks`,
+            `tasks_per_output` and `for_metrics`.
+        """
+        return TaskLosses(loss, auxiliary, getattr(self.network, "output_names", None))
+
+    def check_arrays(self, x, y) -> None:
+        """Raises a `ValueError` for data that no step could use, where they arrive as arrays.
+
+        Args:
+            x: the inputs given to `fit`, `evaluate`, `train_on_batch` or `test_on_batch`: arrays,
+                or a data set, which is not looked into.
+            y: the targets, or `None`.
+        """
+        if y is not None and self._task_losses is not None:
+            self._task_losses.check_groups(y)
 
     def task_losses_of_batch(self, x, y, y_pred, sample_weight, additional_losses=None):
         """The task losses of the global batch.
@@ -199,32 +228,55 @@ class MinimaxModel(keras.Model):
         return backend.scale_for_replicas(objective)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Keras's compiled metrics, on the task outputs and labels."""
-        if self._compile_metrics is not None and self._task_losses is not None:
+        """Updates Keras's compiled metrics, on the task outputs and labels.
+
+        Returns:
+            The logs of a step, the task figures packed into one entry; `fit` and `evaluate` name
+            them.
+        """
+        if self._compile_metrics is not None:
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
-        return super().compute_metrics(x, y, y_pred, sample_weight)
+            self._compile_metrics.update_state(y, y_pred, sample_weight)
+        logs = {}
+        for metric in self.metrics:
+            is_task_metric = metric is self._task_metric
+            result = metric.packed() if is_task_metric else metric.result()
+            logs.update(result if isinstance(result, dict) else {metric.name: result})
+        return logs
+
+    def make_train_function(self, force=False):
+        made = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not made:
+            self.train_function = backend.with_logs(self.train_function, self._task_metric.unpack)
+
+    def make_test_function(self, force=False):
+        made = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not made:
+            self.test_function = backend.with_logs(self.test_function, self._task_metric.unpack)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """`keras.Model.fit`, with group ids that arrive as arrays checked first."""
-        self._check_groups(y)
+        """`keras.Model.fit`, with data that arrive as arrays checked first."""
+        self.check_arrays(x, y)
         validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple) and len(validation) > 1:
-            self._check_groups(validation[1])
+        if isinstance(validation, tuple):
+            self.check_arrays(*(*validation, None)[:2])
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """`keras.Model.evaluate`, with group ids that arrive as arrays checked first."""
-        self._check_groups(y)
+        """`keras.Model.evaluate`, with data that arrive as arrays checked first."""
+        self.check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        """`keras.Model.train_on_batch`, with group ids checked first."""
-        self._check_groups(y)
+        """`keras.Model.train_on_batch`, with the arrays checked first."""
+        self.check_arrays(x, y)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
-        """`keras.Model.test_on_batch`, with group ids checked first."""
-        self._check_groups(y)
+        """`keras.Model.test_on_batch`, with the arrays checked first."""
+        self.check_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def get_config(self):
@@ -315,15 +367,6 @@ class MinimaxModel(keras.Model):
             yield
         finally:
             self._gramian_of = None
-
-    def _compile_tasks(self, loss, auxiliary) -> tuple[str, ...]:
-        output_names = getattr(self.network, "output_names", None)
-        self._task_losses = TaskLosses(loss, auxiliary, output_names)
-        return self._task_losses.task_names
-
-    def _check_groups(self, y):
-        if y is not None and self._task_losses is not None:
-            self._task_losses.check_groups(y)
 
     def _replace(self, name, value):
         """Sets a tracked attribute, and forgets the one that a former `compile` set."""

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
+from keras_taskrobust.training.backends import backend
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -71,11 +72,11 @@ class GroupedLoss:
         groups = _align(ops.cast(y_true["groups"], "int32"), values, "groups")
         number = len(self.task_names)
         member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
-        axes = tuple(range(len(values.shape)))
-        totals = ops.sum(ops.where(member, ops.expand_dims(values, -1), 0.0), axis=axes)
-        counts = ops.sum(ops.where(member, ops.expand_dims(weights, -1), 0.0), axis=axes)
-        in_range = ops.logical_and(ops.min(groups) >= -1, ops.max(groups) < number)
-        return ops.where(in_range, totals, float("nan")), counts
+        shares = 1.0 if weights is None else ops.expand_dims(weights, -1)
+        counts = ops.sum(ops.where(member, shares, 0.0), axis=tuple(range(len(values.shape))))
+        in_range = ops.all(ops.logical_and(groups >= -1, groups < number))
+        totals = backend.sum_by_group(values, member)
+        return totals + ops.where(in_range, 0.0, float("nan")), counts
 
     def check_groups(self, groups) -> None:
         """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""
@@ -109,6 +110,7 @@ class OutputLoss:
     def totals_and_counts(self, y_true, y_pred, sample_weight=None):
         """The summed loss and the summed weight, each `(1,)` float32."""
         values, weights = _values_and_weights(self.loss, y_true, y_pred, sample_weight)
+        weights = ops.ones_like(values) if weights is None else weights
         return ops.reshape(ops.sum(values), (1,)), ops.reshape(ops.sum(weights), (1,))
 
 
@@ -146,7 +148,6 @@ class TaskLosses:
         if both:
             raise ValueError(f"An output cannot be a task and auxiliary. Received both for: {both}")
         self.task_names = tuple(n for loss in self.losses.values() for n in loss.task_names)
-        _check_distinct(self.task_names)
 
     def __call__(self, y, y_pred, sample_weight=None) -> TaskTotals:
         outputs = self._by_output(y_pred, "outputs")
@@ -240,7 +241,7 @@ def _elementwise(loss):
 
 
 def _values_and_weights(loss, y_true, y_pred, sample_weight):
-    """Per-element losses times their weights, and the weights; both float32, same shape."""
+    """Per-element losses times their weights, and the weights or `None`; float32, same shape."""
     y_pred = _cast_float(y_pred)
     y_true = ops.convert_to_tensor(y_true)
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(y_true.dtype)):
@@ -259,7 +260,7 @@ def _values_and_weights(loss, y_true, y_pred, sample_weight):
         mask = _align(ops.cast(mask, "float32"), values, "mask")
         weights = mask if weights is None else weights * mask
     if weights is None:
-        return values, ops.ones_like(values)
+        return values, None
     return ops.where(weights != 0, values * weights, 0.0), weights
 
 
@@ -281,6 +282,8 @@ def _align(x, values, name: str):
             f"`{name}` must have the shape {tuple(values.shape)} of the losses' elements, or of "
             f"their leading axes. Received: shape {tuple(x.shape)}"
         )
+    if tuple(x.shape) == tuple(values.shape):
+        return x
     while len(x.shape) < len(values.shape):
         x = ops.expand_dims(x, -1)
     return ops.broadcast_to(x, ops.shape(values))
@@ -316,7 +319,8 @@ def _check_names(names) -> None:
         raise ValueError(f"Task names must be non-empty strings. Received: {bad}")
 
 
-def _check_distinct(names) -> None:
+def check_log_names(names) -> None:
+    """Raises a `ValueError` if the logs of the tasks `names` would share a name."""
     logs = [log for name in names for log in (f"{name}_loss", f"{name}_weight")]
     logs += ["loss", "worst_loss", "mean_loss"]
     logs += [f"val_{log}" for log in logs]

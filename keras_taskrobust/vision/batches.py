@@ -87,7 +87,21 @@ def image_batches(
     if shuffle:
         order = order.shuffle(seed=seed)
     dataset = order.repeat(epochs).map_with_index(prepare)
-    dataset = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
+
+
+def with_workers(
+    dataset: grain.MapDataset, num_workers: int
+) -> grain.MapDataset | grain.IterDataset:
+    """Lets processes make the batches.
+
+    Args:
+        dataset: `grain.MapDataset`.
+        num_workers: int, the processes; 0 for none.
+
+    Returns:
+        `dataset`, or a `grain.IterDataset` of the same batches.
+    """
     if num_workers == 0:
         return dataset
     if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags, which only apps parse

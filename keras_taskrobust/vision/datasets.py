@@ -1,5 +1,6 @@
 """Sources of aligned images, depth and labels, all with the interface of `ImageSource`."""
 
+import inspect
 import os
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from keras_taskrobust.vision.nyu_depth import NYUDepthV2
 from keras_taskrobust.vision.records import (
     MAPS,
     ImageSource,
+    ImageSubset,
     Record,
     Survey,
     UnreadableFileError,
@@ -26,6 +28,7 @@ __all__ = [
     "ArrayImages",
     "ImageFolder",
     "ImageSource",
+    "ImageSubset",
     "NYUDepthV2",
     "ProceduralScenes",
     "Survey",
@@ -108,9 +111,12 @@ class ArrayImages(ImageSource):
 
 
 def load_images(
-    source: str | os.PathLike | ImageSource, split: str = "train", strict: bool = False
+    source: str | os.PathLike | ImageSource,
+    split: str = "train",
+    strict: bool = False,
+    **options,
 ) -> ImageSource:
-    """Opens a source of images. The classes it stands for have more arguments.
+    """Opens a source of images.
 
     Args:
         source: one of
@@ -124,12 +130,13 @@ def load_images(
             - an `ImageSource`, which is returned.
         split: string.
         strict: bool. Whether to refuse unreadable files instead of skipping them.
+        **options: more arguments of the class that the source stands for.
 
     Returns:
         An `ImageSource`.
 
     Raises:
-        ValueError: if the source is unknown, or as the class it stands for.
+        ValueError: if the source is unknown, an option is not one of its class, or as the class.
 
     Example:
 
@@ -139,22 +146,34 @@ def load_images(
     if isinstance(source, ImageSource):
         return source
     if source == "scenes":
-        is_training = split == "train"
-        return ProceduralScenes(10_000 if is_training else 1_000, seed=0 if is_training else 1)
+        number, seed = (10_000, 0) if split == "train" else (1_000, 1)
+        return _open(ProceduralScenes, source, {}, {"number": number, "seed": seed} | options)
     if str(source).startswith("tfds:"):
-        return TfdsImages(str(source).removeprefix("tfds:"), split)
+        name = str(source).removeprefix("tfds:")
+        return _open(TfdsImages, source, {"name": name, "split": split}, options)
     path = Path(source)
     if path.suffix.lower() == ".npz":
-        return ArrayImages(path, split)
+        return _open(ArrayImages, source, {"path": path, "split": split}, options)
     if path.suffix.lower() == ".mat":
-        return NYUDepthV2(path, split)
+        return _open(NYUDepthV2, source, {"path": path, "split": split}, options)
     if not path.is_dir():
         raise ValueError(f"`source` must be {SOURCES}. Received: source={str(source)!r}")
     if any((path / name).is_dir() for name in MAPS):
-        return AlignedFolder(path, strict=strict)
+        return _open(AlignedFolder, source, {"root": path, "strict": strict}, options)
     if any("/" not in stem for stem in find_images(path)):
-        return AlignedFolder({"rgb": path}, strict=strict)
-    return ImageFolder(path, strict=strict)
+        return _open(AlignedFolder, source, {"root": {"rgb": path}, "strict": strict}, options)
+    return _open(ImageFolder, source, {"root": path, "strict": strict}, options)
+
+
+def _open(kind, source, arguments, options) -> ImageSource:
+    known = set(inspect.signature(kind).parameters) - set(arguments)
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(
+            f"The options of the images {str(source)!r} must be among {sorted(known)}. "
+            f"Received: {', '.join(f'{name}={options[name]!r}' for name in unknown)}"
+        )
+    return kind(**arguments, **options)
 
 
 def _load_npz(path, split) -> dict[str, np.ndarray]:

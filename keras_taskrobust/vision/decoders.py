@@ -225,8 +225,16 @@ def by_row(layer, x):
 
 
 def gather_tokens(tokens, index):
-    """Picks rows: `(B, T, D)` tokens and `(B, V)` integers give `(B, V, D)`."""
-    return ops.take_along_axis(tokens, ops.expand_dims(index, -1), axis=1)
+    """Picks rows: `(B, T, D)` tokens and `(B, V)` integers give `(B, V, D)`.
+
+    Rows of one matrix: with PyTorch `ops.take_along_axis` picks number by number, and adds up its
+    gradient so.
+    """
+    _, number, dim = tokens.shape
+    first = ops.arange(ops.shape(tokens)[0], dtype="int32") * number
+    rows = ops.reshape(ops.cast(index, "int32") + ops.expand_dims(first, 1), (-1,))
+    picked = ops.take(ops.reshape(tokens, (-1, dim)), rows, axis=0)
+    return ops.reshape(picked, (-1, index.shape[1], dim))
 
 
 def layer_norm(name, policy):

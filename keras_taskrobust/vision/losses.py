@@ -22,6 +22,23 @@ def reconstruction_total(task: Task, predictions, targets: Patches, masked, weig
         `total` and `count`, float32 scalars: the weighted sum of the per-sample means, and the
         weight of the samples that have one. The total is NaN if a label is outside the classes.
     """
+    means, occurs = reconstruction_means(task, predictions, targets, masked)
+    weights = ops.ones_like(means) if weights is None else ops.cast(weights, "float32")
+    used = ops.logical_and(occurs, weights != 0)
+    total = ops.sum(ops.where(used, means * weights, 0.0))
+    return total, ops.sum(ops.where(used, weights, 0.0))
+
+
+def reconstruction_means(task: Task, predictions, targets: Patches, masked):
+    """The mean loss of the masked valid pixels of each sample.
+
+    Args:
+        task, predictions, targets, masked: as in `reconstruction_total`.
+
+    Returns:
+        `(B,)` float32, NaN for a sample with a label outside the classes, and `(B,)` bool: which
+        samples have a mean.
+    """
     targets = normalize_patches(targets) if task.normalized else targets
     pixels = _pixel_losses(task, predictions, targets)
     shares = targets.valid
@@ -33,10 +50,7 @@ def reconstruction_total(task: Task, predictions, targets: Patches, masked, weig
     if task.modality.is_labels:
         means = ops.where(targets.in_range > 0, means, float("nan"))
         occurs = ops.logical_or(occurs, targets.in_range == 0)
-    weights = ops.ones_like(number) if weights is None else ops.cast(weights, "float32")
-    used = ops.logical_and(occurs, weights != 0)
-    total = ops.sum(ops.where(used, means * weights, 0.0))
-    return total, ops.sum(ops.where(used, weights, 0.0))
+    return means, occurs
 
 
 def normalize_patches(targets: Patches) -> Patches:

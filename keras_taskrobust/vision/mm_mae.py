@@ -14,7 +14,7 @@ from keras_taskrobust.vision.checks import (
     check_masks,
 )
 from keras_taskrobust.vision.embeddings import cut
-from keras_taskrobust.vision.losses import reconstruction_total
+from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
 from keras_taskrobust.vision.masking import visible_ids
 from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.network import MultiModalNetwork
@@ -176,6 +176,41 @@ class MultiModalMAE(MinimaxModel):
         losses = totals / np.where(counts > 0, counts, np.nan)
         return dict(zip(self.task_names, losses.tolist(), strict=True))
 
+    def sample_losses(self, inputs, masks=None) -> dict[str, np.ndarray]:
+        """The loss of each task on each sample of one batch.
+
+        Args:
+            inputs: `{modality: maps}`.
+            masks: as in `reconstruct`.
+
+        Returns:
+            `{task: (B,)}` float32; NaN for a sample of which nothing is masked and valid.
+        """
+        outputs = self._predict_patches(inputs, masks)
+        losses = {}
+        for task, patches, targets, masked in self._reconstructions(inputs, outputs):
+            means, occurs = (
+                ops.convert_to_numpy(values)
+                for values in reconstruction_means(task, patches, targets, masked)
+            )
+            losses[task.name] = np.where(occurs, means, np.nan)
+        absent = np.full(len(next(iter(inputs.values()))), np.nan, "float32")
+        return {name: losses.get(name, absent) for name in self.task_names}
+
+    def draw_masks(self, inputs, seed: int) -> dict[str, np.ndarray]:
+        """Draws masks as training does, from a seed instead of the model's state.
+
+        Args:
+            inputs: `{modality: maps}`. What a sample lacks is not among its visible patches.
+            seed: int. Equal seeds give equal masks.
+
+        Returns:
+            `{modality: (B, N)}` int32, 1 for masked patches.
+        """
+        masks = self.network.draw_masks(inputs, seed)
+        arrays = np.moveaxis(ops.convert_to_numpy(masks), 1, 0).astype("int32")
+        return dict(zip(self.network.input_names, arrays, strict=True))
+
     def visible_ids(self, masks) -> np.ndarray:
         """What fixes the visible tokens of a batch, to be stored in it under `"visible_ids"`.
 
@@ -192,16 +227,6 @@ class MultiModalMAE(MinimaxModel):
         stacked, visible = check_masks(masks, self.network.input_names, self.network.grid)
         return ops.convert_to_numpy(visible_ids(ops.convert_to_tensor(stacked), visible))
 
-    def fit(self, x=None, *args, **kwargs):
-        """`keras.Model.fit`, with batches that arrive as arrays checked first."""
-        self._check_arrays(x)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        """`keras.Model.evaluate`, with batches that arrive as arrays checked first."""
-        self._check_arrays(x)
-        return super().evaluate(x, *args, **kwargs)
-
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
         """Sums of the per-sample masked means, and the number of samples that have one.
 
@@ -211,25 +236,12 @@ class MultiModalMAE(MinimaxModel):
             y_pred: the network's outputs.
             sample_weight: `(B,)`, or `None`.
         """
-        network = self.network
-        targets = {
-            m.name: cut(m, x[m.name], network.patch_size_of(m))
-            for m in self.modalities
-            if m.is_target and m.name in x
+        nothing = (ops.zeros((), "float32"),) * 2
+        sums = {
+            task.name: reconstruction_total(task, patches, targets, masked, sample_weight)
+            for task, patches, targets, masked in self._reconstructions(x, y_pred)
         }
-        totals, counts = [], []
-        for task in tasks_of(self.modalities):
-            name = task.modality.name
-            total = count = ops.zeros((), "float32")
-            if name in targets:
-                masked = None
-                if name in network.input_names:
-                    masked = y_pred["masks"][:, network.input_names.index(name)]
-                total, count = reconstruction_total(
-                    task, y_pred["patches"][task.name], targets[name], masked, sample_weight
-                )
-            totals.append(total)
-            counts.append(count)
+        totals, counts = zip(*(sums.get(name, nothing) for name in self.task_names), strict=True)
         return TaskTotals(ops.stack(totals), ops.stack(counts), ops.zeros((), "float32"))
 
     def get_config(self):
@@ -245,18 +257,33 @@ class MultiModalMAE(MinimaxModel):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
 
-    def _compile_tasks(self, loss, auxiliary):
+    def make_task_losses(self, loss, auxiliary):
         if loss is not None or auxiliary is not None:
             raise ValueError(
                 "The losses of a MultiModalMAE are those of its modalities: `loss` and "
                 f"`auxiliary` must be None. Received: loss={loss!r}, auxiliary={auxiliary!r}"
             )
-        self._task_losses = _DecodedTasks(self.task_names)
-        return self.task_names
+        return _DecodedTasks(self.task_names)
 
-    def _check_arrays(self, x):
+    def check_arrays(self, x, y) -> None:
         if isinstance(x, Mapping):
             check_arrays(x, self.network)
+
+    def _reconstructions(self, inputs, outputs):
+        """Each task whose targets `inputs` has: `Task`, predictions, `Patches`, masked patches."""
+        network = self.network
+        targets = {
+            m.name: cut(m, inputs[m.name], network.patch_size_of(m))
+            for m in self.modalities
+            if m.is_target and m.name in inputs
+        }
+        for task in tasks_of(self.modalities):
+            name = task.modality.name
+            if name in targets:
+                masked = None
+                if name in network.input_names:
+                    masked = outputs["masks"][:, network.input_names.index(name)]
+                yield task, outputs["patches"][task.name], targets[name], masked
 
     def _predict_patches(self, inputs, masks):
         batch = dict(inputs)
@@ -287,9 +314,6 @@ class _DecodedTasks:
     def for_metrics(self, y, y_pred, sample_weight=None):
         """Everything as it is."""
         return y, y_pred, sample_weight
-
-    def check_groups(self, y) -> None:
-        """There are no groups."""
 
 
 def _alphas(alpha, modalities) -> tuple[float, ...]:

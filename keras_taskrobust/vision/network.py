@@ -107,6 +107,20 @@ class MultiModalNetwork(keras.layers.Layer):
         patches = {task: decoder(encoded, ids, slots) for task, decoder in self.decoders.items()}
         return {"patches": patches, "masks": masks}
 
+    def draw_masks(self, inputs, seed: int):
+        """The masks that a sampler of the given seed draws for `inputs`, `(B, M, N)` float32."""
+        own = self.sampler
+        sampler = VisibleTokenSampler(
+            own.tokens, own.visible_tokens, own.alphas, own.sample_uniformly, seed
+        )
+        lacking = ops.zeros((len(next(iter(inputs.values()))),), "bool")
+        available = {
+            m.name: self._available(cut(m, inputs[m.name], self.patch_size_of(m)))
+            for m in self.modalities
+            if m.name in inputs
+        }
+        return sampler(ops.stack([available.get(n, lacking) for n in self.input_names], axis=1))
+
     def embed(self, inputs):
         """Embeds the input modalities. One that `inputs` lacks has zeros for tokens.
 
@@ -119,7 +133,7 @@ class MultiModalNetwork(keras.layers.Layer):
             if modality.is_input and modality.name in inputs:
                 patches = cut(modality, inputs[modality.name], self.patch_size_of(modality))
                 tokens[modality.name] = self._embed_one(modality, patches.values)
-                available[modality.name] = ops.any(patches.valid > 0, axis=(1, 2))
+                available[modality.name] = self._available(patches)
         some = next(iter(tokens))
         lacking = ops.zeros_like(tokens[some]), ops.zeros_like(available[some])
         return (
@@ -163,6 +177,9 @@ class MultiModalNetwork(keras.layers.Layer):
         height, width = self.patch_size_of(modality)
         size = (self.grid[0] * height, self.grid[1] * width)
         return size if modality.is_labels else (*size, modality.channels)
+
+    def _available(self, patches):
+        return ops.any(patches.valid > 0, axis=(1, 2))
 
     def _embed_one(self, modality, values):
         if modality is not self.image_modality:

@@ -117,6 +117,36 @@ class ImageSource(abc.ABC):
         )
 
 
+class ImageSubset(ImageSource):
+    """Some of the records of a source.
+
+    Args:
+        source: `ImageSource`.
+        indices: sequence of ints, the numbers of its records.
+
+    Example:
+
+    >>> from keras_taskrobust.vision.scenes import ProceduralScenes
+    >>> len(ImageSubset(ProceduralScenes(10, 8, 8), range(0, 10, 5)))
+    2
+    """
+
+    def __init__(self, source: ImageSource, indices: Sequence[int]):
+        super().__init__(source.modalities, source.class_names, source.label_names)
+        self.skipped = source.skipped
+        self._source = source
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def read(self, index: int) -> Record:
+        return self._source[self._indices[index]]
+
+    def stem(self, index: int) -> str:
+        return self._source.stem(self._indices[index])
+
+
 def survey_record(record: Mapping[str, np.ndarray], num_classes: int) -> Survey:
     """The counts of one record."""
     depth = record.get("depth", np.zeros(0))

@@ -66,6 +66,7 @@ class ProceduralScenes(ImageSource):
         height: int, pixels.
         width: int, pixels.
         seed: int. Other seeds give other scenes.
+        keep: bool. Whether a scene that was read stays in memory.
 
     Attributes:
         class_names: the 13 classes into which NYU Depth v2 is usually sorted, in the same order.
@@ -80,19 +81,32 @@ class ProceduralScenes(ImageSource):
     (100, (8, 12, 1))
     """
 
-    def __init__(self, number: int = 10_000, height: int = 64, width: int = 64, seed: int = 0):
+    def __init__(
+        self,
+        number: int = 10_000,
+        height: int = 64,
+        width: int = 64,
+        seed: int = 0,
+        keep: bool = False,
+    ):
         super().__init__(MAPS, class_names=NYU_13)
         _check_positive(number=number, height=height, width=width)
         self.number = number
         self.height = height
         self.width = width
         self.seed = seed
+        self._kept: dict[int, Record] | None = {} if keep else None
 
     def __len__(self) -> int:
         return self.number
 
     def read(self, index: int) -> Record:
-        return render(compose_scene(self.seed, index), self.height, self.width)
+        if self._kept is not None and index in self._kept:
+            return dict(self._kept[index])
+        scene = render(compose_scene(self.seed, index), self.height, self.width)
+        if self._kept is not None:
+            self._kept[index] = scene
+        return dict(scene)
 
 
 def _check_positive(**numbers):

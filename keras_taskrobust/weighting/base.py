@@ -244,11 +244,11 @@ def masked_softmax(values, present, scale=1.0):
     Returns:
         `(K,)` float32 on the simplex of the present tasks; zeros if there is none.
     """
-    largest = ops.max(ops.where(present, values, -float("inf")))
-    centred = ops.where(present, values - largest, 0.0)
-    exponentials = ops.where(present, ops.exp(scale * centred), 0.0)
-    total = ops.sum(exponentials)
-    return exponentials / ops.where(total > 0, total, 1.0)
+    values = ops.where(present, values, -float("inf"))
+    largest = ops.maximum(ops.max(values), -_LARGEST_FLOAT32)
+    exponentials = ops.exp(scale * (values - largest))
+    # At least 1, the largest value's own, unless no task is present.
+    return exponentials / ops.maximum(ops.sum(exponentials), 1.0)
 
 
 def moving_average(average, seen, values, present, momentum):

@@ -186,8 +186,8 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
     output = tmp_path / "out"
     cases = {name: {"weighting": name} for name in ("uniform", "hard_max")}
     downstream = dataclasses.replace(downstream, tasks=("RTE",), from_scratch=True)
-    runs = compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
-    assert [run.weighting for run in runs] == ["uniform"]
+    drawn = compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
+    assert [run.weighting for run in drawn.runs] == ["uniform"]
     assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE"), ("hard_max", 0, "RTE")]
     report = (output / "report.md").read_text()
     assert "hard\\_max, seed 0: The loss" in report or "hard_max, seed 0: The loss" in report

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import keras_taskrobust as ktr
-from keras_taskrobust.recipes import text_pretraining
+from keras_taskrobust.recipes import training_run
 from keras_taskrobust.recipes.text_comparison import compare_text
-from keras_taskrobust.recipes.text_pretraining import build_pos_bert, load_run, pretrain_text
+from keras_taskrobust.recipes.text_pretraining import build_pos_bert, pretrain_text
 from keras_taskrobust.recipes.text_recipe import PAPER, TINY
+from keras_taskrobust.recipes.training_run import load_run
 from keras_taskrobust.text import POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
 
 SENTENCES = [
@@ -52,7 +53,7 @@ def recipe(tmp_path):
 def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path):
     cases = {"uniform": {"weighting": "uniform"}, "sharp": {"weighting": "minimax", "alpha": 5.0}}
     output = tmp_path / "comparison"
-    runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1)
+    runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1).runs
     assert [run.weighting for run in runs] == ["uniform", "sharp"]
     assert all(run.history["step"] == [2, 4, 6] for run in runs)
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
@@ -70,13 +71,13 @@ def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path
 def test_a_killed_run_goes_on_to_the_same_numbers(recipe, tmp_path, monkeypatch):
     whole = pretrain_text(recipe, tmp_path / "whole")
 
-    class Killed(text_pretraining.ProgressBar):
+    class Killed(training_run.ProgressBar):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 1:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(text_pretraining, "ProgressBar", Killed)
+        patch.setattr(training_run, "ProgressBar", Killed)
         with pytest.raises(KeyboardInterrupt):
             pretrain_text(recipe, tmp_path / "killed")
     continued = pretrain_text(recipe, tmp_path / "killed")

@@ -212,3 +212,12 @@ def test_bad_indices():
         generate_scenes([0, -1])
     with pytest.raises(IndexError, match="below 5"):
         ProceduralScenes(5)[5]
+
+
+def test_kept_scenes_are_those_rendered():
+    kept, rendered = (ProceduralScenes(3, 8, 12, seed=5, keep=keep) for keep in (True, False))
+    kept[1]["rgb"] = np.zeros(1)
+    for name, array in rendered[1].items():
+        np.testing.assert_array_equal(kept[1][name], array)
+    assert kept[1]["depth"] is kept[1]["depth"]
+    assert rendered[1]["depth"] is not rendered[1]["depth"]

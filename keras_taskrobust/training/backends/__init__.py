@@ -4,12 +4,14 @@ Each module offers:
 
 - `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
   such that the replicas' combined gradient is that of the global loss.
+- `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
 - `shared_variables(model, x)`: the indices of the network's trainable variables that the
   most tasks share.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
+- `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.
 - `gradient_train_step(model, ...)`: Keras's train step, with the Gramian of the task gradients.
 """
 

@@ -8,6 +8,10 @@ import keras
 from jax.interpreters import partial_eval
 
 
+def sum_by_group(values, member):
+    return jnp.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
+
+
 def sum_over_replicas(totals, counts):
     return totals, counts
 
@@ -48,6 +52,14 @@ def shared_variables(model, x):
 
 def stock_train_step(model, *args):
     return keras.Model.train_step(model, *args)
+
+
+def with_logs(step_function, change):
+    def changed(state, iterator):
+        logs, state = step_function(state, iterator)
+        return change(logs), state
+
+    return changed
 
 
 def gradient_train_step(model, state, data):

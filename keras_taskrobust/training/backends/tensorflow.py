@@ -6,6 +6,17 @@ import keras
 import tensorflow as tf
 
 
+@tf.custom_gradient
+def sum_by_group(values, member):
+    """A sum over a batch of unknown size has a gradient of some twenty small operations."""
+
+    def gradient(upstream):
+        return tf.reduce_sum(tf.where(member, upstream, 0.0), axis=-1), None
+
+    selected = tf.where(member, values[..., tf.newaxis], 0.0)
+    return tf.reduce_sum(selected, axis=list(range(len(values.shape)))), gradient
+
+
 def sum_over_replicas(totals, counts):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
@@ -14,7 +25,13 @@ def sum_over_replicas(totals, counts):
 
 
 def scale_for_replicas(loss):
-    return loss / tf.distribute.get_strategy().num_replicas_in_sync
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss if replicas == 1 else loss / replicas
+
+
+def _unscaled(loss):
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss if replicas == 1 else loss * replicas
 
 
 def random_stream():
@@ -48,8 +65,7 @@ def stock_train_step(model, data):
         y_pred = model(x, training=True)
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
         batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        model._loss_tracker.update_state(loss * replicas, sample_weight=batch_size)
+        model._loss_tracker.update_state(_unscaled(loss), sample_weight=batch_size)
         loss = model.optimizer.scale_loss(loss)
     variables = model.trainable_variables
     gradients = [
@@ -58,6 +74,13 @@ def stock_train_step(model, data):
     ]
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def with_logs(step_function, change):
+    def changed(iterator):
+        return change(step_function(iterator))
+
+    return changed
 
 
 def gradient_train_step(model, data):

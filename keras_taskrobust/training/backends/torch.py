@@ -7,6 +7,10 @@ import torch
 from torch import distributed
 
 
+def sum_by_group(values, member):
+    return torch.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
+
+
 def sum_over_replicas(totals, counts):
     if not (distributed.is_available() and distributed.is_initialized()):
         return totals, counts
@@ -56,6 +60,13 @@ def shared_variables(model, x):
 
 def stock_train_step(model, *args):
     return keras.Model.train_step(model, *args)
+
+
+def with_logs(step_function, change):
+    def changed(iterator):
+        return change(step_function(iterator))
+
+    return changed
 
 
 def gradient_train_step(model, data):

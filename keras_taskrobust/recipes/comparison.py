@@ -1,0 +1,132 @@
+"""The same pre-training under several weightings, from the same initial weights and batches."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_taskrobust.evaluation import Run
+from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+
+Recipe = TypeVar("Recipe", bound=Pretraining)
+
+#: What a cell may fail with while the other cells go on.
+FAILURES = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, MemoryError)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedCell(Generic[Recipe]):
+    """A weighting and a seed of the grid.
+
+    Attributes:
+        row: string. The weighting's name in the report.
+        folder: string. The folder of the run, from that of the comparison.
+        recipe: the settings, seed included.
+        run: the finished `Run`, or `None`.
+        failure: string. Why there is none, "" if there is.
+    """
+
+    row: str
+    folder: str
+    recipe: Recipe
+    run: Run | None = None
+    failure: str = ""
+
+
+def pretrain_all(
+    recipe: Recipe,
+    directory: Path,
+    weightings: Mapping[str, dict],
+    seeds: Iterable[int],
+    pretrain: Callable[[Recipe, Path, str], Run],
+) -> list[PretrainedCell[Recipe]]:
+    """Trains each weighting with each seed.
+
+    Finished runs are kept under the hash of their settings and never computed again; a killed
+    comparison goes on where it was. What fails is marked, and the rest goes on.
+
+    Args:
+        recipe: the settings that all runs share.
+        directory: the folder in which the runs have theirs, in `runs/`.
+        weightings: names for the report to the recipe fields that differ.
+        seeds: each gives a run of every weighting.
+        pretrain: from settings, folder and label to a `Run`.
+
+    Returns:
+        list of `PretrainedCell`.
+    """
+    return [
+        _pretrain(PretrainedCell(name, *_cell(name, recipe, seed, fields)), directory, pretrain)
+        for seed in seeds
+        for name, fields in weightings.items()
+    ]
+
+
+def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+    """The folder of each finished run, to its row."""
+    return {cell.folder: cell.row for cell in cells if cell.run is not None}
+
+
+def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+    """The row and seed of each failed run, to the reason."""
+    return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def file_name(name: str) -> str:
+    """A row's name as a part of file names."""
+    return re.sub(r"[^\w.=-]+", "-", name)
+
+
+def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
+    """The lines of a report's settings that all recipes have.
+
+    Args:
+        recipe: the settings.
+        unit: what a batch has several of, such as "sequences".
+    """
+    return {
+        "training": f"{recipe.steps} steps of {recipe.batch_size} {unit}, AdamW, peak rate "
+        f"{recipe.peak_learning_rate:g}",
+        "alpha of minimax": f"{recipe.alpha:g}",
+        **versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The lines of a report's settings that say what it was computed with."""
+    return {
+        "backend": keras.backend.backend(),
+        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def _cell(name, recipe, seed, fields):
+    """Folder and settings."""
+    settings = dataclasses.replace(recipe, seed=seed, **fields)
+    content = json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    return f"runs/{file_name(name)}-{seed}-{digest}", settings
+
+
+def _pretrain(cell, directory, pretrain):
+    try:
+        run = pretrain(cell.recipe, directory / cell.folder, cell.row)
+    except FAILURES as error:
+        return dataclasses.replace(cell, failure=reason(error))
+    return dataclasses.replace(cell, run=run)

@@ -1,0 +1,86 @@
+"""MM-MAE under several weightings, from the same initial weights and batches."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from keras_taskrobust.recipes.comparison import (
+    failures,
+    finished_runs,
+    pretrain_all,
+    settings_of_training,
+)
+from keras_taskrobust.recipes.image_pretraining import open_images, pretrain_images
+from keras_taskrobust.recipes.image_recipe import TINY, ImagePretraining
+from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
+
+WEIGHTINGS: dict[str, dict] = {
+    "uniform": {"weighting": "uniform"},
+    "minimax": {"weighting": "minimax"},
+}
+DEMO = dataclasses.replace(TINY, steps=150, warmup_steps=15)
+DEMO_MINIMUM = 100
+INTRODUCTION = (
+    "Each row is the same small MM-MAE, trained on the same batches from the same initial weights. "
+    "Only the weighing of its tasks, one a modality, differs: uniform is the mean over the tasks, "
+    "minimax weighs the worst task most. The losses are of different kinds, and on different "
+    "scales: squared errors of RGB, absolute errors of depth, cross-entropy of labels."
+)
+
+
+def compare_images(
+    recipe: ImagePretraining,
+    directory: Path,
+    weightings: Mapping[str, dict] = WEIGHTINGS,
+    seeds: Iterable[int] = (0,),
+    minimum_targets: int = 1000,
+    title: str = "MM-MAE: who pays for the mean?",
+) -> Drawn:
+    """Trains each weighting with each seed, and writes one report.
+
+    Finished runs are kept under the hash of their settings and never computed again; a killed
+    comparison goes on where it was. What fails is marked in the report, and the rest goes on.
+
+    Args:
+        recipe: the settings that all runs share.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots and `runs/`.
+        weightings: names for the report to the recipe fields that differ.
+        seeds: each fixes initial weights, order and masks of a run of every weighting.
+        minimum_targets: held-out images that a task needs to count for worst and mean.
+        title: the heading of the report.
+
+    Returns:
+        `Drawn`.
+
+    Raises:
+        ValueError: no run is finished.
+    """
+    images = open_images(recipe)
+    cells = pretrain_all(
+        recipe,
+        directory,
+        weightings,
+        seeds,
+        lambda cell, folder, name: pretrain_images(cell, folder, images, name),
+    )
+    manifest = Manifest(
+        title,
+        _settings(recipe.with_steps(len(images.train)), images),
+        INTRODUCTION,
+        finished_runs(cells),
+        failures=failures(cells),
+        minimum_targets=minimum_targets,
+    )
+    return save_and_draw(manifest, directory)
+
+
+def _settings(recipe, images):
+    height, width = recipe.image_size
+    return {
+        "images": f"{recipe.data}, {len(images.train)} to train on and {len(images.held_out)} "
+        f"held out, {height} x {width} pixels, {', '.join(recipe.modalities)}",
+        "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
+        f"decoders of {recipe.decoder_dim} x {recipe.decoder_depth}, {recipe.visible_tokens} "
+        f"visible patches of {recipe.patch_size} x {recipe.patch_size}",
+        **settings_of_training(recipe, "images"),
+    }

@@ -1,0 +1,122 @@
+"""Which images a recipe reads, as flags."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from keras_taskrobust.vision import ImageSource, ImageSubset, ProceduralScenes, load_images
+from keras_taskrobust.vision.datasets import AlignedFolder
+from keras_taskrobust.vision.records import MAPS
+
+#: Bytes a pixel of a scene, and of all scenes that are kept in memory once rendered.
+_SCENE_BYTES = 8
+_MOST_KEPT = 10**9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageData:
+    """Images with depth and labels, and those of them that are kept for evaluation."""
+
+    data: str = "scenes"
+    """Images: scenes, tfds:NAME, or the path of an .npz, of nyu_depth_v2_labeled.mat, of a folder
+    with rgb/, depth/ and semseg/, or of a folder of one sub-folder per class."""
+    modalities: tuple[str, ...] = ("rgb", "depth", "semseg")
+    """Which maps of the images are used."""
+    image_size: tuple[int, int] = (224, 224)
+    """Height and width, pixels, that the images are brought to."""
+    split: str = "train"
+    """Split to train on; folders have none."""
+    held_out_split: str = "test"
+    """Split to score and draw; folders have none, and `maps` are of one split."""
+    held_out_share: float = 0.02
+    """Share of the images that is kept to score and draw, if there are no splits."""
+    scenes: int = 10_000
+    """Procedural scenes to train on; a tenth as many others are held out."""
+    maps: str | None = None
+    """Folder with the depth/ and semseg/ of the images of class folders and of TFDS."""
+    data_dir: str | None = None
+    """Folder of the prepared TFDS sets."""
+    num_classes: int | None = None
+    """13 or 40 classes of NYU Depth v2; 13 in place of those of an .npz."""
+    splits: str | None = None
+    """NYU Depth v2's splits.mat; by default beside the images."""
+    class_mapping: str | None = None
+    """NYU Depth v2's classMapping40.mat; by default beside the images."""
+    class_names: str | None = None
+    """Text file of a class a line, for a folder of labels without a semseg.json."""
+    depth_scale: float | None = None
+    """Metres per unit of a folder's integer depth maps."""
+    ignore_label: int | None = None
+    """Label of a folder's pixels without a class: 1000 in ImageNet-S; by default 255."""
+    verify: bool | None = None
+    """Whether all files of a folder are read first, to find the unreadable ones; the default."""
+    strict: bool = False
+    """Refuse unreadable files instead of skipping them."""
+
+    def __post_init__(self):
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(
+                "`held_out_share` must lie between 0 and 1. "
+                f"Received: held_out_share={self.held_out_share}"
+            )
+
+    def open_images(self) -> tuple[ImageSource, ImageSource]:
+        """Opens the images.
+
+        Returns:
+            Those for training, and those held out.
+
+        Raises:
+            ValueError: there are none as said, or a flag does not belong to them.
+        """
+        options = self._options()
+        train = load_images(self.data, self.split, self.strict, **options)
+        absent = [name for name in self.modalities if name not in train.modalities]
+        if absent or not self.modalities:
+            raise ValueError(
+                f"`modalities` must be some of {', '.join(MAPS)} that the images have: depth/ and "
+                f"semseg/ in another folder are given as `maps`. Received: {self.modalities} for "
+                f"{self.data!r}, which has {', '.join(train.modalities)}"
+            )
+        if isinstance(train, AlignedFolder) or self.maps is not None:
+            return _split(train, self.held_out_share)
+        if isinstance(train, ProceduralScenes):
+            options["number"] = max(self.scenes // 10, 1)
+        return train, load_images(self.data, self.held_out_split, self.strict, **options)
+
+    def _options(self) -> dict[str, Any]:
+        """The given flags that only some sources have."""
+        options = {
+            name: getattr(self, name)
+            for name in (
+                "maps",
+                "data_dir",
+                "num_classes",
+                "splits",
+                "class_mapping",
+                "depth_scale",
+                "ignore_label",
+                "verify",
+            )
+            if getattr(self, name) is not None
+        }
+        if self.class_names is not None:
+            options["class_names"] = Path(self.class_names).read_text("utf-8").splitlines()
+        if self.data == "scenes":
+            height, width = self.image_size
+            keep = self.scenes * height * width * _SCENE_BYTES < _MOST_KEPT
+            options |= {"number": self.scenes, "height": height, "width": width, "keep": keep}
+        return options
+
+
+def _split(source, share) -> tuple[ImageSource, ImageSource]:
+    """Holds out records evenly over a source: the same ones every time."""
+    number = len(source)
+    held_out = {int(index / share) for index in range(int(number * share))} or {0}
+    kept = [index for index in range(number) if index not in held_out]
+    if not kept:
+        raise ValueError(
+            "A folder must have more images than the one that is held out. "
+            f"Received: {number} images"
+        )
+    return ImageSubset(source, kept), ImageSubset(source, sorted(held_out))

@@ -1,0 +1,183 @@
+"""Pre-training MM-MAE: open images, train, score, draw, save."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_taskrobust.evaluation.held_out import score_reconstructions
+from keras_taskrobust.evaluation.reconstructions import plot_reconstructions
+from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.recipes.image_recipe import ImagePretraining
+from keras_taskrobust.recipes.training_run import (
+    PICTURES,
+    claim_folder,
+    finish_run,
+    is_finished,
+    load_run,
+    train,
+)
+from keras_taskrobust.vision import (
+    ImageSource,
+    ImageSubset,
+    Modality,
+    MultiModalMAE,
+    export_vit_backbone,
+    image_batches,
+)
+from keras_taskrobust.vision.batches import with_workers
+
+_MASK_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedImages:
+    """The images of a recipe."""
+
+    train: ImageSource
+    held_out: ImageSource
+
+
+def open_images(recipe: ImagePretraining) -> OpenedImages:
+    """Opens the images that `recipe` names, once for several runs."""
+    return OpenedImages(*recipe.open_images())
+
+
+def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> MultiModalMAE:
+    """A compiled `MultiModalMAE` with the recipe's initial weights, optimizer and weighting."""
+    keras.utils.set_random_seed(recipe.seed)
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(*recipe.image_size, 3),
+        patch_size=recipe.patch_size,
+        num_layers=recipe.num_layers,
+        num_heads=recipe.num_heads,
+        hidden_dim=recipe.hidden_dim,
+        mlp_dim=recipe.mlp_dim,
+        dtype=keras.dtype_policies.get(recipe.dtype_policy),
+    )
+    model = MultiModalMAE(
+        backbone,
+        _modalities(recipe, class_names),
+        recipe.visible_tokens,
+        decoder_dim=recipe.decoder_dim,
+        decoder_depth=recipe.decoder_depth,
+        decoder_heads=recipe.decoder_heads,
+        encoder_norm=recipe.encoder_norm,
+        alpha=recipe.visible_concentration,
+        class_embedding_dim=recipe.class_embedding_dim,
+        seed=recipe.seed,
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        decay_steps=recipe.steps - recipe.warmup_steps,
+        alpha=recipe.least_learning_rate / recipe.peak_learning_rate,
+        warmup_target=recipe.peak_learning_rate,
+        warmup_steps=recipe.warmup_steps,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        epsilon=recipe.epsilon,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(optimizer, weighting=recipe.make_weighting())
+    return model
+
+
+def train_batches(recipe: ImagePretraining, images: OpenedImages) -> Callable:
+    """From the number of a step to the batches from there on, as `fit` takes them."""
+    workers = (os.cpu_count() or 1) if recipe.workers is None else recipe.workers
+    batches = image_batches(
+        images.train,
+        recipe.batch_size,
+        recipe.image_size,
+        seed=recipe.seed,
+        modalities=recipe.modalities,
+        strides={"semseg": recipe.semseg_stride},
+    )
+    return lambda step: with_workers(batches[step:], workers)
+
+
+def pretrain_images(
+    recipe: ImagePretraining,
+    directory: Path,
+    images: OpenedImages | None = None,
+    label: str = "",
+) -> Run:
+    """One run: open the images, train, score, draw, save.
+
+    A finished run is not computed again; a killed one goes on from its checkpoint.
+
+    Args:
+        recipe: the settings.
+        directory: the folder of the run: `recipe.json`, `history.csv`, `scores.npz`, the pictures
+            of reconstructions before and after training, `model.keras`, and `preset/`, which
+            `keras_hub.models.ViTImageClassifier.from_preset` opens.
+        images: those of `open_images(recipe)`, or `None` to open them.
+        label: what progress bar and report call the run; by default its weighting.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        ValueError: `directory` holds a run with other settings, or the images do not fit.
+    """
+    label = label or recipe.weighting
+    claim_folder(directory, recipe)
+    if not is_finished(directory):
+        images = images or open_images(recipe)
+        recipe = recipe.with_steps(len(images.train))
+        model = build_mm_mae(recipe, images.train.class_names)
+        at_start, at_end = (directory / name for name in PICTURES)
+        if not at_start.exists():
+            draw_reconstructions(model, recipe, images, at_start)
+        seconds = train(model, recipe, train_batches(recipe, images), directory, label)
+        scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
+        draw_reconstructions(model, recipe, images, at_end)
+        model.save(directory / "model.keras")
+        if model.network.image_modality is not None:
+            export_vit_backbone(model, directory / "preset")
+        finish_run(directory, scores, seconds)
+    return load_run(directory, label)
+
+
+def draw_reconstructions(
+    model: MultiModalMAE, recipe: ImagePretraining, images: OpenedImages, path: Path
+) -> None:
+    """Draws some held-out images, with masks that depend on neither seed nor weighting."""
+    number = min(recipe.pictures, len(images.held_out))
+    chosen = np.linspace(0, len(images.held_out) - 1, number).astype(int).tolist()
+    (batch,) = _held_out_batches(
+        recipe, OpenedImages(images.train, ImageSubset(images.held_out, chosen))
+    )
+    masks = model.draw_masks(batch, _MASK_SEED)
+    plot_reconstructions(model, batch, masks, path, images.held_out.class_names)
+
+
+def _modalities(recipe, class_names):
+    kinds = {
+        "rgb": {"channels": 3, "normalized_twin": recipe.normalized_twin},
+        "depth": {"channels": 1},
+        "semseg": {"num_classes": len(class_names), "stride": recipe.semseg_stride},
+    }
+    return [Modality(name, **kinds[name]) for name in recipe.modalities]
+
+
+def _held_out_batches(recipe, images):
+    return image_batches(
+        images.held_out,
+        recipe.batch_size,
+        recipe.image_size,
+        epochs=1,
+        augment=False,
+        shuffle=False,
+        modalities=recipe.modalities,
+        strides={"semseg": recipe.semseg_stride},
+        drop_remainder=False,
+    )

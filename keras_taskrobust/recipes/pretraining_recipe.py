@@ -1,0 +1,67 @@
+"""The settings that all pre-training has."""
+
+import dataclasses
+from typing import Literal
+
+from keras_taskrobust import weighting as weightings
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Steps of AdamW under a weighting."""
+
+    weighting: str = "minimax"
+    """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
+    alpha: float = 1.0
+    """Sharpness of minimax's softmax."""
+    loss_momentum: float = 0.0
+    """Moving average of the losses that minimax's weights come from; 0 for none."""
+
+    batch_size: int
+    """Sequences or images in a step."""
+    steps: int
+    """Optimizer steps."""
+    warmup_steps: int
+    """Steps over which the learning rate rises; then it falls."""
+    peak_learning_rate: float
+    """Largest learning rate."""
+    weight_decay: float
+    """AdamW's weight decay; biases and normalisations are spared."""
+    beta_2: float
+    """AdamW's second beta."""
+    epsilon: float
+    """AdamW's epsilon."""
+    dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Keras's dtype policy."""
+
+    steps_per_report: int
+    """Steps between two lines of history."""
+    reports_per_checkpoint: int = 10
+    """Lines of history between two checkpoints."""
+    seed: int = 0
+    """Fixes initial weights, order, masks and dropout."""
+    workers: int | None = None
+    """Processes that prepare the data; by default one a core."""
+
+    def __post_init__(self):
+        if self.weighting not in weightings.available():
+            raise ValueError(
+                f"`weighting` must be one of {', '.join(weightings.available())}. "
+                f"Received: weighting={self.weighting!r}"
+            )
+        if self.steps < 1 or self.steps % self.steps_per_report:
+            raise ValueError(
+                "`steps` must be a positive multiple of `steps_per_report`. "
+                f"Received: steps={self.steps}, steps_per_report={self.steps_per_report}"
+            )
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                "`warmup_steps` must be at least 0 and less than `steps`. "
+                f"Received: warmup_steps={self.warmup_steps}, steps={self.steps}"
+            )
+
+    def make_weighting(self) -> weightings.TaskWeighting:
+        """The weighting, not yet built."""
+        if self.weighting == "minimax":
+            return weightings.SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
+        return weightings.get(self.weighting)

@@ -1,0 +1,159 @@
+"""The folder of one run: its settings, its training, its result. A killed run in it goes on."""
+
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import keras
+
+from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.evaluation.scores import TaskScores
+from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+from keras_taskrobust.recipes.progress import ProgressBar
+from keras_taskrobust.training import MinimaxModel
+from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
+
+#: The results that a run may leave, and what they are.
+RESULTS = {
+    "preset": "KerasHub preset of the encoder",
+    "model.keras": "the whole model, for keras.saving.load_model",
+    "history.csv": "task losses and weights over the steps",
+    "scores.npz": "held-out scores of each record",
+}
+#: The pictures that a run may leave, and what they show.
+PICTURES = {
+    "reconstructions_at_start.png": "Held-out images before training: for each task the input, the "
+    "visible patches, the prediction and the truth.",
+    "reconstructions.png": "The same images and patches after training.",
+}
+
+
+def results_of(directory: Path) -> dict[str, str]:
+    """Which of `RESULTS` and `PICTURES` are in the folder of a run."""
+    return _those_in(directory, RESULTS | PICTURES)
+
+
+def pictures_of(directory: Path) -> dict[str, str]:
+    """Which of `PICTURES` are in the folder of a run."""
+    return _those_in(directory, PICTURES)
+
+
+def claim_folder(directory: Path, recipe: Pretraining) -> None:
+    """Writes the settings into `directory`.
+
+    Args:
+        directory: the folder of the run.
+        recipe: the settings.
+
+    Raises:
+        ValueError: it holds a run with other settings.
+    """
+    path = directory / "recipe.json"
+    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    if path.exists():
+        found = json.loads(path.read_text())
+        changed = sorted(k for k in settings if found.get(k) != settings[k])
+        if changed:
+            raise ValueError(
+                f"{directory} holds a run with other settings: choose another folder. "
+                f"Received other values of: {', '.join(changed)}"
+            )
+    directory.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(settings, indent=1))
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether `finish_run` was called for the run in `directory`."""
+    return (directory / "finished.json").exists()
+
+
+def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
+    """Writes what a trained model scores, and that its run is done.
+
+    Args:
+        directory: the folder of the run.
+        scores: the held-out scores.
+        seconds: what the training took.
+    """
+    scores.save(directory / "scores.npz")
+    (directory / "finished.json").write_text(json.dumps({"seconds": seconds}))
+
+
+def load_run(directory: Path, label: str) -> Run:
+    """Reads a finished run.
+
+    Args:
+        directory: the folder of the run.
+        label: what the report calls it.
+
+    Returns:
+        `Run`.
+    """
+    settings = json.loads((directory / "recipe.json").read_text())
+    seconds = json.loads((directory / "finished.json").read_text())["seconds"]
+    scores = TaskScores.load(directory / "scores.npz")
+    history = _read_history(directory / "history.csv", settings["steps_per_report"])
+    return Run(label, settings["seed"], scores, history, seconds)
+
+
+def train(model: MinimaxModel, recipe: Pretraining, batches, directory: Path, label: str) -> float:
+    """Trains until `recipe.steps`, from the newest checkpoint in `directory` if there is one.
+
+    Args:
+        model: a compiled model, with its initial weights.
+        recipe: the settings.
+        batches: callable: the number of the first step to what `fit` takes from there on.
+        directory: the folder for `history.csv` and the checkpoint.
+        label: what the progress bar calls the run.
+
+    Returns:
+        float. Seconds spent.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoint(directory, every=recipe.reports_per_checkpoint)
+    done = checkpoint.restore(model)
+    history = directory / "history.csv"
+    _truncate_history(history, done)
+    start = time.perf_counter()
+    model.fit(
+        batches(done * recipe.steps_per_report),
+        epochs=recipe.steps // recipe.steps_per_report,
+        initial_epoch=done,
+        steps_per_epoch=recipe.steps_per_report,
+        shuffle=False,
+        verbose=0,
+        callbacks=[
+            StopOnBrokenLoss(),
+            keras.callbacks.CSVLogger(history, append=done > 0),
+            checkpoint,
+            ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+        ],
+    )
+    return time.perf_counter() - start
+
+
+def _those_in(directory, texts):
+    return {name: text for name, text in texts.items() if (directory / name).exists()}
+
+
+def _truncate_history(path, epochs):
+    """Drops what a killed run logged after its last checkpoint."""
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    kept = [row for row in rows if row[0] == "epoch" or int(row[0]) < epochs]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(kept if epochs else [])
+
+
+def _read_history(path, steps_per_report):
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    # Keras's logger reserves columns for validation, too.
+    names = [name for name in rows[0] if not name.startswith("val_")]
+    history = {name: [float(row[name]) for row in rows] for name in names}
+    history["step"] = [(epoch + 1) * steps_per_report for epoch in history.pop("epoch")]
+    return history

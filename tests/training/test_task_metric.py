@@ -1,0 +1,46 @@
+"""The figures read beside a step are those of the metric."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_taskrobust.training.task_metric import TaskMetric
+
+NAN, INF = float("nan"), float("inf")
+
+
+def _steps(*rows):
+    return [np.asarray(row, "float32") for row in rows]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [_steps([3.0, 0.0, 1.0], [2.0, 0.0, 4.0], [0.7, 0.0, 0.3])],
+        [_steps([3.0, 0.0, NAN], [2.0, 0.0, 4.0], [1.0, 0.0, 0.0])],
+        [_steps([-INF, 1.0, INF], [2.0, 1.0, 4.0], [0.2, 0.3, 0.5])],
+        [
+            _steps([3.0, 0.0, 1.0], [2.0, 0.0, 4.0], [0.7, 0.0, 0.3]),
+            _steps([-1.0, 5.0, 0.0], [1.0, 3.0, 0.0], [0.1, 0.9, 0.0]),
+        ],
+    ],
+    ids=["nothing_seen", "absent", "nan", "infinite", "two_steps"],
+)
+def test_unpacked_logs_are_the_result(steps):
+    metric = TaskMetric(("a", "b", "c"))
+    for totals, counts, weights in steps:
+        metric.update_state(totals, counts, weights)
+    logs = metric.unpack({"loss": 1.0, **metric.packed()})
+    assert set(logs) == {"loss", *metric.log_names}
+    for name, value in metric.result().items():
+        expected = float(keras.ops.convert_to_numpy(value))
+        np.testing.assert_allclose(float(logs[name]), expected, rtol=1e-6, err_msg=name)
+
+
+def test_unpacked_logs_stay_those_of_their_step():
+    metric = TaskMetric(("a",))
+    metric.update_state(*_steps([3.0], [2.0], [1.0]))
+    logs = metric.unpack(metric.packed())
+    metric.reset_state()
+    assert float(logs["a_loss"]) == 1.5
