@@ -144,7 +144,7 @@ def open_image_task(
             f"Received: images with {', '.join(train.modalities)}"
         )
     task = image_task(name, _class_names(name, train))
-    return ImageTaskData(task, train, held_out, tuple(size), dict(strides or {}))
+    return ImageTaskData(task, train, held_out, size, dict(strides or {}))
 
 
 def training_batches(

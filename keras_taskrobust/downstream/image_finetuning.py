@@ -53,7 +53,8 @@ class FineTunedImages:
 def image_size_of(opened: OpenedModel, settings: ImageFineTuning) -> tuple[int, int]:
     """Height and width of the images that a model is fine-tuned on: the settings', or its own."""
     backbone = getattr(opened.model, "backbone", opened.model)
-    return tuple(settings.image_size or backbone.image_shape[:2])
+    height, width = settings.image_size or backbone.image_shape[:2]
+    return height, width
 
 
 def strides_of(opened: OpenedModel, settings: ImageFineTuning) -> dict[str, int]:

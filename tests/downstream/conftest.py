@@ -1,7 +1,4 @@
-"""Where the data of the downstream tests are.
-
-They compile many small models once: XLA need not optimise them.
-"""
+"""Where the data of the downstream tests are."""
 
 import os
 from pathlib import Path
@@ -9,10 +6,6 @@ from pathlib import Path
 import nltk
 import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
-
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

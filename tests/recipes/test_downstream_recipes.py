@@ -12,9 +12,10 @@ from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import FineTuned
 from keras_taskrobust.evaluation import drawing
 from keras_taskrobust.recipes import text_comparison, text_finetuning
+from keras_taskrobust.recipes.cells import start_from_preset
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
-from keras_taskrobust.recipes.text_finetuning import GLUE, start_from_preset
+from keras_taskrobust.recipes.text_finetuning import GLUE
 from keras_taskrobust.recipes.text_recipe import TINY
 
 SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2)
@@ -45,7 +46,7 @@ def counted(monkeypatch):
 
     def count(cell, *arguments):
         computed.append((cell.start.row, cell.start.seed, cell.task))
-        compute(cell, *arguments)
+        return compute(cell, *arguments)
 
     monkeypatch.setattr(text_finetuning, "_compute", count)
     return computed
