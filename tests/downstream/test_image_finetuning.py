@@ -1,6 +1,7 @@
 """Fine-tuning on image tasks: examples, training, the robust methods."""
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -31,6 +32,7 @@ SETTINGS = ImageFineTuning(
     least_crop=0.8,
     reports=2,
 )
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 SCENES = ProceduralScenes(8, 20, 24), ProceduralScenes(6, 20, 24, seed=1)
 
 
@@ -224,6 +226,21 @@ def test_wise_and_soups_average_the_encoder(images):
     kernel = model.get_layer("vit_encoder").encoder_layers[0].mlp.dense_2.kernel
     np.testing.assert_array_equal(as_array(tuned), as_array(kernel))
     assert np.abs(as_array(result.model.head.logits.bias)).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("file", "split", "names", "number"),
+    [("cifar10_small.npz", "train", 10, 2000), ("nyuv2_64x48.npz", "test", 16, 654)],
+)
+def test_real_sets_have_classes_of_whole_images(file, split, names, number):
+    path = SHARED / "vision" / file
+    if not path.is_file():
+        pytest.skip(f"needs ../shared/data/vision/{file}")
+    source = ArrayImages(path, split)
+    assert len(source.label_names) == names
+    data = open_image_task("classification", source, source, SIZE)
+    assert data.labels.shape == (number,)
+    assert set(data.labels.tolist()) == set(range(names))
 
 
 def test_data_without_the_target_is_refused(images):

@@ -189,7 +189,7 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
     downstream = dataclasses.replace(downstream, tasks=("RTE",), from_scratch=True)
     drawn = compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
     assert [run.weighting for run in drawn.runs] == ["uniform"]
-    assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE"), ("hard_max", 0, "RTE")]
+    assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE")]
     report = (output / "report.md").read_text()
     assert "hard\\_max, seed 0: The loss" in report or "hard_max, seed 0: The loss" in report
     assert "Downstream: summary" in report
@@ -199,7 +199,7 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
     cli.main(["report", str(output)])
     assert (output / "report.md").read_text() == report
     compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
-    assert counted[3:] == [("hard_max", 0, "RTE")]
+    assert len(counted) == 2
 
 
 def test_the_command_fine_tunes(preset, tmp_path, capsys):
