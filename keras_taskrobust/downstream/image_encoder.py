@@ -126,7 +126,8 @@ class ImageEncoder(keras.layers.Layer):
         encoder = self.backbone.get_layer("vit_encoder")
         if self.rescaling is not None:
             factor, offset = self.rescaling
-            inputs = {**inputs, "rgb": inputs["rgb"] * factor + offset}
+            rgb = ops.add(ops.multiply(inputs["rgb"], factor), offset)
+            inputs = {**inputs, "rgb": rgb}
         tokens, _ = network.embed(inputs)
         x = encoder.dropout(network.add_global_token(tokens), training=training)
         outputs = {}

@@ -111,6 +111,10 @@ class TaskImages:
     """Folder with the depth/ and semseg/ of the images of class folders and of TFDS."""
     tfds_dir: str | None = None
     """Folder of the prepared TFDS sets."""
+    splits: str | None = None
+    """NYU Depth v2's splits.mat; by default beside the images."""
+    class_mapping: str | None = None
+    """NYU Depth v2's classMapping40.mat; by default beside the images."""
     class_names: str | None = None
     """Text file of a class a line, for a folder of labels without a semseg.json."""
     depth_scale: float | None = None
