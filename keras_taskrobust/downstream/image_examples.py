@@ -314,10 +314,10 @@ def _run(layer, draw, data):
     """Calls a layer whose random state is drawn anew."""
     layer.generator.state.assign(draw.integers(2**31, size=2).astype("uint32"))
     data = {name: array.astype("float32") for name, array in data.items()}
-    with warnings.catch_warnings():  # MixUp asks JAX for int64 indices
-        warnings.filterwarnings(
-            "ignore", message=".*Explicitly requested dtype int64", category=UserWarning
-        )
+    # MixUp asks JAX for int64 indices, RandAugment transposes scalars in PyTorch.
+    with warnings.catch_warnings():
+        for message in (".*requested dtype int64", ".*Tensor.T is deprecated"):
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         outputs = layer(data, training=True)
     return {
         name: keras.ops.convert_to_numpy(array).astype("float32") for name, array in outputs.items()
