@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 Recipe = TypeVar("Recipe")
+Images = TypeVar("Images")
 
 COMMANDS = {
     "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
@@ -17,8 +18,9 @@ COMMANDS = {
     "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
     "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
     "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
+    "finetune images": "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small",
     "compare text": "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
-    "compare images": "pre-train MM-MAE under several weightings and seeds, and report",
+    "compare images": "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
     "report": "draw the report of a comparison or fine-tuning again",
 }
 
@@ -140,10 +142,11 @@ def _compare_text(words, program):
 
 
 def _compare_images(words, program):
-    arguments = _arguments(words, program, Comparison, _image_recipes())
+    arguments = _arguments(words, program, ImageComparison, _image_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.image_comparison import compare_images
-    _compare(arguments, compare_images)
+    downstream = _image_downstream(arguments) if arguments.tasks else None
+    _compare(arguments, functools.partial(compare_images, downstream=downstream))
 
 
 def _compare(arguments, compare):
@@ -167,10 +170,7 @@ def _finetune_text(words, program):
         from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
         from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
     arguments = _arguments(words, program, FineTune, FINETUNING_RECIPES)
-    presets = dict(
-        entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
-        for entry in arguments.preset
-    )
+    presets = _presets(arguments)
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     downstream = Downstream(
         arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
@@ -178,6 +178,47 @@ def _finetune_text(words, program):
     drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
     _print_drawn(drawn)
     print(f"Report and predictions: {arguments.output.resolve()}")
+
+
+def _image_downstream(arguments):
+    from keras_taskrobust.recipes.image_finetuning import (
+        FINETUNING_RECIPES,
+        ImageDownstream,
+        TaskImages,
+    )
+
+    recipe = arguments.recipe
+    names = {field.name for field in dataclasses.fields(TaskImages)} - {"tfds_dir"}
+    images = TaskImages(**{name: getattr(recipe, name) for name in names}, tfds_dir=recipe.data_dir)
+    _, settings = FINETUNING_RECIPES[arguments.finetuning]
+    return ImageDownstream(arguments.tasks, images, settings, select=arguments.select)
+
+
+def _finetune_images(words, program):
+    with _without_banners():
+        from keras_taskrobust.recipes import image_finetuning
+    kind = FineTuneImages[Recipe, image_finetuning.TaskImages]
+    arguments = _arguments(words, program, kind, image_finetuning.FINETUNING_RECIPES)
+    downstream = image_finetuning.ImageDownstream(
+        arguments.tasks,
+        arguments.images,
+        arguments.recipe,
+        arguments.from_scratch,
+        arguments.select,
+    )
+    drawn = image_finetuning.finetune_image_presets(
+        _presets(arguments), arguments.seeds, downstream, arguments.output
+    )
+    _print_drawn(drawn)
+    print(f"Report and cells: {arguments.output.resolve()}")
+
+
+def _presets(arguments):
+    """Rows of the report to presets."""
+    return dict(
+        entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
+        for entry in arguments.preset
+    )
 
 
 def _report(words, program):
@@ -238,6 +279,46 @@ class TextComparison(Comparison[Recipe]):
     """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
     select: Literal["last", "best"] = "last"
     """The epoch of fine-tuning whose scores are reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageComparison(Comparison[Recipe]):
+    """Runs that differ in weighting and seed, fine-tuned on their images if there are `--tasks`."""
+
+    tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ()
+    """Downstream tasks to fine-tune on, from RGB alone; by default none."""
+    finetuning: Literal[
+        "imagenet-classification",
+        "imagenet-s50-classification",
+        "imagenet-s50-semseg",
+        "nyuv2-semseg",
+        "nyuv2-depth",
+        "small",
+    ] = "small"
+    """The recipe of fine-tuning."""
+    select: Literal["last", "best"] = "last"
+    """The report of a fine-tuning run whose scores are shown."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuneImages(Generic[Recipe, Images]):
+    """Fine-tuning of finished models on images."""
+
+    recipe: Recipe
+    images: Images
+    preset: tuple[str, ...]
+    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
+    tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ("semseg", "depth")
+    """Downstream tasks."""
+    output: Path = Path("runs/finetune-images")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and augmentation."""
+    from_scratch: bool = False
+    """Add a row of the same network without pre-training."""
+    select: Literal["last", "best"] = "last"
+    """The report of a run whose scores are shown; both are recorded."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Downstream tasks: their data, metrics and trivial baselines, and fine-tuning on them."""
 
+import importlib
 from typing import Any
 
 from keras_taskrobust.downstream.glue import GLUE_TASKS, GlueTask
+from keras_taskrobust.downstream.image_task import ImageTask, image_task
 from keras_taskrobust.downstream.nltk_tasks import NLTK_TASKS, NltkTask
 from keras_taskrobust.downstream.task import DownstreamTask
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
@@ -14,9 +16,11 @@ __all__ = [
     "DownstreamTask",
     "Examples",
     "GlueTask",
+    "ImageTask",
     "NltkTask",
     "TaskData",
     "TextTask",
+    "image_task",
     "text_task",
 ]
 
@@ -48,10 +52,20 @@ def text_task(name: str) -> TextTask:
     return TEXT_TASKS[name]
 
 
+_LAZY = {
+    "FineTuned": "text_finetuning",
+    "encode_task": "text_finetuning",
+    "finetune_text": "text_finetuning",
+    "open_bert": "text_finetuning",
+    "finetune_images": "image_finetuning",
+    "open_image_model": "image_encoder",
+    "open_image_task": "image_examples",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Loads what needs KerasHub on first use: data and metrics do without."""
-    if name not in ("FineTuned", "encode_task", "finetune_text", "open_bert"):
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_taskrobust.downstream import text_finetuning
-
-    return getattr(text_finetuning, name)
+    module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    return getattr(module, name)

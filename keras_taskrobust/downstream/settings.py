@@ -8,8 +8,8 @@ Soup = Literal["uniform", "greedy", "model_stock"]
 
 
 @dataclasses.dataclass(frozen=True)
-class FineTuning:
-    """Fine-tunes a pre-trained encoder on a downstream task."""
+class Adaptation:
+    """Fine-tunes a pre-trained encoder on a downstream task: what texts and images share."""
 
     learning_rate: float = 2e-5
     """Largest learning rate."""
@@ -17,16 +17,10 @@ class FineTuning:
     """Examples in a step."""
     weight_decay: float = 0.1
     """AdamW's weight decay; biases and normalisations are spared."""
-    warmup_share: float = 0.06
-    """Share of the steps over which the learning rate rises; then it falls linearly to 0."""
     epochs: int = 3
     """Passes over the training examples; the held-out ones are scored after each."""
     max_steps: int | None = None
     """Steps, at most."""
-    sequence_length: int | None = None
-    """Tokens of an example, at most; by default 128, or what the encoder has positions for."""
-    dropout: float = 0.1
-    """Dropout rate before the head."""
     dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Keras's dtype policy."""
 
@@ -59,11 +53,6 @@ class FineTuning:
             raise ValueError(
                 f"`max_steps` must be an integer >= 1 or None. Received: max_steps={self.max_steps}"
             )
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(
-                "`warmup_share` must be at least 0 and less than 1. "
-                f"Received: warmup_share={self.warmup_share}"
-            )
         if not 0 <= self.wise_share <= 1:
             raise ValueError(
                 f"`wise_share` must lie between 0 and 1. Received: wise_share={self.wise_share}"
@@ -73,4 +62,102 @@ class FineTuning:
                 "`wise_share` and `soup_size` must be 1 with method='lora': averages of its "
                 "factors are not averages of weights. "
                 f"Received: wise_share={self.wise_share}, soup_size={self.soup_size}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning(Adaptation):
+    """Fine-tunes a pre-trained BERT on a text task."""
+
+    warmup_share: float = 0.06
+    """Share of the steps over which the learning rate rises; then it falls linearly to 0."""
+    sequence_length: int | None = None
+    """Tokens of an example, at most; by default 128, or what the encoder has positions for."""
+    dropout: float = 0.1
+    """Dropout rate before the head."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(
+                "`warmup_share` must be at least 0 and less than 1. "
+                f"Received: warmup_share={self.warmup_share}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFineTuning(Adaptation):
+    """Fine-tunes a pre-trained ViT or MM-MAE on an image task."""
+
+    learning_rate: float = 1e-4
+    """Largest learning rate."""
+    batch_size: int = 1024
+    """Images in a step."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay; biases and normalisations are spared."""
+    epochs: int = 100
+    """Passes over the training images; the held-out ones are scored after each report."""
+    warmup_epochs: int = 20
+    """Of these, those over which the learning rate rises; then it falls by half a cosine."""
+    least_learning_rate: float = 1e-6
+    """Learning rate at the end."""
+    beta_1: float = 0.9
+    """AdamW's first beta."""
+    beta_2: float = 0.999
+    """AdamW's second beta."""
+    layer_decay: float = 0.75
+    """Factor of the learning rate from each transformer block to the one below."""
+    drop_path: float = 0.1
+    """Chance that the last block's residuals are left out of a sample; it rises from 0 linearly."""
+    image_size: tuple[int, int] | None = (224, 224)
+    """Height and width, pixels; None: those of the pre-trained model."""
+    modalities: tuple[str, ...] = ("rgb",)
+    """What the model sees of an image."""
+    head: Literal["standard", "linear"] = "standard"
+    """For dense tasks: standard is ConvNeXt blocks for semseg and a DPT for depth."""
+    head_width: int | None = None
+    """Width of the standard heads; by default 384 for semseg and 256 for depth."""
+    pooling: Literal["mean", "global"] = "mean"
+    """For classification: what of the encoder's tokens the head sees."""
+    least_crop: float = 0.08
+    """For classification: the least share of an image that a random crop shows."""
+    jitter: tuple[float, float] = (0.1, 2.0)
+    """Large-scale jitter of dense tasks: least and largest factor of an image's size."""
+    rand_augment: float = 0.0
+    """For classification: RandAugment's largest magnitude, 0 to 10; needs RGB alone."""
+    mixup: float = 0.0
+    """For classification: alpha of mixup; needs RGB alone."""
+    cutmix: float = 0.0
+    """For classification: alpha of cutmix; with mixup, either is taken for half of the batches."""
+    label_smoothing: float = 0.0
+    """For classification: share of the target that is spread over all classes."""
+    reports: int = 10
+    """How often the held-out images are scored during training."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, least, most in (
+            ("layer_decay", 0, 1),
+            ("drop_path", 0, 0.999),
+            ("least_crop", 1e-6, 1),
+            ("rand_augment", 0, 10),
+            ("label_smoothing", 0, 0.999),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(
+                    f"`{name}` must lie between {least:g} and {most:g}. "
+                    f"Received: {name}={getattr(self, name)}"
+                )
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                "`warmup_epochs` must be at least 0 and less than `epochs`. "
+                f"Received: warmup_epochs={self.warmup_epochs}, epochs={self.epochs}"
+            )
+        mixes = self.rand_augment or self.mixup or self.cutmix
+        if mixes and tuple(self.modalities) != ("rgb",):
+            raise ValueError(
+                "`rand_augment`, `mixup` and `cutmix` must be 0 unless `modalities` is rgb alone: "
+                "they would tear maps apart. Received: "
+                f"modalities={self.modalities}, rand_augment={self.rand_augment}, "
+                f"mixup={self.mixup}, cutmix={self.cutmix}"
             )

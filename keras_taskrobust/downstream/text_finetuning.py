@@ -10,12 +10,12 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.downstream import robust
+from keras_taskrobust.downstream.finetuning_run import FineTuningRun
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
-from keras_taskrobust.training.callbacks import StopOnBrokenLoss
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
 _LONGEST = 128
@@ -146,7 +146,7 @@ def finetune_text(
     classifier = keras_hub.models.BertTextClassifier(
         backbone, num_classes=task.num_outputs, dropout=settings.dropout
     )
-    run = _Run(classifier, task, data, settings)
+    run = _TextRun(classifier, task, data, settings)
     chosen, history = run.train_all(seed)
     scores, test_scores = {}, {}
     for name in ("last", "best"):
@@ -167,109 +167,26 @@ def finetune_text(
     )
 
 
-class _Run:
+class _TextRun(FineTuningRun):
     """One fine-tuning: the classifier, the task's data, the settings."""
 
     def __init__(self, classifier, task: TextTask, data: EncodedTask, settings: FineTuning):
-        self.classifier = classifier
-        self.task = task
-        self.data = data
-        self.settings = settings
-        if settings.method == "lora":
-            classifier.backbone.enable_lora(settings.lora_rank)
-        self.loss = (
+        loss = (
             keras.losses.MeanSquaredError()
             if task.is_regression
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )
+        steps = max(1, len(data.train[1]) // settings.batch_size)
+        super().__init__(classifier, settings, loss, steps, steps)
+        self.settings: FineTuning = settings
+        self.task = task
+        self.data = data
 
-    def train_all(self, seed):
-        """The weights of the last and of the best epoch, and the history of the first member."""
-        start = self.classifier.get_weights()
-        members, histories = [], []
-        for member in range(self.settings.soup_size):
-            self.classifier.set_weights(start)
-            weights, history = self._train_member(seed * self.settings.soup_size + member)
-            members.append(weights)
-            histories.append(history)
-        chosen = {
-            name: self._combine(start, [member[name] for member in members])
-            for name in ("last", "best")
-        }
-        return chosen, histories[0]
-
-    def predict(self, arrays) -> np.ndarray:
-        """`(N,)` class ids or numbers."""
-        number = len(arrays["token_ids"])
-        batch = min(_PREDICTION_BATCH, number)
-        # A full last batch spares a second compilation.
-        rows = np.arange(-(-number // batch) * batch) % number
-        padded = {name: array[rows] for name, array in arrays.items()}
-        outputs = self.classifier.predict(padded, batch_size=batch, verbose=0)[:number]
-        outputs = np.asarray(outputs, "float32")
-        return outputs[:, 0] if self.task.is_regression else outputs.argmax(-1)
-
-    def score(self) -> float:
-        """The score on the first held-out split, on which models are selected."""
-        arrays, examples = next(iter(self.data.dev.values()))
-        return mean_score(self.task.evaluate(examples.labels, self.predict(arrays)))
-
-    def _train_member(self, seed):
-        settings, backbone = self.settings, self.classifier.backbone
-        if settings.method in ("probe_then_full", "ewc"):
-            backbone.trainable = False
-            self._fit(self.classifier, seed, settings.probe_epochs, settings.probe_learning_rate)
-            backbone.trainable = True
-        if settings.method == "linear_probe":
-            backbone.trainable = False
-        return self._fit(self._model_to_train(), seed, settings.epochs, settings.learning_rate)
-
-    def _model_to_train(self):
-        settings, classifier = self.settings, self.classifier
-        if settings.method == "lwf":
-            return robust.distil_from_start(classifier, settings.strength)
-        if settings.method in ("l2_sp", "ewc"):
-            variables = classifier.backbone.trainable_variables
-            fisher = self._fisher(variables) if settings.method == "ewc" else None
-            robust.penalize_distance(classifier, variables, settings.strength, fisher)
-        return classifier
-
-    def _fisher(self, variables):
+    def batches(self, seed):
         arrays, examples = self.data.train
-        number = min(self.settings.fisher_examples, len(examples))
-        rows = np.linspace(0, len(examples) - 1, number).astype(int)
-        x = {name: array[rows] for name, array in arrays.items()}
-        diagonals = robust.fisher_diagonal(self.classifier, x, examples.labels[rows], self.loss)
-        of_variable = dict(
-            zip(map(id, self.classifier.trainable_variables), diagonals, strict=True)
-        )
-        return [of_variable[id(variable)] for variable in variables]
+        return labelled_batches(arrays, examples.labels, self.settings.batch_size, seed)
 
-    def _fit(self, model, seed, epochs, learning_rate):
-        """Trains; the weights of the last and of the best epoch, and the history."""
-        arrays, examples = self.data.train
-        batches = labelled_batches(arrays, examples.labels, self.settings.batch_size, seed)
-        per_epoch = max(1, len(examples) // self.settings.batch_size)
-        steps = min(epochs * per_epoch, self.settings.max_steps or epochs * per_epoch)
-        model.compile(self._optimizer(learning_rate, steps), loss=self.loss)
-        history: list[dict[str, float]] = []
-        best = self.classifier.get_weights()
-        for start in range(0, steps, per_epoch):
-            end = min(start + per_epoch, steps)
-            logs = model.fit(
-                batches[start:end],
-                steps_per_epoch=end - start,
-                shuffle=False,
-                verbose=0,
-                callbacks=[StopOnBrokenLoss()],
-            ).history
-            score = self.score()
-            if score > max((line["score"] for line in history), default=-np.inf):
-                best = self.classifier.get_weights()
-            history.append({"step": end, "loss": float(logs["loss"][-1]), "score": score})
-        return {"last": self.classifier.get_weights(), "best": best}, history
-
-    def _optimizer(self, learning_rate, steps):
+    def optimizer(self, learning_rate, steps, epochs):
         warmup = int(self.settings.warmup_share * steps)
         optimizer = keras.optimizers.AdamW(
             LinearWarmupDecay(learning_rate, warmup, steps),
@@ -278,30 +195,29 @@ class _Run:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
 
-    def _combine(self, start, members):
-        """The soup of the members' weights, then the step back to the start."""
-        settings = self.settings
-        if settings.soup_size == 1:
-            weights = members[0]
-        elif settings.soup == "model_stock":
-            weights = robust.model_stock(start, members)
-        elif settings.soup == "greedy":
-            weights = robust.greedy_soup(members, self._score_weights)
-        else:
-            weights = robust.uniform_soup(members)
-        if settings.wise_share == 1:
-            return weights
-        # The start has no trained head: the head stays the fine-tuned one.
-        shared = {id(variable) for variable in self.classifier.backbone.weights}
-        mixed = robust.interpolate(start, weights, settings.wise_share)
-        return [
-            mix if id(variable) in shared else weight
-            for variable, mix, weight in zip(self.classifier.weights, mixed, weights, strict=True)
-        ]
+    def score(self) -> float:
+        """The score on the first held-out split."""
+        arrays, examples = next(iter(self.data.dev.values()))
+        return mean_score(self.task.evaluate(examples.labels, self.predict(arrays)))
 
-    def _score_weights(self, weights):
-        self.classifier.set_weights(weights)
-        return self.score()
+    def examples(self, number):
+        arrays, examples = self.data.train
+        rows = np.linspace(0, len(examples) - 1, min(number, len(examples))).astype(int)
+        return {name: array[rows] for name, array in arrays.items()}, examples.labels[rows]
+
+    def distilled(self):
+        return robust.distil_from_start(self.model, self.settings.strength)
+
+    def predict(self, arrays) -> np.ndarray:
+        """`(N,)` class ids or numbers."""
+        number = len(arrays["token_ids"])
+        batch = min(_PREDICTION_BATCH, number)
+        # A full last batch spares a second compilation.
+        rows = np.arange(-(-number // batch) * batch) % number
+        padded = {name: array[rows] for name, array in arrays.items()}
+        outputs = self.model.predict(padded, batch_size=batch, verbose=0)[:number]
+        outputs = np.asarray(outputs, "float32")
+        return outputs[:, 0] if self.task.is_regression else outputs.argmax(-1)
 
 
 def _evaluate(task: TextTask, splits: Mapping, predictions: Predictions) -> dict[str, float]:

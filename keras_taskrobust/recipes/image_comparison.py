@@ -4,11 +4,17 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from keras_taskrobust.recipes.cells import DOWNSTREAM_INTRODUCTION, starts_from_grid
 from keras_taskrobust.recipes.comparison import (
     failures,
     finished_runs,
     pretrain_all,
     settings_of_training,
+)
+from keras_taskrobust.recipes.image_finetuning import (
+    ImageDownstream,
+    finetune_image_cells,
+    image_finetuning_settings,
 )
 from keras_taskrobust.recipes.image_pretraining import open_images, pretrain_images
 from keras_taskrobust.recipes.image_recipe import TINY, ImagePretraining
@@ -35,19 +41,23 @@ def compare_images(
     seeds: Iterable[int] = (0,),
     minimum_targets: int = 1000,
     title: str = "MM-MAE: who pays for the mean?",
+    downstream: ImageDownstream | None = None,
 ) -> Drawn:
-    """Trains each weighting with each seed, and writes one report.
+    """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
 
-    Finished runs are kept under the hash of their settings and never computed again; a killed
-    comparison goes on where it was. What fails is marked in the report, and the rest goes on.
+    Finished runs and cells are kept under the hash of their settings and never computed again; a
+    killed comparison goes on where it was. What fails is marked in the report, and the rest goes
+    on.
 
     Args:
         recipe: the settings that all runs share.
-        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots and `runs/`.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/`
+            and `cells/`.
         weightings: names for the report to the recipe fields that differ.
         seeds: each fixes initial weights, order and masks of a run of every weighting.
         minimum_targets: held-out images that a task needs to count for worst and mean.
         title: the heading of the report.
+        downstream: `ImageDownstream`, or `None` for no fine-tuning.
 
     Returns:
         `Drawn`.
@@ -63,13 +73,22 @@ def compare_images(
         seeds,
         lambda cell, folder, name: pretrain_images(cell, folder, images, name),
     )
+    settings = _settings(recipe.with_steps(len(images.train)), images)
+    introduction, keys = INTRODUCTION, []
+    if downstream is not None:
+        starts = starts_from_grid(recipe, cells, directory, "model.keras", downstream.from_scratch)
+        keys = finetune_image_cells(starts, downstream, directory)
+        settings |= image_finetuning_settings(downstream)
+        introduction = f"{INTRODUCTION} {DOWNSTREAM_INTRODUCTION}"
     manifest = Manifest(
         title,
-        _settings(recipe.with_steps(len(images.train)), images),
-        INTRODUCTION,
+        settings,
+        introduction,
         finished_runs(cells),
-        failures=failures(cells),
-        minimum_targets=minimum_targets,
+        keys,
+        failures(cells),
+        minimum_targets,
+        downstream.select if downstream else "last",
     )
     return save_and_draw(manifest, directory)
 

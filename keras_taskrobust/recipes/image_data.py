@@ -79,7 +79,7 @@ class ImageData:
                 f"{self.data!r}, which has {', '.join(train.modalities)}"
             )
         if isinstance(train, AlignedFolder) or self.maps is not None:
-            return _split(train, self.held_out_share)
+            return split_images(train, self.held_out_share)
         if isinstance(train, ProceduralScenes):
             options["number"] = max(self.scenes // 10, 1)
         return train, load_images(self.data, self.held_out_split, self.strict, **options)
@@ -109,8 +109,19 @@ class ImageData:
         return options
 
 
-def _split(source, share) -> tuple[ImageSource, ImageSource]:
-    """Holds out records evenly over a source: the same ones every time."""
+def split_images(source: ImageSource, share: float) -> tuple[ImageSource, ImageSource]:
+    """Holds out records evenly over a source: the same ones every time.
+
+    Args:
+        source: `ImageSource`.
+        share: float. Share of the records that is held out, at least one.
+
+    Returns:
+        The others, and those held out.
+
+    Raises:
+        ValueError: there are no others.
+    """
     number = len(source)
     held_out = {int(index / share) for index in range(int(number * share))} or {0}
     kept = [index for index in range(number) if index not in held_out]

@@ -10,7 +10,7 @@ from keras_taskrobust.evaluation import write_downstream_report, write_report
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.recipes.text_finetuning import load_results
+from keras_taskrobust.recipes.cells import load_results
 from keras_taskrobust.recipes.training_run import load_run, pictures_of
 
 _MANIFEST = "comparison.json"

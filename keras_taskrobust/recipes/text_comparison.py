@@ -1,14 +1,18 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.recipes.cells import (
+    DOWNSTREAM_INTRODUCTION,
+    special_settings,
+    starts_from_grid,
+    starts_from_presets,
+)
 from keras_taskrobust.recipes.comparison import (
-    PretrainedCell,
     failures,
     finished_runs,
     pretrain_all,
@@ -16,12 +20,7 @@ from keras_taskrobust.recipes.comparison import (
     versions,
 )
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
-from keras_taskrobust.recipes.text_finetuning import (
-    SMALL,
-    Start,
-    finetune_cells,
-    start_from_preset,
-)
+from keras_taskrobust.recipes.text_finetuning import SMALL, finetune_cells
 from keras_taskrobust.recipes.text_pretraining import PreparedText, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import TINY, TextPretraining
 
@@ -37,13 +36,6 @@ INTRODUCTION = (
     "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
     "language modelling, uniform the mean over the tasks, minimax weighs the worst task most."
 )
-
-
-DOWNSTREAM_INTRODUCTION = (
-    "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
-    '"scratch" is the same network fine-tuned from random weights.'
-)
-SCRATCH = "scratch"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +106,7 @@ def compare_text(
     settings = _settings(recipe, text)
     introduction, cells = INTRODUCTION, []
     if downstream is not None:
-        starts = [_start(cell, directory) for cell in pretrained]
-        if downstream.from_scratch:
-            starts = [*_scratch_starts(recipe, starts), *starts]
+        starts = starts_from_grid(recipe, pretrained, directory, "preset", downstream.from_scratch)
         cells = finetune_cells(
             starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
         )
@@ -149,13 +139,7 @@ def finetune_presets(
     Returns:
         `Drawn`.
     """
-    seeds = tuple(seeds)
-    starts = [
-        start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
-    ]
-    if downstream.from_scratch:
-        first = start_from_preset(SCRATCH, 0, next(iter(presets.values())))
-        starts += [dataclasses.replace(first, seed=seed, from_scratch=True) for seed in seeds]
+    starts = starts_from_presets(presets, tuple(seeds), downstream.from_scratch)
     cells = finetune_cells(
         starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
     )
@@ -173,45 +157,13 @@ def finetune_presets(
 def finetuning_settings(settings: FineTuning, select: str) -> dict[str, str]:
     """The lines of a report's table that say how fine-tuning was done."""
     steps = f", at most {settings.max_steps} steps" if settings.max_steps else ""
-    defaults = FineTuning()
-    special = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name in ("method", "strength", "wise_share", "soup_size", "soup", "lora_rank")
-        and value != getattr(defaults, name)
-    }
     return {
         "fine-tuning": f"{settings.epochs} epochs{steps} of {settings.batch_size} examples, AdamW, "
         f"peak rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}, warm-up "
         f"{settings.warmup_share:.0%}",
-        "method of fine-tuning": ", ".join(f"{k} {v}" for k, v in special.items()) or "full",
+        "method of fine-tuning": special_settings(settings),
         "scores": f"of the {select} epoch",
     }
-
-
-def _start(cell: PretrainedCell, directory: Path) -> Start:
-    return Start(
-        cell.row,
-        cell.recipe.seed,
-        str(directory / cell.folder / "preset"),
-        json.dumps(dataclasses.asdict(cell.recipe), sort_keys=True),
-        cell.run.seconds if cell.run is not None else 0.0,
-        failure=cell.failure,
-    )
-
-
-def _scratch_starts(recipe, starts):
-    """Fine-tuning from random weights, in the architecture and vocabulary of the recipe."""
-    finished = [start for start in starts if not start.failure]
-    if not finished:
-        return []
-    shared = dataclasses.asdict(dataclasses.replace(recipe, seed=0))
-    return [
-        Start(
-            SCRATCH, seed, finished[0].preset, json.dumps(shared, sort_keys=True), from_scratch=True
-        )
-        for seed in dict.fromkeys(start.seed for start in starts)
-    ]
 
 
 def _settings(recipe: TextPretraining, text: PreparedText) -> dict[str, str]:

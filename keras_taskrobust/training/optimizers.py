@@ -1,6 +1,9 @@
 """An optimizer for the network, and a second one for the weighting's own variables."""
 
-from keras import optimizers
+import keras
+from keras import ops, optimizers
+
+from keras_taskrobust.weighting.base import PACKAGE
 
 
 class TwoRateOptimizer(optimizers.MultiOptimizer):
@@ -90,3 +93,62 @@ def with_weighting_rate(optimizer, weighting):
             dynamic_growth_steps=optimizer.dynamic_growth_steps,
         )
     return TwoRateOptimizer(optimizer, variables, weighting.learning_rate)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ScaledAdamW(optimizers.Adam):
+    """AdamW with a learning rate and a weight decay of each variable's own.
+
+    Variable i takes AdamW's step at the rate `multipliers[i] * learning_rate`, with
+    `weight_decays[i]`: `w -= rate * (weight_decay * w + m / (sqrt(v) + epsilon))`.
+
+    Args:
+        learning_rate: float or schedule.
+        multipliers: sequence of floats, one for each trainable variable of the model, in order.
+        weight_decays: sequence of floats, likewise.
+        **kwargs: those of `keras.optimizers.Adam`, without `weight_decay`.
+
+    Raises:
+        ValueError: at the first step, if the variables are not as many.
+
+    Example:
+
+    >>> import numpy as np
+    >>> variables = [keras.Variable([1.0]), keras.Variable([1.0])]
+    >>> optimizer = ScaledAdamW(0.1, multipliers=[1.0, 0.5], weight_decays=[0.0, 0.0])
+    >>> optimizer.apply([np.ones(1, "float32"), np.ones(1, "float32")], variables)
+    >>> [round(float(variable[0]), 4) for variable in variables]
+    [0.9, 0.95]
+    """
+
+    def __init__(self, learning_rate, multipliers, weight_decays, name="scaled_adamw", **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.multipliers = tuple(multipliers)
+        self.weight_decays = tuple(weight_decays)
+
+    def build(self, variables):
+        number = len(variables)
+        if (len(self.multipliers), len(self.weight_decays)) != (number, number):
+            raise ValueError(
+                f"`multipliers` and `weight_decays` must have {number} values, one for each "
+                f"trainable variable. Received: {len(self.multipliers)} and "
+                f"{len(self.weight_decays)}"
+            )
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        rate = ops.multiply(learning_rate, self.multipliers[index])
+        if self.weight_decays[index]:
+            decay = ops.cast(ops.multiply(rate, self.weight_decays[index]), variable.dtype)
+            self.assign_sub(variable, ops.multiply(variable, decay))
+        super().update_step(gradient, variable, rate)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("weight_decay")
+        return {
+            **config,
+            "multipliers": list(self.multipliers),
+            "weight_decays": list(self.weight_decays),
+        }

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_taskrobust.vision.records import Record
+from keras_taskrobust.vision.records import IGNORE_LABEL, Record
 
 #: ImageNet's mean and standard deviation of red, green and blue, for values in [0, 1].
 RGB_MEAN = (0.485, 0.456, 0.406)
@@ -31,6 +31,13 @@ class View(NamedTuple):
     height: int
     width: int
     flip: bool
+
+
+class Placement(NamedTuple):
+    """The part of an image that is shown, and the size it gets at the top left of the result."""
+
+    view: View
+    size: tuple[int, int]
 
 
 class DepthStatistics(NamedTuple):
@@ -78,6 +85,91 @@ def draw_view(
             return View(top, left, crop_height, crop_width, flip)
     aspect = min(max(width / height, ratio[0]), ratio[1])
     return _central_view(height, width, aspect)._replace(flip=flip)
+
+
+def draw_jitter(
+    height: int,
+    width: int,
+    size: tuple[int, int],
+    key: str,
+    factors: tuple[float, float] = (0.1, 2.0),
+    flip_probability: float = 0.5,
+    multiple: int = 1,
+) -> Placement:
+    """Draws large-scale jitter: the image is brought to `size`, then scaled, and cropped or padded.
+
+    A factor of 1 fits the image into `size`, its aspect ratio kept. The factor is uniform in
+    `factors`, so is the place of a crop; what is smaller than `size` lies at the top left.
+
+    Args:
+        height: int, pixels of the image.
+        width: int.
+        size: `(height, width)` of the result.
+        key: string. Equal keys give equal placements.
+        factors: pair of floats, the least and largest factor.
+        flip_probability: float.
+        multiple: int that divides `size`, and shall divide the size of what is shown.
+
+    Returns:
+        `Placement`.
+
+    Reference:
+        [Simple Copy-Paste](https://arxiv.org/abs/2012.07177), its large-scale jittering.
+    """
+    draw = random.Random(key).random
+    flip = draw() < flip_probability
+    factor = factors[0] + (factors[1] - factors[0]) * draw()
+    factor *= min(size[0] / height, size[1] / width)
+    top, shown_height, new_height = _jitter_axis(height, size[0], factor, draw(), multiple)
+    left, shown_width, new_width = _jitter_axis(width, size[1], factor, draw(), multiple)
+    view = View(top, left, shown_height, shown_width, flip)
+    return Placement(view, (new_height, new_width))
+
+
+def fit(height: int, width: int, size: tuple[int, int], multiple: int = 1) -> Placement:
+    """The whole image, its longer side brought to that of `size`, at the top left.
+
+    Args:
+        height: int, pixels of the image.
+        width: int.
+        size: `(height, width)` of the result.
+        multiple: as in `draw_jitter`.
+
+    Returns:
+        `Placement`, not mirrored.
+    """
+    return draw_jitter(height, width, size, "", (1.0, 1.0), 0.0, multiple)
+
+
+def place(
+    record: Mapping[str, np.ndarray],
+    placement: Placement,
+    size: tuple[int, int],
+    strides: Mapping[str, int] | None = None,
+) -> Record:
+    """Shows a part of all maps of a record alike, and pads them to `size`.
+
+    Padding is grey in RGB and missing in the others.
+
+    Args:
+        record: as in `show_view`.
+        placement: `Placement`.
+        size: `(height, width)` of the result.
+        strides: as in `show_view`.
+
+    Returns:
+        dict, the maps of the new size and the dtypes they had.
+    """
+    shown = show_view(record, placement.view, placement.size, strides)
+    for name, value in _PADDING.items():
+        if name in shown:
+            stride = (strides or {}).get(name, 1)
+            array = shown[name]
+            padded = np.full((size[0] // stride, size[1] // stride, *array.shape[2:]), value)
+            padded = padded.astype(array.dtype)
+            padded[: array.shape[0], : array.shape[1]] = array
+            shown[name] = padded
+    return shown
 
 
 def central_view(height: int, width: int, size: tuple[int, int]) -> View:
@@ -209,6 +301,14 @@ def _central_view(height, width, aspect) -> View:
     return View(top, left, shown_height, shown_width, flip=False)
 
 
+def _jitter_axis(length, target, factor, share, multiple) -> tuple[int, int, int]:
+    """Start and length of what is shown, and its new length."""
+    if length * factor > target:
+        shown = min(length, max(1, round(target / factor)))
+        return int(share * (length - shown + 1)), shown, target
+    return 0, length, min(target, max(multiple, round(length * factor / multiple) * multiple))
+
+
 def _resize_rgb(rgb, view, size):
     box = (view.left, view.top, view.left + view.width, view.top + view.height)
     # The crop comes first, so that no pixel from outside of it has a say.
@@ -256,4 +356,5 @@ def _neighbours(start, length, size):
     return start + first, start + second, centres - first
 
 
+_PADDING = {"rgb": 128, "depth": np.nan, "semseg": IGNORE_LABEL}
 _RESIZERS = {"rgb": _resize_rgb, "depth": _resize_depth, "semseg": _resize_labels}

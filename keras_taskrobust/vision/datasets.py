@@ -48,7 +48,9 @@ class ArrayImages(ImageSource):
 
     The file has the arrays `<split>_rgb` (N, H, W, 3) uint8, `<split>_depth` (N, H, W) or
     (N, H, W, 1) metres, `<split>_semseg` (N, H, W) integers with 255 for pixels without a class,
-    or some of them, and `class_names` if there are labels. With `class13_of_class` and
+    or some of them, and `class_names` if there are labels. `<split>_label` (N,) integers are the
+    classes of whole images, named by `label_names` or, if pixels have none, by `class_names`; so
+    are `<split>_scene`, named by `scene_names`, in their place. With `class13_of_class` and
     `class13_names` the labels can be mapped to 13 classes.
 
     Args:
@@ -81,13 +83,23 @@ class ArrayImages(ImageSource):
         names = contents.get("class_names", ())
         if num_classes is not None and num_classes != len(names):
             names = _map_labels(arrays, contents, num_classes, path)
-        super().__init__(tuple(arrays), class_names=tuple(names))
+        labels, label_names = _image_labels(contents, split)
+        if labels is not None and "semseg" not in arrays and not label_names:
+            names, label_names = (), names
+        super().__init__(
+            (*arrays, *(["label"] if labels is not None else [])),
+            class_names=tuple(names),
+            label_names=tuple(label_names),
+        )
         if "depth" in arrays:
             depth = arrays["depth"]
             arrays["depth"] = clean_depth(depth[..., 0] if depth.ndim == 4 else depth)
         if "semseg" in arrays:
             arrays["semseg"] = clean_labels(arrays["semseg"], len(self.class_names), path)
         _check_arrays(arrays, path)
+        if labels is not None:
+            _check_image_labels(labels, len(arrays["rgb"]), len(self.label_names), path)
+            arrays["label"] = labels
         self._arrays = arrays
         self.counts = self.survey()
 
@@ -167,11 +179,14 @@ def _open(kind, source, arguments, options) -> ImageSource:
 def _load_npz(path, split) -> dict[str, np.ndarray]:
     """The arrays of a split, and those about classes."""
     wanted = {f"{split}_{name}" for name in MAPS}
+    others = {f"{split}_label", f"{split}_scene", "label_names", "scene_names"}
     try:
         with np.load(path, allow_pickle=False) as file:
             names = list(file)
             contents = {
-                name: file[name] for name in names if name in wanted or name.startswith("class")
+                name: file[name]
+                for name in names
+                if name in wanted | others or name.startswith("class")
             }
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UnreadableFileError(path, error) from error
@@ -181,6 +196,29 @@ def _load_npz(path, split) -> dict[str, np.ndarray]:
             f"Received: {str(path)!r} with {names}"
         )
     return contents
+
+
+def _image_labels(contents, split) -> tuple[np.ndarray | None, tuple]:
+    """The classes of whole images, and their names, if the file has them."""
+    for name in ("label", "scene"):
+        if f"{split}_{name}" in contents:
+            names = contents.get(f"{name}_names", ())
+            return np.asarray(contents[f"{split}_{name}"], "int64"), tuple(names)
+    return None, ()
+
+
+def _check_image_labels(labels, number, num_classes, path):
+    if labels.shape != (number,):
+        raise ValueError(
+            f"The labels of images must have the shape {(number,)}. "
+            f"Received: {labels.shape} in {str(path)!r}"
+        )
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        raise ValueError(
+            f"The labels of images must be below {num_classes}, the number of their names. "
+            f"Received: {np.unique(labels[outside])[:5].tolist()} in {str(path)!r}"
+        )
 
 
 def _map_labels(arrays, contents, num_classes, path) -> np.ndarray:

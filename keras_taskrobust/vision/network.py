@@ -143,20 +143,25 @@ class MultiModalNetwork(keras.layers.Layer):
 
     def encode(self, visible, training=None):
         """The backbone's blocks on `(B, V, D)` tokens, its class token, if any, added last."""
-        patching = self.backbone.get_layer("vit_patching_and_embedding")
         encoder = self.backbone.get_layer("vit_encoder")
-        x = visible
-        if self.backbone.use_class_token:
-            position = ops.reshape(patching.position_embedding.embeddings[:1], (1, 1, -1))
-            token = ops.add(patching.class_token, position)
-            shape = (ops.shape(x)[0], 1, x.shape[-1])
-            x = ops.concatenate([x, ops.cast(ops.broadcast_to(token, shape), x.dtype)], axis=1)
+        x = self.add_global_token(visible)
         if self.encoder_norm:
             return encoder(x, training=training)
         x = encoder.dropout(x, training=training)
         for block in encoder.encoder_layers:
             x = block(x, training=training)
         return x
+
+    def add_global_token(self, tokens):
+        """`(B, V, D)` tokens with the backbone's class token, if it has one, as the last."""
+        if not self.backbone.use_class_token:
+            return tokens
+        patching = self.backbone.get_layer("vit_patching_and_embedding")
+        position = ops.reshape(patching.position_embedding.embeddings[:1], (1, 1, -1))
+        token = ops.add(patching.class_token, position)
+        shape = (ops.shape(tokens)[0], 1, tokens.shape[-1])
+        token = ops.cast(ops.broadcast_to(token, shape), tokens.dtype)
+        return ops.concatenate([tokens, token], axis=1)
 
     def patch_size_of(self, modality) -> tuple[int, int]:
         """The patch size in the pixels of the modality's maps."""

@@ -1,0 +1,172 @@
+"""One fine-tuning of any model: epochs, robust methods, weight averages."""
+
+import abc
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_taskrobust.downstream import robust
+from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.training.callbacks import StopOnBrokenLoss
+
+History = list[dict[str, float]]
+
+
+class FineTuningRun(abc.ABC):
+    """Trains a model on a task. Subclasses say on which batches, with which optimizer and score.
+
+    Args:
+        model: `keras.Model` whose `backbone` is the pre-trained part.
+        settings: `Adaptation`.
+        loss: Keras loss.
+        steps_per_epoch: int.
+        steps_per_report: int. The held-out examples are scored after as many steps.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        settings: Adaptation,
+        loss: keras.losses.Loss,
+        steps_per_epoch: int,
+        steps_per_report: int,
+    ):
+        self.model = model
+        self.settings = settings
+        self.loss = loss
+        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_report = steps_per_report
+        if settings.method == "lora":
+            model.backbone.enable_lora(settings.lora_rank)
+
+    @abc.abstractmethod
+    def batches(self, seed: int) -> Any:
+        """Endless training batches, a `grain.MapDataset`."""
+
+    @abc.abstractmethod
+    def optimizer(self, learning_rate: float, steps: int, epochs: int) -> keras.Optimizer:
+        """The optimizer of `steps` steps, which were to be `epochs` epochs."""
+
+    @abc.abstractmethod
+    def score(self) -> float:
+        """The held-out score that models are selected by, higher being better."""
+
+    @abc.abstractmethod
+    def examples(self, number: int) -> tuple[Any, Any]:
+        """Inputs and targets of some training examples, the same ones every time."""
+
+    @abc.abstractmethod
+    def distilled(self) -> keras.Model:
+        """The model to train in place of `model` so that its encoder's outputs stay."""
+
+    def train_all(self, seed: int) -> tuple[dict[str, list[np.ndarray]], History]:
+        """Trains the model, or all members of a soup.
+
+        Args:
+            seed: int. Chooses the order of the examples.
+
+        Returns:
+            The weights of the last and of the best report, and the history of the first member.
+        """
+        start = self.model.get_weights()
+        members, histories = [], []
+        for member in range(self.settings.soup_size):
+            self.model.set_weights(start)
+            weights, history = self._train_member(seed * self.settings.soup_size + member)
+            members.append(weights)
+            histories.append(history)
+        chosen = {
+            name: self._combine(start, [member[name] for member in members])
+            for name in ("last", "best")
+        }
+        return chosen, histories[0]
+
+    def _train_member(self, seed):
+        settings, backbone = self.settings, self.model.backbone
+        if settings.method in ("probe_then_full", "ewc"):
+            frozen = [layer for layer in _layers_below(backbone) if layer.trainable]
+            backbone.trainable = False
+            self._fit(self.model, seed, settings.probe_epochs, settings.probe_learning_rate)
+            _thaw(backbone, frozen)
+        if settings.method == "linear_probe":
+            backbone.trainable = False
+        return self._fit(self._model_to_train(), seed, settings.epochs, settings.learning_rate)
+
+    def _model_to_train(self):
+        settings, model = self.settings, self.model
+        if settings.method == "lwf":
+            return self.distilled()
+        if settings.method in ("l2_sp", "ewc"):
+            variables = model.backbone.trainable_variables
+            fisher = self._fisher(variables) if settings.method == "ewc" else None
+            robust.penalize_distance(model, variables, settings.strength, fisher)
+        return model
+
+    def _fisher(self, variables):
+        x, y = self.examples(self.settings.fisher_examples)
+        diagonals = robust.fisher_diagonal(self.model, x, y, self.loss)
+        of_variable = dict(zip(map(id, self.model.trainable_variables), diagonals, strict=True))
+        return [of_variable[id(variable)] for variable in variables]
+
+    def _fit(self, model, seed, epochs, learning_rate):
+        """Trains; the weights of the last and of the best report, and the history."""
+        batches = self.batches(seed)
+        steps = epochs * self.steps_per_epoch
+        steps = min(steps, self.settings.max_steps or steps)
+        model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
+        history: History = []
+        best = self.model.get_weights()
+        for start in range(0, steps, self.steps_per_report):
+            end = min(start + self.steps_per_report, steps)
+            logs = model.fit(
+                batches[start:end],
+                steps_per_epoch=end - start,
+                shuffle=False,
+                verbose=0,
+                callbacks=[StopOnBrokenLoss()],
+            ).history
+            score = self.score()
+            if score > max((line["score"] for line in history), default=-np.inf):
+                best = self.model.get_weights()
+            history.append({"step": end, "loss": float(logs["loss"][-1]), "score": score})
+        return {"last": self.model.get_weights(), "best": best}, history
+
+    def _combine(self, start, members):
+        """The soup of the members' weights, then the step back to the start."""
+        settings = self.settings
+        if settings.soup_size == 1:
+            weights = members[0]
+        elif settings.soup == "model_stock":
+            weights = robust.model_stock(start, members)
+        elif settings.soup == "greedy":
+            weights = robust.greedy_soup(members, self._score_weights)
+        else:
+            weights = robust.uniform_soup(members)
+        if settings.wise_share == 1:
+            return weights
+        # The start has no trained head: the head stays the fine-tuned one.
+        shared = {id(variable) for variable in self.model.backbone.weights}
+        mixed = robust.interpolate(start, weights, settings.wise_share)
+        return [
+            mix if id(variable) in shared else weight
+            for variable, mix, weight in zip(self.model.weights, mixed, weights, strict=True)
+        ]
+
+    def _score_weights(self, weights):
+        self.model.set_weights(weights)
+        return self.score()
+
+
+def _layers_below(layer):
+    """The layer and all layers inside it."""
+    return list(layer._flatten_layers())
+
+
+def _thaw(layer, trainable):
+    """Makes those layers trainable again that were; the others stay frozen."""
+    layer.trainable = True
+    kept = {id(one) for one in trainable}
+    for one in _layers_below(layer):
+        if id(one) not in kept:
+            one.trainable = False

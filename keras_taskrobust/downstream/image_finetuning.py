@@ -1,0 +1,165 @@
+"""Fine-tuning a pre-trained encoder on an image task: train, score."""
+
+import dataclasses
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_taskrobust.downstream.depth import BerHu
+from keras_taskrobust.downstream.finetuning_run import FineTuningRun, History
+from keras_taskrobust.downstream.image_encoder import OpenedModel
+from keras_taskrobust.downstream.image_examples import (
+    ImageTaskData,
+    held_out_batches,
+    training_batches,
+)
+from keras_taskrobust.downstream.image_model import (
+    DistilledModel,
+    build_encoder,
+    build_image_model,
+    examples_of,
+    layer_decay_optimizer,
+)
+from keras_taskrobust.downstream.metrics import IGNORE_LABEL
+from keras_taskrobust.downstream.settings import ImageFineTuning
+from keras_taskrobust.downstream.task import mean_score
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FineTunedImages:
+    """What a fine-tuning run leaves.
+
+    Attributes:
+        model: `ImageModel`, with the weights of the best report.
+        history: one dict a report: "step", "loss" and "score", of the held-out images.
+        scores: "last" and "best" (the report with the best score) to metric names to values.
+        errors: the same for measures that enter no score, such as RMSE.
+        trivial_scores: metric names to the values of a prediction that does not look at images.
+        predictions: of the held-out images, of the best report, as `ImageTask` describes them.
+        seconds: float. What training and scoring took.
+    """
+
+    model: Any
+    history: History
+    scores: dict[str, dict[str, float]]
+    errors: dict[str, dict[str, float]]
+    trivial_scores: dict[str, float]
+    predictions: np.ndarray
+    seconds: float
+
+
+def image_size_of(opened: OpenedModel, settings: ImageFineTuning) -> tuple[int, int]:
+    """Height and width of the images that a model is fine-tuned on: the settings', or its own."""
+    backbone = getattr(opened.model, "backbone", opened.model)
+    height, width = settings.image_size or backbone.image_shape[:2]
+    return height, width
+
+
+def strides_of(opened: OpenedModel, settings: ImageFineTuning) -> dict[str, int]:
+    """The image pixels per pixel of the maps that a model takes for inputs."""
+    modalities = getattr(opened.model, "modalities", ())
+    return {m.name: m.stride for m in modalities if m.name in settings.modalities and m.stride > 1}
+
+
+def finetune_images(
+    opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning, seed: int = 0
+) -> FineTunedImages:
+    """Fine-tunes a pre-trained encoder on an image task.
+
+    Args:
+        opened: `OpenedModel`, the weights to start from. It is not changed.
+        data: `ImageTaskData` in the size of `image_size_of`, with the strides of `strides_of`.
+        settings: `ImageFineTuning`.
+        seed: int. Chooses order and augmentation. Initial weights of the head and drop path
+            follow Keras's global seed.
+
+    Returns:
+        `FineTunedImages`.
+
+    Raises:
+        FloatingPointError: the loss became infinite or not a number.
+        ValueError: settings, model and data do not fit each other.
+    """
+    start_time = time.perf_counter()
+    run = _ImageRun(opened, data, settings)
+    chosen, history = run.train_all(seed)
+    scores, errors = {}, {}
+    for name in ("last", "best"):
+        run.model.set_weights(chosen[name])
+        predictions = run.predict()
+        scores[name] = data.task.evaluate(data.labels, predictions)
+        errors[name] = data.task.errors(data.labels, predictions)
+    return FineTunedImages(
+        run.model,
+        history,
+        scores,
+        errors,
+        data.task.evaluate_trivial(data.train_labels, data.labels),
+        predictions,
+        time.perf_counter() - start_time,
+    )
+
+
+class _ImageRun(FineTuningRun):
+    """One fine-tuning: the model, the task's data, the settings."""
+
+    def __init__(self, opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning):
+        per_epoch = max(1, len(data.train) // settings.batch_size)
+        steps = settings.epochs * per_epoch
+        steps = min(steps, settings.max_steps or steps)
+        super().__init__(
+            build_image_model(opened, data.task, settings),
+            settings,
+            _loss(data.task.target, settings),
+            per_epoch,
+            -(-steps // settings.reports),
+        )
+        self.settings: ImageFineTuning = settings
+        self.opened = opened
+        self.data = data
+
+    def batches(self, seed):
+        return training_batches(self.data, self.settings, seed)
+
+    def optimizer(self, learning_rate, steps, epochs):
+        warmup = int(steps * self.settings.warmup_epochs / self.settings.epochs)
+        return layer_decay_optimizer(self.model, self.settings, learning_rate, steps, warmup)
+
+    def score(self) -> float:
+        """The score on the held-out images."""
+        return mean_score(self.data.task.evaluate(self.data.labels, self.predict()))
+
+    def examples(self, number):
+        batches = training_batches(self.data, self.settings, seed=0, augment=False)
+        return examples_of((batches[index] for index in range(len(batches))), number)
+
+    def distilled(self):
+        former = build_encoder(self.opened, self.data.task, self.settings, drop_path=0.0)
+        return DistilledModel(self.model, former, self.settings.strength)
+
+    def predict(self) -> np.ndarray:
+        """The predictions of the held-out images, as `ImageTask` describes them."""
+        batches = held_out_batches(self.data, self.settings)
+        mean, deviation = self.data.depth_scale
+        found = []
+        for index in range(len(batches)):
+            outputs = np.asarray(self.model.predict_on_batch(batches[index]), "float32")
+            if self.data.task.target == "depth":
+                found.append(outputs[..., 0] * deviation + mean)
+            else:
+                found.append(outputs.argmax(axis=-1))
+        return np.concatenate(found)[: len(self.data.held_out)]
+
+
+def _loss(target, settings) -> keras.losses.Loss:
+    if target == "depth":
+        return BerHu()
+    if target == "semseg":
+        return keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=IGNORE_LABEL
+        )
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing
+    )

@@ -1,0 +1,103 @@
+"""Downstream tasks over images: their class names, metrics and trivial baselines."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_taskrobust.downstream.metrics import ERRORS, IGNORE_LABEL
+from keras_taskrobust.downstream.task import DownstreamTask
+
+TARGETS = {"classification": "label", "semseg": "semseg", "depth": "depth"}
+_METRICS = {"label": ("accuracy",), "semseg": ("mean_iou",), "depth": ("delta_1",)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTask(DownstreamTask):
+    """A task over images.
+
+    Labels and predictions are `(N,)` class ids for the target `"label"`, `(N, H, W)` class ids, 255
+    where there is none, for `"semseg"`, and `(N, H, W)` metres, NaN where missing, for `"depth"`.
+
+    Args:
+        name: as in `DownstreamTask`.
+        metrics: as in `DownstreamTask`.
+        label_names: as in `DownstreamTask`.
+        target: string, the key of a record that is predicted.
+
+    Example:
+
+    >>> task = image_task("depth", ())
+    >>> labels = np.array([[[1.0, 2.0, np.nan]]])
+    >>> task.evaluate(labels, np.array([[[1.1, 4.0, 3.0]]]))
+    {'delta_1': 0.5}
+    >>> task.evaluate_trivial(np.array([[[1.0, 1.2, 9.0]]]), labels)
+    {'delta_1': 0.5}
+    """
+
+    target: str = "label"
+
+    def errors(self, labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+        """Measures that enter no score: RMSE and REL of depth."""
+        if self.target != "depth":
+            return {}
+        return {name: function(labels, predictions) for name, function in ERRORS.items()}
+
+    def evaluate_trivial(self, train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """Scores the best prediction that does not look at the image.
+
+        That is the majority class, the training depths' median at every pixel, or for label maps
+        the better of the most frequent class and of the most frequent class at each pixel.
+        """
+        if self.target == "label":
+            return super().evaluate_trivial(train_labels, labels)
+        if self.target == "depth":
+            median = np.nanmedian(train_labels)
+            return self.evaluate(labels, np.full(labels.shape, median))
+        by_pixel = self._majority_map(train_labels)
+        constant = np.full(by_pixel.shape, _majority(train_labels, self.num_outputs))
+        best = max(
+            (constant, by_pixel),
+            key=lambda guess: self.evaluate(train_labels, _everywhere(guess, train_labels))[
+                "mean_iou"
+            ],
+        )
+        return self.evaluate(labels, _everywhere(best, labels))
+
+    def _majority_map(self, labels):
+        """`(H, W)`: the most frequent class of each pixel, of all where it has none."""
+        counts = np.stack([(labels == index).sum(axis=0) for index in range(self.num_outputs)])
+        overall = _majority(labels, self.num_outputs)
+        return np.where(counts.any(axis=0), counts.argmax(axis=0), overall)
+
+
+def image_task(name: str, label_names: tuple[str, ...]) -> ImageTask:
+    """Finds an image task.
+
+    Args:
+        name: string, one of "classification", "semseg" and "depth".
+        label_names: tuple of strings, the classes; none for depth.
+
+    Returns:
+        `ImageTask`.
+
+    Raises:
+        ValueError: there is no task of that name, or it lacks its classes.
+    """
+    if name not in TARGETS:
+        raise ValueError(f"A task must be one of {', '.join(TARGETS)}. Received: {name!r}")
+    if name != "depth" and len(label_names) < 2:
+        raise ValueError(
+            f"The task {name!r} must have at least two classes. Received: {label_names}"
+        )
+    target = TARGETS[name]
+    names = () if name == "depth" else tuple(label_names)
+    return ImageTask(name, _METRICS[target], names, target)
+
+
+def _majority(labels, num_classes):
+    known = labels[labels != IGNORE_LABEL].astype("int64")
+    return np.bincount(known, minlength=num_classes).argmax()
+
+
+def _everywhere(guess, labels):
+    return np.broadcast_to(guess, labels.shape)

@@ -1,0 +1,280 @@
+"""A grid of fine-tuning: every start on every task, each cell computed once."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
+from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+
+SCRATCH = "scratch"
+DOWNSTREAM_INTRODUCTION = (
+    "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
+    '"scratch" is the same network fine-tuned from random weights.'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where fine-tuning starts.
+
+    Args:
+        row: string. The row of the report.
+        seed: int.
+        preset: string. Folder, file, name or URI of a pre-trained model.
+        identity: string. Tells this start from others; a part of the key of its cells.
+        pretraining_seconds: float. What the pre-training took.
+        from_scratch: bool. Whether only the architecture is taken from the preset.
+        failure: string. Why there is no such preset, "" if there is.
+    """
+
+    row: str
+    seed: int
+    preset: str
+    identity: str
+    pretraining_seconds: float = 0.0
+    from_scratch: bool = False
+    failure: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One start, fine-tuned on one task.
+
+    Args:
+        start: `Start`.
+        task: string.
+        settings: `Adaptation`.
+        data: names to JSON values: what decides which data the task has.
+    """
+
+    start: Start
+    task: str
+    settings: Any
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Row, seed, task and the hash of everything that decides the figures."""
+        content = {
+            "start": self.start.identity,
+            "seed": self.start.seed,
+            "from_scratch": self.start.from_scratch,
+            "task": self.task,
+            "settings": dataclasses.asdict(self.settings),
+            **self.data,
+            "backend": keras.backend.backend(),
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        return f"{file_name(self.start.row)}-{self.start.seed}-{self.task}-{digest}"
+
+
+def start_from_preset(row: str, seed: int, preset: str) -> Start:
+    """The start from a finished preset, known by the content of its files.
+
+    Args:
+        row: string. The row of the report.
+        seed: int.
+        preset: string. Folder, file, name or URI of a pre-trained model.
+
+    Returns:
+        `Start`.
+    """
+    folder = Path(preset)
+    digest = hashlib.sha256(str(preset).encode())
+    if folder.is_file():
+        digest = hashlib.sha256(folder.read_bytes())
+    elif folder.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(file.relative_to(folder).as_posix().encode())
+            digest.update(file.read_bytes())
+    return Start(row, seed, preset, digest.hexdigest())
+
+
+def starts_from_presets(
+    presets: Mapping[str, str], seeds: Sequence[int], from_scratch: bool
+) -> list[Start]:
+    """The starts from finished presets.
+
+    Args:
+        presets: rows of the report to presets.
+        seeds: sequence of ints.
+        from_scratch: bool. Whether to add the first preset's architecture with random weights.
+
+    Returns:
+        list of `Start`.
+    """
+    starts = [
+        start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
+    ]
+    if from_scratch:
+        first = start_from_preset(SCRATCH, 0, next(iter(presets.values())))
+        starts += [dataclasses.replace(first, seed=seed, from_scratch=True) for seed in seeds]
+    return starts
+
+
+def starts_from_grid(
+    recipe: Pretraining,
+    cells: Sequence[PretrainedCell],
+    directory: Path,
+    preset: str,
+    from_scratch: bool,
+) -> list[Start]:
+    """The starts from the runs of a comparison.
+
+    Args:
+        recipe: the settings that all runs share.
+        cells: what `pretrain_all` returned.
+        directory: the folder of the comparison.
+        preset: string. The preset's name in the folder of a run.
+        from_scratch: bool. Whether to add the same architecture with random weights.
+
+    Returns:
+        list of `Start`.
+    """
+    starts = [
+        Start(
+            cell.row,
+            cell.recipe.seed,
+            str(directory / cell.folder / preset),
+            json.dumps(dataclasses.asdict(cell.recipe), sort_keys=True),
+            cell.run.seconds if cell.run is not None else 0.0,
+            failure=cell.failure,
+        )
+        for cell in cells
+    ]
+    finished = [start for start in starts if not start.failure]
+    if not from_scratch or not finished:
+        return starts
+    shared = dataclasses.asdict(dataclasses.replace(recipe, seed=0))
+    identity = json.dumps(shared, sort_keys=True)
+    scratch = [
+        Start(SCRATCH, seed, finished[0].preset, identity, from_scratch=True)
+        for seed in dict.fromkeys(start.seed for start in starts)
+    ]
+    return [*scratch, *starts]
+
+
+def compute_cells(
+    cells: Sequence[Cell], directory: Path, compute: Callable[[Cell], dict[str, Any]]
+) -> list[str]:
+    """Computes what is not finished. Failed cells are marked, and tried again the next time.
+
+    Args:
+        cells: sequence of `Cell`.
+        directory: the folder. A cell is `cells/<key>.json` in it, written when it is finished.
+        compute: from a cell to its figures: "scores", "trivial", "seconds" and others.
+
+    Returns:
+        list of strings, the keys of the cells.
+    """
+    to_do = [cell for cell in cells if not _is_finished(directory, cell)]
+    with _progress() as progress:
+        bar = progress.add_task("fine-tuning", total=len(cells), figures="")
+        progress.advance(bar, len(cells) - len(to_do))
+        for cell in to_do:
+            label = f"{cell.task}, {cell.start.row}, seed {cell.start.seed}"
+            progress.update(bar, figures=label)
+            _compute(cell, directory, compute)
+            progress.advance(bar)
+    return [cell.key for cell in cells]
+
+
+def special_settings(settings: Adaptation) -> str:
+    """The method of fine-tuning in words, for a report."""
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    special = {
+        name: value
+        for name, value in dataclasses.asdict(settings).items()
+        if name in ("method", "strength", "wise_share", "soup_size", "soup", "lora_rank")
+        and value != defaults[name]
+    }
+    return ", ".join(f"{name} {value}" for name, value in special.items()) or "full"
+
+
+def load_results(
+    directory: Path, keys: Iterable[str], select: str = "last"
+) -> list[DownstreamResult]:
+    """Reads cells.
+
+    Args:
+        directory: the folder that `compute_cells` wrote to.
+        keys: the keys of the cells.
+        select: "last" or "best": the epoch whose scores are taken.
+
+    Returns:
+        list of `DownstreamResult`.
+    """
+    results = []
+    for key in keys:
+        content = json.loads(_cell_path(directory, key).read_text())
+        results.append(
+            DownstreamResult(
+                content["row"],
+                content["seed"],
+                content["task"],
+                content.get("scores", {}).get(select, {}),
+                content.get("trivial", {}),
+                seconds=content["seconds"],
+                pretraining_seconds=content["pretraining_seconds"],
+                failure=content.get("failure", ""),
+            )
+        )
+    return results
+
+
+def _compute(cell, directory, compute):
+    began = time.perf_counter()
+    try:
+        if cell.start.failure:
+            raise ValueError(cell.start.failure)
+        content = compute(cell)
+    except FAILURES as error:
+        content = {"failure": reason(error), "seconds": time.perf_counter() - began}
+    content |= {
+        "row": cell.start.row,
+        "seed": cell.start.seed,
+        "task": cell.task,
+        "pretraining_seconds": cell.start.pretraining_seconds,
+        "settings": dataclasses.asdict(cell.settings),
+    }
+    text = json.dumps(content, indent=1)
+    write_atomically(_cell_path(directory, cell.key), text.encode())
+
+
+def _is_finished(directory: Path, cell: Cell) -> bool:
+    path = _cell_path(directory, cell.key)
+    return path.exists() and "failure" not in json.loads(path.read_text())
+
+
+def _cell_path(directory: Path, key: str) -> Path:
+    return directory / "cells" / f"{key}.json"
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )

@@ -1,0 +1,190 @@
+"""Fine-tuning on images as commands run it: the paper's settings, cells, failures, the report."""
+
+import dataclasses
+import json
+
+import keras_hub
+import numpy as np
+import pytest
+
+from keras_taskrobust import cli
+from keras_taskrobust.downstream.image_finetuning import FineTunedImages
+from keras_taskrobust.evaluation import drawing
+from keras_taskrobust.recipes import image_comparison, image_finetuning
+from keras_taskrobust.recipes.image_finetuning import (
+    FINETUNING_RECIPES,
+    SMALL,
+    ImageDownstream,
+    TaskImages,
+    finetune_image_presets,
+)
+from keras_taskrobust.recipes.image_recipe import TINY
+from keras_taskrobust.recipes.reporting import draw
+from keras_taskrobust.vision import Modality, MultiModalMAE, ProceduralScenes
+
+SETTINGS = dataclasses.replace(
+    SMALL, batch_size=4, epochs=1, warmup_epochs=0, head_width=4, max_steps=2, reports=1
+)
+IMAGES = TaskImages(scenes=20)
+REPORT = ("report.md", "report.html", "downstream.csv", "downstream.png")
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    classes = len(ProceduralScenes(1, 8, 8).class_names)
+    backbone = keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 12, 16)
+    modalities = [Modality("rgb", channels=3), Modality("semseg", num_classes=classes, stride=2)]
+    MultiModalMAE(backbone, modalities, 3, decoder_dim=8, decoder_depth=1, decoder_heads=2).save(
+        folder / "model.keras"
+    )
+    return folder
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Figures that the seed decides, in place of training. The list of what was computed."""
+    computed = []
+
+    def finetune(opened, data, settings, seed):
+        computed.append((data.task.name, seed))
+        generator = np.random.default_rng(seed)
+        trivial = data.task.evaluate_trivial(data.train_labels, data.labels)
+        scores = {name: value + 0.1 * generator.random() for name, value in trivial.items()}
+        both = {"last": scores, "best": scores}
+        return FineTunedImages(None, [], both, {"last": {}, "best": {}}, trivial, data.labels, 1.0)
+
+    monkeypatch.setattr(image_finetuning, "finetune_images", finetune)
+    return computed
+
+
+def settings_of(name):
+    return FINETUNING_RECIPES[name][1]
+
+
+PAPER = {
+    # epochs, warm-up, batch, rate, least rate, weight decay, layer decay, drop path, pixels
+    "imagenet-classification": (100, 5, 1024, 4e-3, 1e-6, 0.05, 0.65, 0.1, 224),
+    "imagenet-s50-classification": (100, 5, 1024, 4e-3, 1e-6, 0.05, 0.65, 0.1, 224),
+    "imagenet-s50-semseg": (100, 20, 1024, 1e-4, 1e-6, 0.05, 0.75, 0.1, 224),
+    "nyuv2-semseg": (100, 20, 1024, 1e-4, 1e-6, 0.05, 0.75, 0.1, 224),
+    "nyuv2-depth": (2000, 100, 2048, 1e-4, 0.0, 1e-4, 0.75, 0.0, 256),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_recipes_have_the_settings_of_the_paper(name):
+    settings = settings_of(name)
+    assert (
+        settings.epochs,
+        settings.warmup_epochs,
+        settings.batch_size,
+        settings.learning_rate,
+        settings.least_learning_rate,
+        settings.weight_decay,
+        settings.layer_decay,
+        settings.drop_path,
+    ) == PAPER[name][:-1]
+    assert settings.image_size == (PAPER[name][-1],) * 2
+    assert (settings.beta_1, settings.beta_2) == (0.9, 0.999)
+    assert settings.rand_augment == (9 if "classification" in name else 0)
+    assert settings.jitter == (0.1, 2.0)
+    assert settings.max_steps is None
+
+
+def test_an_mm_mae_is_fine_tuned_and_reported(preset, tmp_path):
+    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS, from_scratch=False)
+    drawn = finetune_image_presets({"tiny": str(preset)}, (0,), downstream, tmp_path)
+    (result,) = drawn.results
+    assert result.failure == ""
+    assert set(result.scores) == set(result.trivial) == {"delta_1"}
+    assert all((tmp_path / name).stat().st_size for name in REPORT)
+    (path,) = (tmp_path / "cells").glob("*.json")
+    cell = json.loads(path.read_text())
+    assert set(cell["errors"]["last"]) == {"rmse", "rel"}
+    assert cell["settings"]["layer_decay"] == 0.75
+
+
+def test_finished_cells_are_kept_and_the_report_redrawn(preset, tmp_path, untrained):
+    downstream = ImageDownstream(("semseg", "depth"), IMAGES, SETTINGS)
+    first = finetune_image_presets({"tiny": str(preset)}, (0, 1), downstream, tmp_path)
+    assert len(untrained) == len(first.results) == 8  # two tasks, two seeds, scratch as well
+    again = finetune_image_presets({"tiny": str(preset)}, (0, 1, 2), downstream, tmp_path)
+    assert untrained[8:] == [("semseg", 2), ("semseg", 2), ("depth", 2), ("depth", 2)]
+    assert {one.weighting for one in again.results} == {"tiny", "scratch"}
+    assert "mean_iou" in (tmp_path / "report.md").read_text()
+    assert draw(tmp_path).results == again.results
+
+
+def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untrained):
+    downstream = ImageDownstream(("classification", "depth"), IMAGES, SETTINGS, from_scratch=False)
+    presets = {"tiny": str(preset), "none": str(tmp_path / "nowhere")}
+    drawn = finetune_image_presets(presets, (0,), downstream, tmp_path / "out")
+    failures = {(one.weighting, one.task): one.failure for one in drawn.results if one.failure}
+    assert set(failures) == {
+        ("tiny", "classification"),
+        ("none", "classification"),
+        ("none", "depth"),
+    }
+    assert "'label'" in failures["tiny", "classification"]
+    assert "nowhere" in failures["none", "depth"]
+    assert "nowhere" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_split_can_be_split(tmp_path):
+    path = tmp_path / "test.npz"
+    rgb = np.zeros((10, 8, 8, 3), "uint8")
+    scenes = {"test_scene": np.arange(10) % 2, "scene_names": np.array(["office", "kitchen"])}
+    np.savez(path, test_rgb=rgb, **scenes)
+    images = TaskImages(str(path), split="test", held_out_split="test", held_out_share=0.3)
+    train, held_out = images.open(("rgb", "label"), (8, 8))
+    assert (len(train), len(held_out)) == (7, 3)
+    assert train.label_names == ("office", "kitchen")
+
+
+def test_the_command_fine_tunes(preset, tmp_path, untrained, capsys):
+    words = f"finetune images small --preset {preset} --tasks depth --scenes 20 --batch-size 4"
+    cli.main([*words.split(), "--output", str(tmp_path)])
+    assert untrained == [("depth", 0)]
+    out = capsys.readouterr().out
+    assert "Downstream scores" in out
+    assert "Report and cells" in out
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(ValueError, match=r"some of classification, semseg, depth.*normals"):
+        ImageDownstream(("normals",))
+
+
+def test_a_comparison_fine_tunes_what_it_trained(tmp_path, untrained):
+    recipe = dataclasses.replace(
+        TINY,
+        image_size=(16, 16),
+        scenes=20,
+        steps=2,
+        warmup_steps=0,
+        steps_per_report=1,
+        batch_size=4,
+        visible_tokens=3,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=12,
+        mlp_dim=16,
+        decoder_dim=8,
+        decoder_heads=2,
+        pictures=1,
+    )
+    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS)
+    arguments = (recipe, tmp_path, {"uniform": {"weighting": "uniform"}}, (0,), 1)
+    drawn = image_comparison.compare_images(*arguments, downstream=downstream)
+    assert {one.weighting for one in drawn.results} == {"scratch", "uniform"}
+    assert not [one.failure for one in drawn.results if one.failure]
+    assert all((tmp_path / name).exists() for name in ("report.md", "downstream.png"))
+    image_comparison.compare_images(*arguments, downstream=downstream)
+    assert len(untrained) == 2
