@@ -52,5 +52,5 @@ $(VENV)/.demo-%: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing the library, three backends and the test tools into $(VENV) ..."
-	@$(PIP_INSTALL) --editable ".[models,tensorflow,jax,torch,dev]"
+	@$(PIP_INSTALL) --editable ".[models,tensorflow,jax,torch,keras-cv,dev]"
 	@touch $@
