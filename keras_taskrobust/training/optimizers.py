@@ -113,11 +113,10 @@ class ScaledAdamW(optimizers.Adam):
 
     Example:
 
-    >>> import numpy as np
     >>> variables = [keras.Variable([1.0]), keras.Variable([1.0])]
     >>> optimizer = ScaledAdamW(0.1, multipliers=[1.0, 0.5], weight_decays=[0.0, 0.0])
-    >>> optimizer.apply([np.ones(1, "float32"), np.ones(1, "float32")], variables)
-    >>> [round(float(variable[0]), 4) for variable in variables]
+    >>> optimizer.apply([ops.ones(1), ops.ones(1)], variables)
+    >>> [round(variable.numpy().item(), 4) for variable in variables]
     [0.9, 0.95]
     """
 
