@@ -339,7 +339,7 @@ PEERS = {
 }
 
 
-#: Where torchjd's iterations end before the solution: (G w) w = (-0.12, 0.86) there, not (1, 1).
+#: Where torchjd's iterations end before the solution: (G w) w = (-0.12, 0.86), not equal numbers.
 PEER_UNSOLVED = {("nash_mtl", 2, "conflicting")}
 
 
