@@ -11,7 +11,7 @@ class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
     corpus: str = "bundled"
-    """Raw text: bundled, nltk:NAME, tfds:NAME, or the path of a file or folder."""
+    """Raw text: bundled, nltk:NAME, tfds:NAME, the path of a file or folder, or several with +."""
     strict: bool = False
     """Refuse text files that are empty, binary or not UTF-8, instead of skipping them."""
     tagger: Literal["auto", "nltk", "textblob"] = "auto"

@@ -16,7 +16,10 @@ from keras_taskrobust.text.nltk_resources import load_nltk_resource
 from keras_taskrobust.text.splitting import Document, TextSplitter
 from keras_taskrobust.text.text_files import find_fault, find_text_files, read_documents
 
-SOURCES = "'bundled', 'nltk:NAME', 'tfds:NAME' or the path of a text file or folder"
+SOURCES = (
+    "'bundled', 'nltk:NAME', 'tfds:NAME', the path of a text file or folder, or several of these "
+    "with '+' between them"
+)
 
 _PENN_WORDS = {
     "``": '"',
@@ -79,6 +82,7 @@ def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool
               is loaded when the corpus is read;
             - the path of a text file (plain text, or .jsonl with a field "text"; gzip'd if it
               ends in .gz), or of a folder of .txt, .jsonl and .gz files;
+            - several of these, such as `"nltk:brown+nltk:movie_reviews"`, one after another;
             - a sequence of documents, or a `Corpus`, which is returned.
         strict: bool. Whether to refuse files which are empty, binary, damaged or not UTF-8. By
             default they are skipped, with one warning, and listed in the attribute `skipped`.
@@ -105,6 +109,8 @@ def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool
         return MemoryCorpus(source)
     if source == "bundled":
         return BundledCorpus()
+    if "+" in source and not Path(source).exists():
+        return JoinedCorpus([load_corpus(part, strict) for part in source.split("+")])
     if source.startswith("nltk:"):
         return NltkCorpus(source.removeprefix("nltk:"))
     if source.startswith("tfds:"):
@@ -140,6 +146,23 @@ class MemoryCorpus(Corpus):
 
     def raw_documents(self) -> Iterator[Document]:
         return iter(self.documents)
+
+
+class JoinedCorpus(Corpus):
+    """Several corpora, one after another.
+
+    Args:
+        corpora: sequence of `Corpus`.
+    """
+
+    def __init__(self, corpora: Sequence[Corpus]):
+        super().__init__("+".join(corpus.description for corpus in corpora))
+        self.corpora = corpora
+        self.skipped = {file: why for corpus in corpora for file, why in corpus.skipped.items()}
+
+    def raw_documents(self) -> Iterator[str | Document]:
+        for corpus in self.corpora:
+            yield from corpus.raw_documents()
 
 
 class FileCorpus(Corpus):

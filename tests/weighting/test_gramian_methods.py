@@ -339,10 +339,6 @@ PEERS = {
 }
 
 
-#: Where torchjd's iterations end before the solution: (G w) w = (-0.12, 0.86), not equal numbers.
-PEER_UNSOLVED = {("nash_mtl", 2, "conflicting")}
-
-
 @pytest.mark.filterwarnings("ignore:You are solving a parameterized problem that is not DPP")
 @pytest.mark.parametrize("K", [pytest.param(2, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("method", PEERS)
@@ -350,10 +346,12 @@ def test_directions_equal_torchjd_s(method, K):
     make, peer, tolerance = PEERS[method]
     weigh = build(make, K)
     for case in ("random_gradients", "conflicting"):
-        if (method, K, case) in PEER_UNSOLVED:
-            continue
         gradients = make_gradients(case, K)
         expected = peer(K)(torch.tensor(gradients)).numpy()
+        if (method, K, case) == ("nash_mtl", 2, "conflicting"):
+            # torchjd's iterations end 0.42 away from the closed form for two tasks.
+            solution = (1.0 / np.linalg.norm(gradients, axis=1)) @ gradients
+            expected = solution / np.linalg.norm(solution)
         direction = weigh(np.ones(K), np.ones(K), gramian_of(gradients)) @ gradients
         error = np.linalg.norm(direction - expected) / np.linalg.norm(expected)
         assert error < tolerance, case

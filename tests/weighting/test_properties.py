@@ -94,9 +94,14 @@ each_case = pytest.mark.parametrize(
 )
 
 
+def solves(case):
+    """Whether the method solves a problem on the Gramian, which amplifies rounding."""
+    return needs_gramian(case) and method(case) != "gradnorm"
+
+
 def assert_same_weights(case, actual, expected):
-    """Equal up to the rounding of another order of operations; solvers amplify it."""
-    if needs_gramian(case):
+    """Equal up to the rounding of another order of operations."""
+    if solves(case):
         scale = max(np.abs(expected).max(), 1e-6)
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=3e-4 * scale)
     else:
@@ -176,9 +181,7 @@ def test_permutation_equivariance(case):
             Batch(batch.losses[order], batch.counts[order], batch.gramian[np.ix_(order, order)]),
         )
         assert_same_weights(case, actual[1], expected[1][order])
-        value = np.sum(actual[1] * batch.losses[order])
-        if not layer.trainable_variables:
-            np.testing.assert_allclose(actual[0], value, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(actual[0], expected[0], rtol=1e-3 if solves(case) else 1e-5)
 
 
 @each_case
@@ -264,7 +267,7 @@ def test_no_task_present_is_a_step_of_zero(case):
 @each_case
 def test_compute_weights_foresees_the_next_training_call(case):
     layer = make(case)
-    for batch in make_batches(2 if needs_gramian(case) else 5, seed=1):
+    for batch in make_batches(2 if solves(case) else 5, seed=1):
         before = state(layer)
         foreseen = layer.compute_weights(batch.losses, counts=batch.counts, gramian=batch.gramian)
         assert keras.backend.standardize_dtype(foreseen.dtype) == "float32"
@@ -477,11 +480,11 @@ def test_a_compiled_call_equals_an_eager_one(case):
     eager = make(case)
     other = twin(eager)
     call = compiled(other)
-    for batch in make_batches(2 if needs_gramian(case) else 4, seed=8):
+    for batch in make_batches(2 if solves(case) else 4, seed=8):
         expected = [to_numpy(tensor) for tensor in step_eagerly(eager, batch)]
         objective, weights = call(batch.losses, batch.counts, batch.gramian)
         assert_same_weights(case, to_numpy(weights), expected[1])
-        tolerance = 1e-3 if needs_gramian(case) else 1e-5
+        tolerance = 1e-3 if solves(case) else 1e-5
         np.testing.assert_allclose(to_numpy(objective), expected[0], rtol=tolerance)
     for (name, actual), expected in zip(
         by_name(other).items(), by_name(eager).values(), strict=True
