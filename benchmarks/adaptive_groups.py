@@ -32,9 +32,8 @@ class GroupedPretraining(TextPretraining):
         if self.weighting != "adaptive_groups":
             return super().make_weighting()
         minimax = SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
-        if self.grouping == "nine":
-            return AdaptiveGroups(len(POS_TASKS), None, NINE, minimax)
-        return AdaptiveGroups(len(POS_TASKS), max(1, self.steps // WINDOWS), NINE, minimax)
+        window = None if self.grouping == "nine" else max(1, self.steps // WINDOWS)
+        return AdaptiveGroups(len(POS_TASKS), window, NINE, minimax)
 
 
 RECIPE = GroupedPretraining(
@@ -59,15 +58,21 @@ ROWS = {
 }
 
 
-def main(output: Path = Path("runs/groups"), seeds: tuple[int, ...] = (0, 1, 2), steps: int = 400):
+def main(
+    output: Path = Path("runs/groups"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: int = 400,
+    alpha: float = 1.0,
+):
     """Trains every row with every seed and writes the report.
 
     Args:
         output: folder of the report and the runs.
         seeds: the seeds.
         steps: the steps of a run, a multiple of 10; a tenth of them is the warm-up.
+        alpha: sharpness of the softmax, over tags or groups.
     """
-    recipe = dataclasses.replace(RECIPE, steps=steps, warmup_steps=steps // 10)
+    recipe = dataclasses.replace(RECIPE, steps=steps, warmup_steps=steps // 10, alpha=alpha)
     title = "PosBert on Brown, by Penn Treebank tags"
     drawn = compare_text(recipe, output, ROWS, seeds, title=title)
     print_report(drawn.runs)
