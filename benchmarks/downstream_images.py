@@ -1,6 +1,6 @@
 """Small MM-MAEs under several weightings, fine-tuned on NYU Depth v2: who pays, downstream?
 
-    KERAS_BACKEND=jax python benchmarks/downstream_images.py --nyuv2 nyuv2_64x48.npz
+    KERAS_BACKEND=torch python benchmarks/downstream_images.py --nyuv2 nyuv2_64x48.npz
 
 Pre-trained on the training triples; fine-tuned from RGB alone on segmentation (13 classes), depth
 and the type of the room, which only the test images have: four fifths of them train, the rest is
@@ -22,9 +22,10 @@ RECIPE = dataclasses.replace(
     TINY,
     image_size=(48, 64),
     visible_tokens=24,
-    steps=1500,
-    warmup_steps=150,
-    reports_per_checkpoint=50,
+    batch_size=16,
+    steps=300,
+    warmup_steps=30,
+    reports_per_checkpoint=10,
     pictures=3,
 )
 WEIGHTINGS = {
@@ -35,7 +36,16 @@ WEIGHTINGS = {
     "hard maximum": {"weighting": "hard_max"},
     "minimax": {"weighting": "minimax"},
 }
-FINETUNING = dataclasses.replace(SMALL, epochs=20, max_steps=400)
+FINETUNING = dataclasses.replace(
+    SMALL,
+    batch_size=16,
+    max_steps=200,
+    head="linear",
+    layer_decay=1.0,
+    least_crop=0.7,
+    jitter=(0.8, 1.25),
+    reports=1,
+)
 MINIMUM = 100
 
 
