@@ -83,7 +83,8 @@ FINETUNING_RECIPES = {
         _SEMSEG,
     ),
     "nyuv2-depth": (
-        f"{_TABLE}, NYUv2. Head and loss are not given there: MultiMAE's.",
+        f"{_TABLE}, NYUv2. Head and loss are not given there: MultiMAE's, whose augmentation is "
+        "random crops, flips and changes of colour; here flips and large-scale jitter.",
         _DEPTH,
     ),
     "small": ("For models of a few layers: 1e-3, narrow heads, at most 400 steps.", SMALL),
