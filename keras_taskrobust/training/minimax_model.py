@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.gradient_metric import GradientMetric
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     as_rows,
@@ -72,6 +73,7 @@ class MinimaxModel(keras.Model):
         self.network = network
         self.weighting: Any = None
         self._task_metric: Any = None
+        self._gradient_metric: Any = None
         self._task_losses: Any = None
         self._gradient_settings: Any = None
         self._gradient_plan: Any = None
@@ -94,6 +96,7 @@ class MinimaxModel(keras.Model):
         representation=None,
         head_gradients=None,
         task_chunk=None,
+        gradient_diagnostics=False,
         **kwargs,
     ):
         """Configures training, as `keras.Model.compile` does.
@@ -124,6 +127,10 @@ class MinimaxModel(keras.Model):
             task_chunk: int or `None`. With JAX, the number of tasks whose gradients are taken in
                 one backward pass, which bounds its memory; `None`: all. TensorFlow and PyTorch take
                 one at a time.
+            gradient_diagnostics: bool. Whether `fit` logs, of the task gradients at that place,
+                `<task>_gradient_norm`, `gradient_cosine` (mean over the pairs of tasks) and
+                `gradient_conflict` (share of the pairs with a negative cosine). A weighting that
+                needs losses only then takes the task gradients as well, for the same step.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:
@@ -140,12 +147,14 @@ class MinimaxModel(keras.Model):
         check_log_names(task_names)
         layer = weightings.get(weighting)
         self._gradient_settings = check_settings(
-            layer, gradients_at, representation, head_gradients, task_chunk, diagnostics=False
+            layer, gradients_at, representation, head_gradients, task_chunk, gradient_diagnostics
         )
         self._gradient_plan = None
         layer.build(self._shape_for(layer, len(task_names)))
         self._replace("weighting", layer)
         self._replace("_task_metric", TaskMetric(task_names))
+        diagnostics = self._gradient_settings.diagnostics
+        self._replace("_gradient_metric", GradientMetric(task_names) if diagnostics else None)
         optimizer = keras.optimizers.get(optimizer)
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
@@ -164,6 +173,7 @@ class MinimaxModel(keras.Model):
             representation=representation,
             head_gradients=head_gradients,
             task_chunk=task_chunk,
+            gradient_diagnostics=gradient_diagnostics,
             **kwargs,
         )
 
@@ -283,7 +293,7 @@ class MinimaxModel(keras.Model):
         made = self.test_function
         super().make_test_function(force)
         if self.test_function is not made:
-            self.test_function = backend.with_logs(self.test_function, self._task_metric.unpack)
+            self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """`keras.Model.fit`, with data that arrive as arrays checked first."""
@@ -382,10 +392,17 @@ class MinimaxModel(keras.Model):
         rows = None if gradients is None else as_rows(gradients)
         if rows is not None and self.weighting.needs == "gradients":
             matrix = ops.concatenate(rows, axis=1)
-        if rows is not None and self.weighting.needs == "gramian":
+        diagnostics = self._gradient_metric is not None
+        if rows is not None and (diagnostics or self.weighting.needs == "gramian"):
             gramian = sum(backend.inner_products(row) for row in rows)
+        if diagnostics:
+            self._gradient_metric.update_state(gramian, counts)
         objective, update = self.weighting(
-            losses, counts=counts, gramian=gramian, gradients=matrix, return_update=True
+            losses,
+            counts=counts,
+            gramian=gramian if self.weighting.needs == "gramian" else None,
+            gradients=matrix,
+            return_update=True,
         )
         self._task_metric.update_state(losses * counts, counts, update.weights)
         direction = update.direction
@@ -397,6 +414,12 @@ class MinimaxModel(keras.Model):
         else:
             directions = split_like(direction, gradients)
         return objective, update.weights, update.own_weights, directions
+
+    def _evaluation_logs(self, logs):
+        """Without the figures of the gradients, which evaluation does not take."""
+        dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
+        logs = {name: value for name, value in logs.items() if name not in dropped}
+        return self._task_metric.unpack(logs)
 
     def _takes_stock_step(self) -> bool:
         settings = self._gradient_settings

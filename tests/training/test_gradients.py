@@ -385,3 +385,72 @@ def test_fit_refuses(arguments, message):
     model = make_model(weighting="mgda", **arguments)
     with pytest.raises(ValueError, match=message):
         model.fit(x, y, verbose=0)
+
+
+def cosines_of(rows):
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return (unit @ unit.T)[np.triu_indices(len(rows), 1)]
+
+
+@pytest.mark.parametrize("at", ["shared", "representation"])
+@pytest.mark.parametrize("weighting", ["minimax", "gradnorm", "mgda", "moco"])
+def test_diagnostics_are_logged_in_training_only_and_change_nothing(weighting, at):
+    if at == "representation" and weighting == "moco":
+        return
+    r, (x, y) = reference(), make_data()
+    rows = r.rows(("encoder", "middle")) if at == "shared" else r.at["middle"].reshape(3, -1)
+    where = {"gradients_at": at}
+    if at == "representation":
+        where["representation"] = "middle"
+    model = make_model(weighting=weighting, gradient_diagnostics=True, **where)
+    step, logs = step_of(model, x, y)
+    here = rows[(rows != 0).any(axis=1)]  # `c` goes by `middle`.
+    found = [logs[f"{name}_gradient_norm"][0] for name in TASKS]
+    np.testing.assert_allclose(found, np.linalg.norm(rows, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(logs["gradient_cosine"], [cosines_of(here).mean()], rtol=1e-3)
+    np.testing.assert_allclose(logs["gradient_conflict"], [(cosines_of(here) < 0).mean()])
+    plain, plain_logs = step_of(make_model(weighting=weighting, **where), x, y)
+    for name, value in plain.items():
+        np.testing.assert_allclose(step[name], value, rtol=1e-5, atol=1e-6)
+    assert set(logs) - set(plain_logs) == {
+        *(f"{name}_gradient_norm" for name in TASKS),
+        "gradient_cosine",
+        "gradient_conflict",
+    }
+    evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert set(evaluated) == set(plain_logs)
+
+
+def test_diagnostics_are_means_over_the_steps_of_the_pairs_there():
+    x, y = make_data()
+    weight = {name: np.ones(6, "float32") for name in TASKS}
+    weight["b"][:3] = 0.0
+    weight["a"][3:] = 0.0
+    model = make_model(
+        weighting="uniform", gradient_diagnostics=True, optimizer=keras.optimizers.SGD(0.0)
+    )
+    logs = model.fit(
+        x,
+        y,
+        sample_weight=weight,
+        batch_size=3,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x, y),
+    ).history
+    halves = [
+        Reference(make_weights(), x[part], {n: v[part] for n, v in y.items()}).rows(
+            ("encoder", "middle")
+        )
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    pairs = [halves[0][[0, 2]], halves[1][[1, 2]]]
+    cosines = np.array([cosines_of(pair)[0] for pair in pairs])
+    norms = np.linalg.norm(halves, axis=2)
+    np.testing.assert_allclose(logs["gradient_cosine"], [cosines.mean()], rtol=1e-4)
+    np.testing.assert_allclose(logs["gradient_conflict"], [(cosines < 0).mean()])
+    np.testing.assert_allclose(logs["a_gradient_norm"], [norms[0, 0]], rtol=1e-4)
+    np.testing.assert_allclose(logs["b_gradient_norm"], [norms[1, 1]], rtol=1e-4)
+    np.testing.assert_allclose(logs["c_gradient_norm"], [norms[:, 2].mean()], rtol=1e-4)
+    assert "val_a_loss" in logs
+    assert not any(name.startswith("val_") and "gradient" in name for name in logs)
