@@ -40,13 +40,14 @@ class TaskUpdate(NamedTuple):
     Attributes:
         weights: `(K,)` float32, the weights of the losses in the objective.
         own_weights: `(K,)` float32, the weights of the gradients of what belongs to one task alone,
-            where a model does not weigh them by `weights` (`compile(head_gradients="own")`).
+            where a model does not weigh them by `weights` (`compile(head_gradients="own")`); `None`
+            from a method: 1 for each present task.
         direction: `(P,)` float32, what takes the place of `sum_k w_k g_k` in the update, or `None`.
         state: `(variable, new value)` pairs, assigned after a training call.
     """
 
     weights: Any
-    own_weights: Any
+    own_weights: Any = None
     direction: Any = None
     state: Any = ()
 
@@ -166,7 +167,7 @@ class TaskWeighting(keras.layers.Layer):
         A method whose weights, direction and state come out of one computation overrides this.
         """
         state = self.next_state(tasks) if training else ()
-        return TaskUpdate(self.weigh(tasks), ops.ones_like(tasks.losses), None, state)
+        return TaskUpdate(self.weigh(tasks), state=state)
 
     def call(
         self,
@@ -179,13 +180,15 @@ class TaskWeighting(keras.layers.Layer):
         return_update=False,
     ):
         tasks, masked_losses = self._inspect(losses, counts, gramian, gradients)
-        update = self._checked_response(tasks, training)
+        update = self.respond(tasks, training)
+        update = update._replace(weights=_masked_weights(update.weights, tasks))
         objective = ops.sum(update.weights * masked_losses) + self.regulariser(tasks)
         if training:
             for variable, value in update.state:
                 variable.assign(ops.stop_gradient(value))
         if return_update:
-            return objective, update._replace(state=())
+            own = ops.ones_like(tasks.losses) if update.own_weights is None else update.own_weights
+            return objective, update._replace(own_weights=_masked_weights(own, tasks), state=())
         return (objective, update.weights) if return_weights else objective
 
     def compute_weights(self, losses, counts=None, gramian=None, gradients=None):
@@ -205,7 +208,7 @@ class TaskWeighting(keras.layers.Layer):
             by_element = self.keeps_gradients and gradients is not None
             self.build(gradients.shape if by_element else losses.shape)
         tasks, _ = self._inspect(losses, counts, gramian, gradients)
-        return self._checked_response(tasks, training=False).weights
+        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
 
     def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
         """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
@@ -231,15 +234,6 @@ class TaskWeighting(keras.layers.Layer):
                 f"number. Received: {number} gradient elements"
             )
         self.num_gradient_elements = number
-
-    def _checked_response(self, tasks, training):
-        """`respond`, with weights in float32, without a gradient, and 0 for absent tasks."""
-        update = self.respond(tasks, training)
-        weights, own_weights = (
-            ops.where(tasks.present, ops.stop_gradient(ops.cast(values, "float32")), 0.0)
-            for values in (update.weights, update.own_weights)
-        )
-        return update._replace(weights=weights, own_weights=own_weights)
 
     def _inspect(self, losses, counts, gramian, gradients=None):
         losses = ops.cast(losses, "float32")
@@ -276,6 +270,12 @@ class TaskWeighting(keras.layers.Layer):
             )
         expected = elements if self.keeps_gradients else gradients.shape[-1]
         _check_shape("gradients", gradients, (self.num_tasks, expected))
+
+
+def _masked_weights(weights, tasks):
+    """In float32, without a gradient, and 0 for absent tasks."""
+    weights = ops.stop_gradient(ops.cast(weights, "float32"))
+    return ops.where(tasks.present, weights, 0.0)
 
 
 def _squared_norms(gramian, gradients):

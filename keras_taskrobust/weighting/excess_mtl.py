@@ -80,8 +80,7 @@ class ExcessMTL(GradientWeighting):
             (self.initial, ops.where(known, initial, excess)),
             (self.log_weights, log_weights),
         ]
-        ones = ops.ones_like(tasks.losses)
-        return TaskUpdate(self._weights_of(tasks, log_weights), ones, None, state)
+        return TaskUpdate(self._weights_of(tasks, log_weights), state=state)
 
     def get_config(self):
         return {**super().get_config(), "step_size": self.step_size}

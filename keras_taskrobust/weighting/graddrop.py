@@ -68,12 +68,10 @@ class GradDrop(GradientWeighting):
         elements = ops.arange(ops.shape(total)[0], dtype="int32")
         keeps_positive = purity > random.uniform(self.seed, step, elements)
         kept = 0.5 * ops.where(keeps_positive, total + size, total - size)
-        ones = ops.ones_like(tasks.losses)
         return TaskUpdate(
-            ones,
-            ones,
-            self.leak * total + (1.0 - self.leak) * kept,
-            [(self.step, random.advanced(step))],
+            ops.ones_like(tasks.losses),
+            direction=self.leak * total + (1.0 - self.leak) * kept,
+            state=[(self.step, random.advanced(step))],
         )
 
     def get_config(self):

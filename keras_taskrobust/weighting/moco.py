@@ -93,9 +93,8 @@ class MoCo(GradientWeighting):
         combination = ops.where(tasks.present, held * weights, old)
         return TaskUpdate(
             weights,
-            ops.ones_like(weights),
-            ops.matmul(weights, here),
-            [(self.step, step), (self.tracked, tracked), (self.combination, combination)],
+            direction=ops.matmul(weights, here),
+            state=[(self.step, step), (self.tracked, tracked), (self.combination, combination)],
         )
 
     def get_config(self):
