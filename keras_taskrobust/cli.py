@@ -134,6 +134,7 @@ def _pretrain(arguments, model, pretrain):
 
 
 def _compare_text(words, program):
+    _refuse_single_runs(words)
     arguments = _arguments(words, program, TextComparison, _text_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.text_comparison import compare_text
@@ -142,11 +143,19 @@ def _compare_text(words, program):
 
 
 def _compare_images(words, program):
+    _refuse_single_runs(words)
     arguments = _arguments(words, program, ImageComparison, _image_recipes())
     with _without_banners():
         from keras_taskrobust.recipes.image_comparison import compare_images
     downstream = _image_downstream(arguments) if arguments.tasks else None
     _compare(arguments, functools.partial(compare_images, downstream=downstream))
+
+
+def _refuse_single_runs(words):
+    """The recipes' own `--seed` and `--weighting` would be overridden."""
+    for name in ("seed", "weighting"):
+        if any(word.split("=")[0] == f"--{name}" for word in words):
+            raise ValueError(f"A comparison takes `--{name}s`, one or more. Received: --{name}")
 
 
 def _compare(arguments, compare):

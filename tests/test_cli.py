@@ -61,3 +61,9 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         cli.main(["pretrain", "text", *arguments, "--weighting", "x"])
     captured = capsys.readouterr()
     assert "`weighting` must be one of" in captured.out + captured.err
+
+
+@pytest.mark.parametrize("flag", ["--seed", "--weighting=uniform"])
+def test_a_comparison_refuses_the_flags_of_a_single_run(flag):
+    with pytest.raises(SystemExit, match=r"A comparison takes `--(seeds|weightings)`"):
+        cli.main(["compare", "text", "pos-bert-tiny", flag, "1"])

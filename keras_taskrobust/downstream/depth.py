@@ -17,7 +17,8 @@ class BerHu(keras.losses.Loss):
     """The reverse Huber loss of depth, over the valid pixels of a batch.
 
     With the error `e`, and `c` a fifth of the largest `|e|` in the batch (at least 1e-5, without
-    gradient): `|e|` below `c`, `(e^2 + c^2) / (2 c)` from there on; their mean.
+    gradient): `|e|` below `c`, `(e^2 + c^2) / (2 c)` from there on; their mean. MultiMAE's loss
+    for depth.
 
     Call arguments:
         y_true: `(B, H, W, 1)`, NaN where missing.
@@ -53,7 +54,9 @@ class DPTHead(keras.layers.Layer):
 
     The tokens of four blocks become maps of 4, 2, 1 and 1/2 times the grid of patches with 1/8,
     1/4, 1/2 and 1 times the encoder's width, are brought to `width` channels, and fused from
-    the last to the first by residual convolutions; two convolutions then lead to the outputs.
+    the last to the first by residual convolutions; two convolutions then lead to the outputs. As
+    in MultiMAE's `DPTOutputAdapter`, but for the enlarging, which keeps pixel centres in place
+    and not corners.
 
     Args:
         image_size: `(height, width)`.

@@ -41,7 +41,8 @@ class ConvNeXtHead(keras.layers.Layer):
 
     A patch token is projected to `splits**2 * width` channels and laid out as `splits x splits`
     pixels of `width` channels. After the blocks and a projection to the classes, the map is
-    interpolated bilinearly to the image.
+    interpolated bilinearly to the image. As in MultiMAE's `ConvNeXtAdapter`, but for the
+    convolutions' initial weights: they are drawn like those of its dense layers.
 
     Args:
         num_classes: int.

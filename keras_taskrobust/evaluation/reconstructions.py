@@ -1,16 +1,20 @@
 """A picture of what a masked autoencoder sees and what it makes of it."""
 
 import colorsys
+import dataclasses
+import io
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from keras_taskrobust.evaluation.drawing import save_figure
+from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.vision import restore_rgb
 from keras_taskrobust.vision.modalities import tasks_of
 
@@ -21,63 +25,129 @@ _GREY = np.array([200, 200, 200], "uint8")
 _PANEL = 0.98
 _GAP = 0.04
 _BETWEEN = 0.16
+_TOP = 0.5
 _LEGEND_COLUMNS = 8
 _DEPTH_SHARE = (2, 98)
 _VARIANCE_FLOOR = 1e-6
 
 
-def plot_reconstructions(
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+    """What a masked autoencoder sees of some samples and makes of them, in colours.
+
+    Depth is dark where it is near. Labels have colours. Missing and masked pixels are grey. The
+    prediction has the visible patches as they are: no loss is on these. That of a task with
+    normalised targets is shown with the mean and deviation of the true patches.
+
+    Attributes:
+        images: task names to `(3, B, h, w, 3)` uint8: truth, visible patches, prediction.
+        labels: names of the labels shown to their colours, `(3,)` uint8.
+    """
+
+    images: Mapping[str, np.ndarray]
+    labels: Mapping[str, np.ndarray]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes an `.npz`."""
+        arrays = {
+            f"{kind}/{name}": array
+            for kind, group in (("images", self.images), ("labels", self.labels))
+            for name, array in group.items()
+        }
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **arrays)
+        write_atomically(Path(path), buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Reconstructions":
+        """Reads what `save` wrote."""
+        found: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}}
+        with np.load(path) as arrays:
+            for key in arrays:
+                kind, name = key.split("/", 1)
+                found[kind][name] = arrays[key]
+        return cls(**found)
+
+
+def paint_reconstructions(
     model,
     batch: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
-    path: str | os.PathLike,
     class_names: Sequence[str] = (),
-) -> None:
-    """Draws a row a sample as a PNG: for each task input, visible patches, prediction and truth.
-
-    Depth is dark where it is near. Labels have colours, named below. Missing and masked pixels are
-    grey. The prediction has the visible patches as they are: no loss is on these. That of a task
-    with normalised targets is shown with the mean and deviation of the true patches.
+) -> Reconstructions:
+    """Lets a model reconstruct a batch.
 
     Args:
         model: `keras_taskrobust.vision.MultiModalMAE`.
         batch: `{modality: maps}` of the samples.
         masks: `{modality: (B, N)}`, 1 for masked patches.
-        path: where the picture goes.
         class_names: the names of the labels.
+
+    Returns:
+        `Reconstructions`.
     """
     predictions = model.reconstruct(batch, masks)
-    tasks = [task for task in tasks_of(model.modalities) if task.modality.name in batch]
-    samples = len(next(iter(batch.values())))
-    figure, panels = _grid(samples, len(tasks), model.backbone.image_shape, len(class_names))
-    shown: set[int] = set()
-    for place, task in enumerate(tasks):
+    images, shown = {}, set()
+    for task in tasks_of(model.modalities):
         modality = task.modality
-        hidden = _masked_pixels(model, modality, masks)
-        for row in range(samples):
-            truth = np.asarray(batch[modality.name][row])
-            predicted = predictions[task.name][row]
-            if task.normalized:
-                predicted = _restore_patches(
-                    predicted, truth, model.network.patch_size_of(modality)
-                )
-            if modality.is_labels:
-                predicted = predicted.argmax(-1)
-                shown |= set(np.unique(truth)) | set(np.unique(predicted))
-            true, guessed = _colour(modality, truth, predicted)
-            masked = hidden[row][..., None]
-            visible = np.where(masked, _GREY, true)
-            completed = np.where(masked, guessed, true)
-            for column, image in enumerate((true, visible, completed, true)):
-                axes = panels[row][place][column]
-                axes.imshow(image, interpolation="nearest")
-                if row == 0:
-                    axes.set_title(COLUMNS[column], fontsize=7, pad=2)
-        panels[0][place][0].annotate(
-            task.name, (0, 1), (0, 14), "axes fraction", "offset points", fontsize=9, weight="bold"
-        )
-    _add_legend(figure, class_names, shown)
-    save_figure(figure, path)
+        if modality.name not in batch:
+            continue
+        truth = np.asarray(batch[modality.name])
+        predicted = predictions[task.name]
+        if task.normalized:
+            patch_size = model.network.patch_size_of(modality)
+            pairs = zip(predicted, truth, strict=True)
+            predicted = np.stack([_restore_patches(*pair, patch_size) for pair in pairs])
+        if modality.is_labels:
+            predicted = predicted.argmax(-1)
+            shown |= set(np.unique(truth)) | set(np.unique(predicted))
+        painted = [_colour(modality, *pair) for pair in zip(truth, predicted, strict=True)]
+        true, guessed = (np.stack(half) for half in zip(*painted, strict=True))
+        masked = _masked_pixels(model, modality, masks)[..., None]
+        visible, completed = np.where(masked, _GREY, true), np.where(masked, guessed, true)
+        images[task.name] = np.stack([true, visible, completed])
+    colours = zip(class_names, label_colours(len(class_names)), strict=True)
+    labels = {name: colour for index, (name, colour) in enumerate(colours) if index in shown}
+    return Reconstructions(images, labels)
+
+
+def plot_reconstructions(reconstructions: Reconstructions, path: str | os.PathLike) -> None:
+    """Draws a row a sample as a PNG: for each task input, visible patches, prediction and truth.
+
+    Args:
+        reconstructions: `Reconstructions`.
+        path: where the picture goes.
+    """
+    blocks = [
+        _Block(name, COLUMNS, np.stack([true, visible, completed, true]))
+        for name, (true, visible, completed) in reconstructions.images.items()
+    ]
+    _plot([blocks], reconstructions.labels, path)
+
+
+def plot_reconstructions_of_runs(
+    runs: Mapping[str, Reconstructions], path: str | os.PathLike
+) -> None:
+    """Draws the same samples and patches under several models side by side, as a PNG.
+
+    Args:
+        runs: names to `Reconstructions`.
+        path: where the picture goes.
+    """
+    first = next(iter(runs.values()))
+    columns = ("truth", "visible patches", *runs)
+    blocks = [
+        [
+            _Block(
+                name,
+                columns,
+                np.stack([true, visible, *(r.images[name][2] for r in runs.values())]),
+            )
+        ]
+        for name, (true, visible, _) in first.images.items()
+    ]
+    labels = {name: colour for run in runs.values() for name, colour in run.labels.items()}
+    _plot(blocks, labels, path)
 
 
 def label_colours(number: int) -> np.ndarray:
@@ -102,37 +172,54 @@ def label_colours(number: int) -> np.ndarray:
     return np.rint(np.array(colours).reshape(-1, 3) * 255).astype("uint8")
 
 
-def _grid(samples, tasks, image_shape, classes):
-    """A figure, and its panels as `[sample][task][column]`."""
-    height = _PANEL * image_shape[0] / image_shape[1]
-    legend = 0.2 + 0.16 * -(-classes // _LEGEND_COLUMNS)
-    top = 0.5
-    block = len(COLUMNS) * (_PANEL + _GAP)
-    width = 2 * _BETWEEN + tasks * block + (tasks - 1) * _BETWEEN
-    total = top + samples * (height + _GAP) + legend
+class _Block(NamedTuple):
+    """Panels that belong together.
+
+    Attributes:
+        title: string.
+        columns: the C titles of the columns.
+        images: `(C, B, h, w, 3)` uint8.
+    """
+
+    title: str
+    columns: Sequence[str]
+    images: np.ndarray
+
+
+def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
+    """Draws rows of blocks side by side, and a legend of the labels."""
+    _, samples, *size = blocks[0][0].images.shape[:4]
+    height = _PANEL * size[0] / size[1]
+    legend = 0.2 + 0.16 * -(-len(labels) // _LEGEND_COLUMNS)
+    block_height = _TOP + samples * (height + _GAP)
+    widths = [len(block.columns) * (_PANEL + _GAP) + _BETWEEN for block in blocks[0]]
+    width, total = _BETWEEN + sum(widths), len(blocks) * block_height + legend
     figure = Figure(figsize=(width, total), facecolor="white")
-    panels: list[list[list[Axes]]] = []
-    for row in range(samples):
-        y = total - top - row * (height + _GAP) - height
-        panels.append([])
-        for task in range(tasks):
-            x = _BETWEEN + task * (block + _BETWEEN)
-            panels[-1].append(
-                [
-                    figure.add_axes(
-                        (
-                            (x + column * (_PANEL + _GAP)) / width,
-                            y / total,
-                            _PANEL / width,
-                            height / total,
+    for number, line in enumerate(blocks):
+        for place, block in enumerate(line):
+            left = _BETWEEN + sum(widths[:place])
+            top = total - number * block_height - _TOP
+            for column, images in enumerate(block.images):
+                for row, image in enumerate(images):
+                    x, y = left + column * (_PANEL + _GAP), top - row * (height + _GAP) - height
+                    box = (x / width, y / total, _PANEL / width, height / total)
+                    axes = figure.add_axes(box)
+                    axes.set_axis_off()
+                    axes.imshow(image, interpolation="nearest", aspect="auto")
+                    if row == 0:
+                        axes.set_title(block.columns[column], fontsize=7, pad=2)
+                    if row == 0 and column == 0:
+                        axes.annotate(
+                            block.title,
+                            (0, 1),
+                            (0, 14),
+                            "axes fraction",
+                            "offset points",
+                            fontsize=9,
+                            weight="bold",
                         )
-                    )
-                    for column in range(len(COLUMNS))
-                ]
-            )
-            for axes in panels[-1][-1]:
-                axes.set_axis_off()
-    return figure, panels
+    _add_legend(figure, labels)
+    save_figure(figure, path)
 
 
 def _masked_pixels(model, modality, masks) -> np.ndarray:
@@ -174,14 +261,8 @@ def _restore_patches(predicted, truth, patch_size) -> np.ndarray:
     return np.nan_to_num(restored).reshape(predicted.shape)
 
 
-def _add_legend(figure, class_names, shown):
-    handles = [
-        Patch(color=colour / 255, label=name)
-        for index, (name, colour) in enumerate(
-            zip(class_names, label_colours(len(class_names)), strict=True)
-        )
-        if index in shown
-    ]
+def _add_legend(figure, labels):
+    handles = [Patch(color=colour / 255, label=name) for name, colour in labels.items()]
     if handles:
         figure.legend(
             handles=handles,

@@ -83,7 +83,8 @@ FINETUNING_RECIPES = {
         _SEMSEG,
     ),
     "nyuv2-depth": (
-        f"{_TABLE}, NYUv2. Head and loss are not given there: MultiMAE's.",
+        f"{_TABLE}, NYUv2. Head and loss are not given there: MultiMAE's, whose augmentation is "
+        "random crops, flips and changes of colour; here flips and large-scale jitter.",
         _DEPTH,
     ),
     "small": ("For models of a few layers: 1e-3, narrow heads, at most 400 steps.", SMALL),
@@ -156,6 +157,7 @@ class ImageDownstream:
         settings: `ImageFineTuning`, the same for all.
         from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
         select: "last" or "best": the report of a run whose scores are shown.
+        other_images: names of tasks to `TaskImages`, for those with images of their own.
 
     Raises:
         ValueError: there is no such task.
@@ -166,6 +168,7 @@ class ImageDownstream:
     settings: ImageFineTuning = SMALL
     from_scratch: bool = True
     select: str = "last"
+    other_images: Mapping[str, TaskImages] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         unknown = [name for name in self.tasks if name not in TARGETS]
@@ -173,6 +176,10 @@ class ImageDownstream:
             raise ValueError(
                 f"`tasks` must be some of {', '.join(TARGETS)}. Received: {self.tasks}"
             )
+
+    def images_of(self, task: str) -> TaskImages:
+        """The images of a task."""
+        return self.other_images.get(task, self.images)
 
 
 def finetune_image_cells(
@@ -188,10 +195,9 @@ def finetune_image_cells(
     Returns:
         list of strings, the keys of the cells.
     """
-    data = {"images": dataclasses.asdict(downstream.images)}
     cells = [
-        Cell(start, task, downstream.settings, data)
-        for task in downstream.tasks
+        Cell(start, task, downstream.settings, {"images": dataclasses.asdict(images)})
+        for task, images in ((task, downstream.images_of(task)) for task in downstream.tasks)
         for start in starts
     ]
     opened = _OpenedTasks(downstream)
@@ -261,7 +267,7 @@ class _OpenedTasks:
         key = (name, size, tuple(strides.items()))
         if key != self._key:
             wanted = dict.fromkeys((*settings.modalities, TARGETS[name]))
-            train, held_out = self._downstream.images.open(tuple(wanted), size)
+            train, held_out = self._downstream.images_of(name).open(tuple(wanted), size)
             self._data = open_image_task(name, train, held_out, size, strides)
             self._key = key
         return self._data

@@ -10,11 +10,15 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.evaluation.reconstructions import plot_reconstructions
+from keras_taskrobust.evaluation.reconstructions import (
+    Reconstructions,
+    paint_reconstructions,
+    plot_reconstructions,
+)
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
-    PICTURES,
+    RECONSTRUCTIONS,
     claim_folder,
     finish_run,
     is_finished,
@@ -134,12 +138,12 @@ def pretrain_images(
         images = images or open_images(recipe)
         recipe = recipe.with_steps(len(images.train))
         model = build_mm_mae(recipe, images.train.class_names)
-        at_start, at_end = (directory / name for name in PICTURES)
-        if not at_start.exists():
-            draw_reconstructions(model, recipe, images, at_start)
-        seconds = train(model, recipe, train_batches(recipe, images), directory, label)
+        pictures = _Pictures(recipe, images, directory)
+        pictures.draw(model, "at_start")
+        batches = train_batches(recipe, images)
+        seconds = train(model, recipe, batches, directory, label, [pictures])
         scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
-        draw_reconstructions(model, recipe, images, at_end)
+        pictures.draw(model, "at_end")
         model.save(directory / "model.keras")
         if model.network.image_modality is not None:
             export_vit_backbone(model, directory / "preset")
@@ -147,17 +151,38 @@ def pretrain_images(
     return load_run(directory, label)
 
 
-def draw_reconstructions(
-    model: MultiModalMAE, recipe: ImagePretraining, images: OpenedImages, path: Path
-) -> None:
-    """Draws some held-out images, with masks that depend on neither seed nor weighting."""
+def reconstruct_held_out(
+    model: MultiModalMAE, recipe: ImagePretraining, images: OpenedImages
+) -> Reconstructions:
+    """Reconstructs some held-out images, with masks that depend on neither seed nor weighting."""
     number = min(recipe.pictures, len(images.held_out))
     chosen = np.linspace(0, len(images.held_out) - 1, number).astype(int).tolist()
     (batch,) = _held_out_batches(
         recipe, OpenedImages(images.train, ImageSubset(images.held_out, chosen))
     )
     masks = model.draw_masks(batch, _MASK_SEED)
-    plot_reconstructions(model, batch, masks, path, images.held_out.class_names)
+    return paint_reconstructions(model, batch, masks, images.held_out.class_names)
+
+
+class _Pictures(keras.callbacks.Callback):
+    """Reconstructions before, half-way through and after training; finished ones are kept."""
+
+    def __init__(self, recipe, images, directory):
+        super().__init__()
+        self._recipe = recipe
+        self._images = images
+        self._directory = directory
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.params["epochs"] // 2:
+            self.draw(self.model, "half_way")
+
+    def draw(self, model, stage):
+        path = self._directory / RECONSTRUCTIONS[stage]
+        if not path.exists():
+            painted = reconstruct_held_out(model, self._recipe, self._images)
+            painted.save(path)
+            plot_reconstructions(painted, path.with_suffix(".png"))
 
 
 def _modalities(recipe, class_names):

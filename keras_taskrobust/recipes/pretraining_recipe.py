@@ -13,7 +13,7 @@ class Pretraining:
     weighting: str = "minimax"
     """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
     alpha: float = 1.0
-    """Sharpness of minimax's softmax."""
+    """Sharpness of minimax's softmax, over the tasks or over adaptive groups of them."""
     loss_momentum: float = 0.0
     """Moving average of the losses that minimax's weights come from; 0 for none."""
 
@@ -62,6 +62,9 @@ class Pretraining:
 
     def make_weighting(self) -> weightings.TaskWeighting:
         """The weighting, not yet built."""
+        minimax = weightings.SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
         if self.weighting == "minimax":
-            return weightings.SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
+            return minimax
+        if self.weighting == "adaptive_groups":
+            return weightings.AdaptiveGroups(weighting=minimax)
         return weightings.get(self.weighting)

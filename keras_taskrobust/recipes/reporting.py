@@ -9,11 +9,16 @@ from typing import Any
 from keras_taskrobust.evaluation import write_downstream_report, write_report
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.evaluation.reconstructions import (
+    Reconstructions,
+    plot_reconstructions_of_runs,
+)
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.recipes.cells import load_results
-from keras_taskrobust.recipes.training_run import load_run, pictures_of
+from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, load_run
 
 _MANIFEST = "comparison.json"
+_STAGES = {"half_way": "half-way through pre-training", "at_end": "after pre-training"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +127,20 @@ def _read(directory):
 
 
 def _pictures(drawn, directory):
-    return {
-        f"{folder}/{name}": f"{run.weighting}, seed {run.seed}. {text}"
+    """The reconstructions of all runs of the first seed, side by side."""
+    seed = drawn.runs[0].seed
+    folders = {
+        run.weighting: directory / folder
         for folder, run in zip(drawn.manifest.runs, drawn.runs, strict=True)
-        for name, text in pictures_of(directory / folder).items()
+        if run.seed == seed
     }
+    pictures = {}
+    for stage, text in _STAGES.items():
+        name = RECONSTRUCTIONS[stage]
+        paths = {row: folder / name for row, folder in folders.items() if (folder / name).exists()}
+        if paths:
+            picture = directory / name.replace(".npz", ".png")
+            painted = {row: Reconstructions.load(path) for row, path in paths.items()}
+            plot_reconstructions_of_runs(painted, picture)
+            pictures[picture.name] = f"The same held-out images {text}, seed {seed}."
+    return pictures

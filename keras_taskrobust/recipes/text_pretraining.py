@@ -63,6 +63,7 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         held_out=recipe.held_out,
         workers=recipe.workers,
         strict=recipe.strict,
+        tag_set=recipe.tag_set,
     )
     splits = (AnnotatedText(directory / "annotated", encoder, s) for s in ("train", "held_out"))
     return PreparedText(encoder, *splits)
@@ -176,4 +177,5 @@ def _masking(recipe, encoder):
         whole_word=recipe.whole_word,
         copies=recipe.masking_copies,
         seed=recipe.seed,
+        tag_set=recipe.tag_set,
     )

@@ -16,6 +16,8 @@ class TextPretraining(Pretraining):
     """Refuse text files that are empty, binary or not UTF-8, instead of skipping them."""
     tagger: Literal["auto", "nltk", "textblob"] = "auto"
     """The part-of-speech tagger."""
+    tag_set: Literal["nine", "penn"] = "nine"
+    """The tasks: the nine parts of speech, or the 31 Penn Treebank tags that they consist of."""
     tokenizer: str | None = None
     """A KerasHub BERT preset whose vocabulary is used; by default one is trained on the corpus."""
     vocabulary_size: int = 30522
@@ -32,7 +34,7 @@ class TextPretraining(Pretraining):
     max_predictions: int = 20
     """Masked tokens in a sequence, at most."""
     maskable: Literal["tasks", "all"] = "tasks"
-    """Mask the tokens of the nine tasks, or all; the rest is then a tenth task, `other`."""
+    """Mask the tokens of the tasks, or all; the rest is then a further task, `other`."""
     whole_word: bool = False
     """Mask all pieces of a word or none."""
     masking_copies: int | None = None

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -26,7 +27,14 @@ RESULTS = {
 PICTURES = {
     "reconstructions_at_start.png": "Held-out images before training: for each task the input, the "
     "visible patches, the prediction and the truth.",
+    "reconstructions_half_way.png": "The same images and patches half-way through training.",
     "reconstructions.png": "The same images and patches after training.",
+}
+#: What they are drawn from.
+RECONSTRUCTIONS = {
+    "at_start": "reconstructions_at_start.npz",
+    "half_way": "reconstructions_half_way.npz",
+    "at_end": "reconstructions.npz",
 }
 
 
@@ -98,7 +106,14 @@ def load_run(directory: Path, label: str) -> Run:
     return Run(label, settings["seed"], scores, history, seconds)
 
 
-def train(model: MinimaxModel, recipe: Pretraining, batches, directory: Path, label: str) -> float:
+def train(
+    model: MinimaxModel,
+    recipe: Pretraining,
+    batches,
+    directory: Path,
+    label: str,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> float:
     """Trains until `recipe.steps`, from the newest checkpoint in `directory` if there is one.
 
     Args:
@@ -107,6 +122,7 @@ def train(model: MinimaxModel, recipe: Pretraining, batches, directory: Path, la
         batches: callable: the number of the first step to what `fit` takes from there on.
         directory: the folder for `history.csv` and the checkpoint.
         label: what the progress bar calls the run.
+        callbacks: further callbacks.
 
     Returns:
         float. Seconds spent.
@@ -128,6 +144,7 @@ def train(model: MinimaxModel, recipe: Pretraining, batches, directory: Path, la
             StopOnBrokenLoss(),
             keras.callbacks.CSVLogger(history, append=done > 0),
             checkpoint,
+            *callbacks,
             ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
         ],
     )

@@ -6,7 +6,7 @@ from keras_taskrobust.text.annotated_text import AnnotatedText
 from keras_taskrobust.text.annotation import annotate
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.masking import PosMasking, masked_batches, pos_task_names
-from keras_taskrobust.text.pos import POS_TASKS, PosTagger, penn_tag_to_task
+from keras_taskrobust.text.pos import PENN_TASKS, POS_TASKS, PosTagger, penn_tag_to_task
 from keras_taskrobust.text.vocabulary import (
     SPECIAL_TOKENS,
     WordPieceEncoder,
@@ -16,6 +16,7 @@ from keras_taskrobust.text.vocabulary import (
 )
 
 __all__ = [
+    "PENN_TASKS",
     "POS_TASKS",
     "SPECIAL_TOKENS",
     "AnnotatedText",

@@ -36,6 +36,7 @@ class AnnotatedText:
         sequence_length: int. The length S of every record.
         has_next_sentence: bool. Whether records are pairs with a label.
         task_counts: dict. The number of tokens of each task in the split, each once.
+        task_names: tuple of strings. The tasks, in the order of their indices.
 
     Raises:
         ValueError: the folder is not a finished annotation, or was made with another
@@ -73,6 +74,7 @@ class AnnotatedText:
         self.sequence_length: int = self.manifest["packing"]["sequence_length"]
         self.has_next_sentence: bool = self.manifest["packing"]["next_sentence"]
         self.task_counts: dict[str, int] = self.manifest["splits"][split]["tasks"]
+        self.task_names = tuple(self.task_counts)
         arrays = {
             name: _map(array_path(directory, name), layout)
             for name, layout in self.manifest["arrays"].items()
@@ -97,7 +99,7 @@ class AnnotatedText:
 
         Returns:
             dict of arrays: "record" `(B,)` int64, the indices; "token_ids" `(B, S)` int32, [CLS]
-            A [SEP] B [SEP] and padding; "tasks" `(B, S)` int8, index in `POS_TASKS` or -1;
+            A [SEP] B [SEP] and padding; "tasks" `(B, S)` int8, index in `task_names` or -1;
             "word_ids" `(B, S)` int32, the number of the token's word in the record, -1 for special
             tokens and padding; "segment_ids" `(B, S)` int32; "lengths" `(B,)` int32, without
             padding; and, if the records are pairs, "next_sentence" `(B,)` int32, 1 if B

@@ -20,7 +20,7 @@ from keras_taskrobust.text.annotated_text import (
 )
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.packing import pack_pairs, pack_sentences
-from keras_taskrobust.text.pos import POS_TASKS, PosTagger
+from keras_taskrobust.text.pos import PosTagger, tasks_of_tag_set
 from keras_taskrobust.text.shards import (
     SHARD_CHARACTERS,
     corpus_fingerprint,
@@ -50,6 +50,7 @@ def annotate(
     strict: bool = False,
     shard_characters: int = SHARD_CHARACTERS,
     progress: bool = True,
+    tag_set: str = "nine",
 ) -> AnnotatedText:
     """Tags and tokenises a corpus, packs it into records, and writes it to a folder.
 
@@ -78,6 +79,7 @@ def annotate(
         strict: bool. Whether unusable text files are refused instead of skipped.
         shard_characters: int >= 1. The size of a part.
         progress: bool. Whether to show a progress bar.
+        tag_set: string. `"nine"`: the tasks are `POS_TASKS`. `"penn"`: `PENN_TASKS`.
 
     Returns:
         The split "train" as an `AnnotatedText`.
@@ -90,7 +92,7 @@ def annotate(
     corpus = load_corpus(source, strict)
     if not isinstance(encoder, WordPieceEncoder):
         encoder = WordPieceEncoder.from_tokenizer(encoder)
-    pos_tagger = PosTagger(tagger)
+    pos_tagger = PosTagger(tagger, tag_set)
     sentences = TextSplitter().sentences
     settings = {
         "format": FORMAT,
@@ -100,6 +102,8 @@ def annotate(
         "lowercase": encoder.lowercase,
         "strip_accents": encoder.strip_accents,
         "shard_characters": shard_characters,
+        # Texts of the nine tasks are those from before there were others.
+        **({} if tag_set == "nine" else {"tag_set": tag_set}),
     }
     packing = {
         "sequence_length": sequence_length,
@@ -115,7 +119,7 @@ def annotate(
         and tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
     ):
         _remove(directory / MANIFEST, directory / _TOKENS)
-        annotator = (pos_tagger.name, sentences, encoder)
+        annotator = (pos_tagger.name, sentences, encoder, tag_set)
         shards, fingerprint = write_shards(
             corpus, directory / _SHARDS, settings, annotator, workers, progress
         )
@@ -195,6 +199,7 @@ def _pack(directory: Path, corpus: Corpus, tokens: dict, packing: dict) -> None:
         for name in ("document_starts", "sentence_starts")
     }
     document_starts, sentence_starts = arrays["document_starts"], arrays["sentence_starts"]
+    task_names = tasks_of_tag_set(tokens["settings"].get("tag_set", "nine"))
     pack = partial(pack_pairs, short_probability=packing["short_probability"], seed=packing["seed"])
     layouts, splits = dict(tokens["arrays"]), {}
     for split, documents in _split(len(document_starts) - 1, packing).items():
@@ -209,7 +214,7 @@ def _pack(directory: Path, corpus: Corpus, tokens: dict, packing: dict) -> None:
             "documents": len(documents),
             "records": len(records),
             "next_sentences": int(records[:, -1].sum()),
-            **_count(directory, documents, document_starts, sentence_starts),
+            **_count(directory, task_names, documents, document_starts, sentence_starts),
         }
     manifest = {
         "format": FORMAT,
@@ -245,18 +250,22 @@ def _split(num_documents: int, packing: dict) -> dict[str, np.ndarray]:
 
 
 def _count(
-    directory: Path, documents: np.ndarray, document_starts: np.ndarray, sentence_starts: np.ndarray
+    directory: Path,
+    task_names: tuple[str, ...],
+    documents: np.ndarray,
+    document_starts: np.ndarray,
+    sentence_starts: np.ndarray,
 ) -> dict:
     """Counts a split's sentences, tokens, and tokens of each task."""
     tasks = np.memmap(array_path(directory, "tasks"), dtype=np.int8, mode="r")
-    counts = np.zeros((len(POS_TASKS) + 1,), np.int64)
+    counts = np.zeros((len(task_names) + 1,), np.int64)
     for document in documents:
         start, end = sentence_starts[document_starts[document : document + 2]]
         counts += np.bincount(tasks[start:end] + 1, minlength=len(counts))
     return {
         "sentences": int((document_starts[documents + 1] - document_starts[documents]).sum()),
         "tokens": int(counts.sum()),
-        "tasks": dict(zip(POS_TASKS, counts[1:].tolist(), strict=True)),
+        "tasks": dict(zip(task_names, counts[1:].tolist(), strict=True)),
     }
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from keras_taskrobust.text.annotated_text import AnnotatedText
 from keras_taskrobust.text.counter_random import hash_counters, permute, to_unit_interval
-from keras_taskrobust.text.pos import POS_TASKS
+from keras_taskrobust.text.pos import tasks_of_tag_set
 
 if TYPE_CHECKING:
     import grain
@@ -41,14 +42,15 @@ class RecordSource(Protocol):
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
-def pos_task_names(maskable: str = "tasks") -> tuple[str, ...]:
+def pos_task_names(maskable: str = "tasks", tag_set: str = "nine") -> tuple[str, ...]:
     """Names the groups of the masked tokens, in the order of their indices.
 
     Args:
         maskable: string. `"tasks"` or `"all"`, as in `PosMasking`.
+        tag_set: string. `"nine"` or `"penn"`, as in `PosMasking`.
 
     Returns:
-        tuple of strings. `POS_TASKS`; for `"all"` followed by `"other"`.
+        tuple of strings. `POS_TASKS` or `PENN_TASKS`; for `"all"` followed by `"other"`.
 
     Example:
 
@@ -57,7 +59,8 @@ def pos_task_names(maskable: str = "tasks") -> tuple[str, ...]:
     """
     if maskable not in MASKABLE:
         raise ValueError(f"`maskable` must be one of {MASKABLE}. Received: maskable={maskable!r}")
-    return POS_TASKS if maskable == "tasks" else (*POS_TASKS, OTHER)
+    task_names = tasks_of_tag_set(tag_set)
+    return task_names if maskable == "tasks" else (*task_names, OTHER)
 
 
 class PosMasking:
@@ -72,14 +75,16 @@ class PosMasking:
         encoder: a `WordPieceEncoder`, whose special ids and vocabulary size are used.
         rate: float in (0, 1]. The share of the maskable tokens.
         max_predictions: int >= 1. The slots P of a record.
-        maskable: string. `"tasks"`: the tokens of the nine tasks. `"all"`: all tokens; those
-            of no task form a tenth group, "other".
+        maskable: string. `"tasks"`: the tokens of the tasks. `"all"`: all tokens; those of no
+            task form a further group, "other".
         whole_word: bool. Whether a word is masked as a whole or not at all. Words are then
             taken in random order while they fit into the number above, as in BERT; a record in
             which no word fits has no masked token.
         copies: int >= 1 or `None`. `None`: a new mask in every epoch. Otherwise as many masks
             a record, taken in turn (the paper has 10).
         seed: int >= 0.
+        tag_set: string. The tasks of the text: `"nine"` for `POS_TASKS`, or `"penn"` for
+            `PENN_TASKS`. The same tokens are masked with either.
 
     Call arguments:
         records: dict of arrays, as `AnnotatedText.batch` gives them.
@@ -89,8 +94,8 @@ class PosMasking:
         A tuple `(x, y)`. `x`: "token_ids" `(B, S)` int32, "padding_mask" `(B, S)` bool,
         "segment_ids" `(B, S)` int32, "mask_positions" `(B, P)` int32, ascending, unused slots 0.
         `y`: "masked_lm", a dict of "labels" `(B, P)` int32 (unused slots 0) and "groups"
-        `(B, P)` int32 (index in `pos_task_names(maskable)`, unused slots -1); and
-        "next_sentence" `(B,)` int32 if the records have it.
+        `(B, P)` int32 (index in `group_names`, unused slots -1); and "next_sentence" `(B,)` int32
+        if the records have it.
 
     Example:
 
@@ -118,6 +123,7 @@ class PosMasking:
         whole_word: bool = False,
         copies: int | None = None,
         seed: int = 0,
+        tag_set: str = "nine",
     ):
         if not 0.0 < rate <= 1.0:
             raise ValueError(f"`rate` must be a float in (0, 1]. Received: rate={rate}")
@@ -130,7 +136,8 @@ class PosMasking:
             raise ValueError(f"`copies` must be an integer >= 1 or None. Received: copies={copies}")
         if seed < 0:
             raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
-        self.group_names = pos_task_names(maskable)
+        self.task_names = tasks_of_tag_set(tag_set)
+        self.group_names = pos_task_names(maskable, tag_set)
         self.rate = rate
         self.max_predictions = max_predictions
         self.maskable = maskable
@@ -158,7 +165,7 @@ class PosMasking:
         positions, used = _slots(chosen, self.max_predictions)
         labels = np.where(used, np.take_along_axis(token_ids, positions, axis=1), 0)
         groups = np.take_along_axis(tasks, positions, axis=1).astype(np.int32)
-        groups = np.where(groups < 0, len(POS_TASKS), groups)
+        groups = np.where(groups < 0, len(self.task_names), groups)
         masked_ids = token_ids.astype(np.int32)
         rows, slots = np.nonzero(used)
         masked_ids[rows, positions[rows, slots]] = self._replace(labels, positions, key)[used]
@@ -265,7 +272,8 @@ def masked_batches(
         A `grain.MapDataset` of batches.
 
     Raises:
-        ValueError: an argument is out of range, or there is no full batch.
+        ValueError: an argument is out of range, there is no full batch, or the text has other
+            tasks than the masking.
     """
     import grain  # here, because it imports JAX wherever JAX is installed
 
@@ -277,6 +285,11 @@ def masked_batches(
         raise ValueError(
             "`batch_size` must be an integer in [1, number of records]. "
             f"Received: batch_size={batch_size} with {len(text)} records"
+        )
+    if isinstance(text, AnnotatedText) and text.task_names != masking.task_names:
+        raise ValueError(
+            "`masking` must have the `tag_set` that the text was annotated with. Received: "
+            f"{len(masking.task_names)} tasks for a text with {len(text.task_names)}"
         )
     steps = len(text) // batch_size if drop_remainder else -(-len(text) // batch_size)
     length = sys.maxsize if epochs is None else epochs * steps

@@ -1,4 +1,4 @@
-"""The nine part-of-speech tasks, and the taggers that assign words to them."""
+"""The part-of-speech tasks, nine or one a tag, and the taggers that assign words to them."""
 
 import importlib.metadata
 import re
@@ -37,6 +37,12 @@ _PENN_TAGS = {
 _TASK_OF_PENN_TAG = {
     tag: POS_TASKS.index(task) for task, tags in _PENN_TAGS.items() for tag in tags
 }
+
+PENN_TASKS = tuple(_TASK_OF_PENN_TAG)
+"""Finer tasks: the Penn Treebank's tags of the nine tasks, those of a task side by side."""
+
+TAG_SETS = {"nine": POS_TASKS, "penn": PENN_TASKS}
+"""The sets of tasks that words can be assigned to. Both leave out the same words."""
 # The taggers know words as the Penn Treebank writes them.
 _PENN_CHARACTERS = str.maketrans(
     {
@@ -69,6 +75,21 @@ def penn_tag_to_task(tag: str) -> int:
     return _TASK_OF_PENN_TAG.get(tag, -1)
 
 
+def tasks_of_tag_set(tag_set: str) -> tuple[str, ...]:
+    """The names of the tasks of a tag set.
+
+    Example:
+
+    >>> tasks_of_tag_set("penn")[:3], len(tasks_of_tag_set("penn"))
+    (('VB', 'VBD', 'VBG'), 31)
+    """
+    if tag_set not in TAG_SETS:
+        raise ValueError(
+            f"`tag_set` must be one of {tuple(TAG_SETS)}. Received: tag_set={tag_set!r}"
+        )
+    return TAG_SETS[tag_set]
+
+
 class PosTagger:
     """Finds the part-of-speech task of each word.
 
@@ -81,13 +102,15 @@ class PosTagger:
             downloaded). `"textblob"`: the lexicon tagger bundled with TextBlob, which needs no
             data. `"auto"`: `"nltk"`, or `"textblob"` with a warning where NLTK's data cannot
             be had.
+        tag_set: string. `"nine"`: the tasks are `POS_TASKS`. `"penn"`: `PENN_TASKS`.
 
     Attributes:
         name: string. `"nltk"` or `"textblob"`, the tagger in use.
+        task_names: tuple of strings. The tasks.
         description: string. The tagger with its package's version.
 
     Raises:
-        ValueError: `name` is unknown.
+        ValueError: `name` or `tag_set` is unknown.
         LookupError: `name="nltk"`, and its data are neither installed nor can be downloaded.
 
     Example:
@@ -97,9 +120,13 @@ class PosTagger:
     ['determiner', 'noun', 'adverb', 'verb', None, 'noun', None]
     """
 
-    def __init__(self, name: str = "nltk"):
+    def __init__(self, name: str = "nltk", tag_set: str = "nine"):
         if name not in TAGGERS:
             raise ValueError(f"`name` must be one of {TAGGERS}. Received: name={name!r}")
+        self.task_names = tasks_of_tag_set(tag_set)
+        self._tasks = _TASK_OF_PENN_TAG
+        if tag_set == "penn":
+            self._tasks = {tag: task for task, tag in enumerate(PENN_TASKS)}
         self.name = "textblob" if name == "textblob" else "nltk"
         if name == "auto":
             try:
@@ -123,7 +150,7 @@ class PosTagger:
             sentences: sequence of sentences, each a sequence of words (strings, not empty).
 
         Returns:
-            list of lists of ints. For each word its index in `POS_TASKS`, or -1.
+            list of lists of ints. For each word its index in `task_names`, or -1.
         """
         return [self._tag_sentence(words) for words in sentences]
 
@@ -143,7 +170,7 @@ class PosTagger:
             else:
                 parts.extend(_penn_parts(word))
         tags = self._tag_words(parts)
-        return [penn_tag_to_task(tags[index]) for index in first_part]
+        return [self._tasks.get(tags[index], -1) for index in first_part]
 
 
 def _penn_parts(word: str) -> tuple[str, ...]:

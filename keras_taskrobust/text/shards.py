@@ -27,6 +27,7 @@ _SHARDS_AHEAD = 2  # per process
 _LARGEST_UINT16 = 65536
 
 RawShard = list[str | Document]
+Annotation = tuple[str, str, WordPieceEncoder, str]  # the arguments of `Annotator`
 
 
 class Annotator:
@@ -36,10 +37,11 @@ class Annotator:
         tagger: string. `"nltk"` or `"textblob"`.
         sentences: string. `"punkt"` or `"rules"`, the sentence splitter.
         encoder: a `WordPieceEncoder`.
+        tag_set: string. `"nine"` or `"penn"`.
     """
 
-    def __init__(self, tagger: str, sentences: str, encoder: WordPieceEncoder):
-        self._tagger = PosTagger(tagger)
+    def __init__(self, tagger: str, sentences: str, encoder: WordPieceEncoder, tag_set: str):
+        self._tagger = PosTagger(tagger, tag_set)
         self._splitter = TextSplitter(sentences)
         self._encoder = encoder
 
@@ -117,7 +119,7 @@ def write_shards(
     corpus: Corpus,
     directory: Path,
     settings: dict,
-    annotator: tuple[str, str, WordPieceEncoder],
+    annotator: Annotation,
     workers: int | None,
     progress: bool,
 ) -> tuple[list[Path], str]:
@@ -179,7 +181,7 @@ def _num_characters(document: str | Document) -> int:
 
 def _annotate_all(
     shards: Iterator[tuple[Path, str, RawShard]],
-    annotator: tuple[str, str, WordPieceEncoder],
+    annotator: Annotation,
     workers: int | None,
     advance: Callable[[], None],
 ) -> None:
@@ -219,10 +221,10 @@ def _collect(running: set[Future], advance: Callable[[], None]) -> set[Future]:
 _worker_annotator: Annotator | None = None
 
 
-def _start_worker(tagger: str, sentences: str, encoder: WordPieceEncoder) -> None:
+def _start_worker(*annotator: *Annotation) -> None:
     global _worker_annotator
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends its workers
-    _worker_annotator = Annotator(tagger, sentences, encoder)
+    _worker_annotator = Annotator(*annotator)
 
 
 def _annotate_in_worker(path: Path, key: str, shard: RawShard) -> None:

@@ -1,5 +1,6 @@
 """K task losses to one objective: every way of weighing tasks, as Keras layers."""
 
+from keras_taskrobust.weighting.adaptive_groups import AdaptiveGroups
 from keras_taskrobust.weighting.aligned_mtl import AlignedMTL
 from keras_taskrobust.weighting.base import (
     TaskBatch,
@@ -50,6 +51,7 @@ from keras_taskrobust.weighting.upgrad import UPGrad
 __all__ = [
     "FAMO",
     "MGDA",
+    "AdaptiveGroups",
     "AlignedMTL",
     "CAGrad",
     "ChiSquareDRO",

@@ -7,7 +7,14 @@ from matplotlib.image import imread
 
 from keras_taskrobust.evaluation import reconstructions
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.evaluation.reconstructions import COLUMNS, label_colours, plot_reconstructions
+from keras_taskrobust.evaluation.reconstructions import (
+    COLUMNS,
+    Reconstructions,
+    label_colours,
+    paint_reconstructions,
+    plot_reconstructions,
+    plot_reconstructions_of_runs,
+)
 from keras_taskrobust.vision import Modality, restore_rgb
 
 TWIN = Modality("rgb", channels=3, normalized_twin=True)
@@ -33,8 +40,9 @@ def panels(model, batch, tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(reconstructions, "save_figure", lambda figure, path: figures.append(figure))
     masks = tiny.masks(model.network, size=2, visible=8)
-    plot_reconstructions(model, batch, masks, tmp_path / "picture.png", list("abcde"))
-    axes = np.array(figures[0].axes).reshape(2, 4, len(COLUMNS))
+    painted = paint_reconstructions(model, batch, masks, list("abcde"))
+    plot_reconstructions(painted, tmp_path / "picture.png")
+    axes = np.array(figures[0].axes).reshape(4, len(COLUMNS), 2).transpose(2, 0, 1)
     images = [[[np.asarray(a.images[0].get_array()) for a in task] for task in row] for row in axes]
     assert [a.get_title() for a in axes[0, 0]] == list(COLUMNS)
     labels = [text.get_text() for text in figures[0].legends[0].get_texts()]
@@ -82,8 +90,30 @@ def test_normalised_predictions_get_the_mean_and_deviation_of_the_true_patches()
 
 def test_writes_a_picture(model, batch, tmp_path):
     masks = model.draw_masks(batch, seed=0)
-    plot_reconstructions(model, batch, masks, tmp_path / "picture.png")
+    plot_reconstructions(paint_reconstructions(model, batch, masks), tmp_path / "picture.png")
     assert imread(tmp_path / "picture.png").shape[1] >= 1200
+
+
+def test_runs_side_by_side(model, batch, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{seed}.npz" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        masks = model.draw_masks(batch, seed)
+        paint_reconstructions(model, batch, masks, list("abcde")).save(path)
+    first, second = (Reconstructions.load(path) for path in paths)
+    figures = []
+    monkeypatch.setattr(reconstructions, "save_figure", lambda figure, path: figures.append(figure))
+    plot_reconstructions_of_runs({"uniform": first, "minimax": second}, tmp_path / "picture.png")
+    axes = np.array(figures[0].axes).reshape(4, 4, 2)
+    for task, name in enumerate(("rgb", "depth", "semseg", "norm_rgb")):
+        titles = [a.get_title() for a in axes[task, :, 0]]
+        assert titles == ["truth", "visible patches", "uniform", "minimax"]
+        true, visible, completed = first.images[name]
+        for column, images in enumerate((true, visible, completed, second.images[name][2])):
+            for row, image in enumerate(images):
+                shown = np.asarray(axes[task, column, row].images[0].get_array())
+                np.testing.assert_array_equal(shown, image)
+    texts = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert set(texts) == set(first.labels) | set(second.labels)
 
 
 def test_scores_are_the_masked_means_of_each_sample(model, batch):

@@ -63,9 +63,10 @@ def test_a_run_writes_its_results(finished):
         *training_run.RESULTS,
         *training_run.PICTURES,
     }
-    before, after = (imread(folder / name) for name in training_run.PICTURES)
-    assert before.shape == after.shape
-    assert not np.array_equal(before, after)
+    before, half_way, after = (imread(folder / name) for name in training_run.PICTURES)
+    assert before.shape == half_way.shape == after.shape
+    assert not np.array_equal(before, half_way)
+    assert not np.array_equal(half_way, after)
     classifier = keras_hub.models.ViTImageClassifier.from_preset(
         str(folder / "preset"), num_classes=2
     )
@@ -127,7 +128,9 @@ def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, mon
     assert [run.weighting for run in runs] == ["uniform", "pooled"]
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     report = (tmp_path / "report.md").read_text()
-    assert report.count("reconstructions.png") == 2
+    for name in ("reconstructions_half_way.png", "reconstructions.png"):
+        assert name in report
+        assert (tmp_path / name).exists()
     assert "20 to train on and 2 held out" in report
     assert "Failed" not in report
     (tmp_path / "report.md").unlink()

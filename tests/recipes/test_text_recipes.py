@@ -13,7 +13,7 @@ from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.text_pretraining import build_pos_bert, pretrain_text
 from keras_taskrobust.recipes.text_recipe import PAPER, TINY
 from keras_taskrobust.recipes.training_run import claim_folder
-from keras_taskrobust.text import POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
+from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
 
 SENTENCES = [
     "The old dog quickly ran to the red house.",
@@ -64,6 +64,16 @@ def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path
     assert len(written) == 2
     compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1)
     assert written == {path: path.stat().st_mtime_ns for path in written}
+
+
+def test_penn_tags_in_adaptive_groups(recipe, tmp_path):
+    recipe = dataclasses.replace(
+        recipe, tag_set="penn", maskable="all", weighting="adaptive_groups", alpha=2.0
+    )
+    run = pretrain_text(recipe, tmp_path / "run")
+    assert run.scores.task_names == (*PENN_TASKS, "other")
+    assert recipe.make_weighting().weighting.alpha == 2.0
+    assert {f"{tag}_weight" for tag in PENN_TASKS} <= run.history.keys()
 
 
 # Keras's CSVLogger leaves its file open when training is interrupted.

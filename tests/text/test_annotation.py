@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_taskrobust.text import (
+    PENN_TASKS,
     POS_TASKS,
     SPECIAL_TOKENS,
     AnnotatedText,
@@ -24,6 +25,7 @@ from keras_taskrobust.text import (
     WordPieceEncoder,
     annotate,
     masked_batches,
+    penn_tag_to_task,
     shards,
 )
 from keras_taskrobust.text.packing import _truncate, pack_pairs, pack_sentences
@@ -249,6 +251,45 @@ def test_the_manifest_counts_the_tasks(quick, documents, encoder, tmp_path):
         total = sum(split["tasks"][name] for split in splits.values())
         assert total == (tokens[:, 1] == task).sum(), name
     assert sum(split["tokens"] for split in splits.values()) == len(tokens)
+
+
+def test_penn_tags_refine_the_nine_tasks(quick, tmp_path, encoder):
+    nine = quick("nine", held_out=0.25)
+    penn = quick("penn", held_out=0.25, tag_set="penn")
+    assert (nine.task_names, penn.task_names) == (POS_TASKS, PENN_TASKS)
+    assert "tag_set" not in nine.manifest["settings"]
+    assert penn.manifest["settings"]["tag_set"] == "penn"
+    for split in ("train", "held_out"):
+        fine = AnnotatedText(tmp_path / "penn", encoder, split).task_counts
+        coarse = dict.fromkeys(POS_TASKS, 0)
+        for tag, count in fine.items():
+            coarse[POS_TASKS[penn_tag_to_task(tag)]] += count
+        assert coarse == AnnotatedText(tmp_path / "nine", encoder, split).task_counts
+    # The same tokens are masked, with the same tokens in their place.
+    batches = [
+        masked_batches(text, PosMasking(encoder, tag_set=tag_set), 16, shuffle=False, epochs=1)[0]
+        for text, tag_set in ((nine, "nine"), (penn, "penn"))
+    ]
+    for key, values in batches[0][0].items():
+        np.testing.assert_array_equal(batches[1][0][key], values)
+    tasks, tags = (y["masked_lm"]["groups"] for _, y in batches)
+    to_task = np.array([*map(penn_tag_to_task, PENN_TASKS), -1])
+    np.testing.assert_array_equal(to_task[tags], tasks)
+    assert len(np.unique(tags)) > 15
+
+
+def test_another_tag_set_is_tagged_again(quick, tmp_path):
+    quick("other", tag_set="penn")
+    quick()
+    quick(tag_set="penn")
+    assert contents(tmp_path / "other") == contents(tmp_path / "text")
+
+
+@pytest.mark.parametrize(("annotated", "masked"), [("nine", "penn"), ("penn", "nine")])
+def test_a_masking_for_another_tag_set_is_refused(quick, encoder, annotated, masked):
+    text = quick(tag_set=annotated)
+    with pytest.raises(ValueError, match=r"`masking` must have the `tag_set`.*Received: \d+ tasks"):
+        masked_batches(text, PosMasking(encoder, tag_set=masked), 4)
 
 
 def test_the_result_is_reproducible(quick, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from keras_taskrobust.text import (
+    PENN_TASKS,
     POS_TASKS,
     SPECIAL_TOKENS,
     PosMasking,
@@ -258,6 +259,7 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_group_names():
     assert pos_task_names() == POS_TASKS
     assert pos_task_names("all") == (*POS_TASKS, "other")
+    assert pos_task_names("all", "penn") == (*PENN_TASKS, "other")
 
 
 # Batches

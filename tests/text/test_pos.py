@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_taskrobust.text import POS_TASKS, PosTagger, penn_tag_to_task
+from keras_taskrobust.text import PENN_TASKS, POS_TASKS, PosTagger, penn_tag_to_task
 
 # Every tag of the Penn Treebank, with its task as the definition of the tasks has it.
-PENN_TASKS = {
+TAGS_OF_TASKS = {
     "verb": "VB VBD VBG VBN VBP VBZ MD",
     "noun": "NN NNS NNP NNPS",
     "adjective": "JJ JJR JJS",
@@ -49,10 +49,29 @@ def test_the_tasks_are_the_nine_in_order():
 
 
 @pytest.mark.parametrize(
-    ("task", "tag"), [(task, tag) for task, tags in PENN_TASKS.items() for tag in tags.split()]
+    ("task", "tag"), [(task, tag) for task, tags in TAGS_OF_TASKS.items() for tag in tags.split()]
 )
 def test_penn_tags_map_to_the_tasks(task, tag):
     assert penn_tag_to_task(tag) == (-1 if task is None else POS_TASKS.index(task))
+
+
+def test_the_penn_tasks_are_the_tags_of_the_nine_side_by_side():
+    tags = [tag for task, tags in TAGS_OF_TASKS.items() if task for tag in tags.split()]
+    assert tuple(tags) == PENN_TASKS
+
+
+def test_penn_tasks_refine_the_nine(textblob_tagger):
+    sentences = [["She", "didn't", "see", "2", "old", "dogs", ",", "but", "he", "saw", "most"]]
+    ((*tasks,),) = PosTagger("textblob", tag_set="penn").tag(sentences)
+    names = [PENN_TASKS[task] if task >= 0 else None for task in tasks]
+    assert names[:7] == ["PRP", "VBD", "VB", None, "JJ", "NNS", None]
+    coarse = [-1 if name is None else penn_tag_to_task(name) for name in names]
+    assert [coarse] == textblob_tagger.tag(sentences)
+
+
+def test_an_unknown_tag_set_lists_the_known():
+    with pytest.raises(ValueError, match=r"`tag_set` must be one of \('nine', 'penn'\).*'ten'"):
+        PosTagger("textblob", tag_set="ten")
 
 
 def test_textblob_tags_plain_english(textblob_tagger):

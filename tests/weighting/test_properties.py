@@ -39,6 +39,7 @@ STATELESS = {
     "uncertainty_half",
     "static",
     "static_given",
+    "adaptive_groups_fixed",
     "gls",
     "imtl_l",
     "stch",
@@ -257,8 +258,9 @@ def test_no_task_present_is_a_step_of_zero(case):
     after = state(layer)
     for path in clocks:
         assert after[path] in (before[path] + 1, 0)
-    # A window of DWA or of the rate of improvement ends.
+    # A window of DWA, of the rate of improvement or of the adaptive groups ends.
     moved_by_clock = {"total", "appearances", "last_mean", "mean_before", "log_weights"}
+    moved_by_clock |= {"elements", "last_elements", "groups"}
     for path in before.keys() - clocks:
         if path.rsplit("/", 1)[-1] not in moved_by_clock:
             np.testing.assert_array_equal(after[path], before[path], err_msg=path)

@@ -39,6 +39,11 @@ VARIANTS = {
     "famo_all": lambda K: w.FAMO(0.5, weight_decay=0.1, minimum_losses=np.full(K, 0.01)),
     "rate_of_improvement_window": lambda K: w.RateOfImprovement(step_size=3.0, window=2),
     "excess_loss_all": lambda K: w.ExcessLoss(np.linspace(0.5, 1.5, K), 0.3, smoothing=0.1),
+    "adaptive_groups_two": lambda K: w.AdaptiveGroups(2, window=2),
+    "adaptive_groups_fixed": lambda K: w.AdaptiveGroups(
+        2, window=None, initial_groups=[k % 2 for k in range(K)]
+    ),
+    "adaptive_groups_dro": lambda K: w.AdaptiveGroups(3, window=3, weighting=w.GroupDRO(0.3)),
     "mgda_loss+": lambda K: w.MGDA("loss+"),
     "cagrad_linear": lambda K: w.CAGrad(0.9, rescaling="linear"),
     "aligned_mtl_median": lambda K: w.AlignedMTL("median"),

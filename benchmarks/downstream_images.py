@@ -1,0 +1,79 @@
+"""Small MM-MAEs under several weightings, fine-tuned on NYU Depth v2: who pays, downstream?
+
+    KERAS_BACKEND=torch python benchmarks/downstream_images.py --nyuv2 nyuv2_64x48.npz
+
+Pre-trained on the training triples; fine-tuned from RGB alone on segmentation (13 classes), depth
+and the type of the room, which only the test images have: four fifths of them train, the rest is
+scored. Finished runs and cells are kept. Several processes may share the folder with different
+seeds; a last call with all seeds writes the report.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from keras_taskrobust.evaluation import print_downstream, print_report
+from keras_taskrobust.recipes.image_comparison import compare_images
+from keras_taskrobust.recipes.image_finetuning import SMALL, ImageDownstream, TaskImages
+from keras_taskrobust.recipes.image_recipe import TINY
+
+RECIPE = dataclasses.replace(
+    TINY,
+    image_size=(48, 64),
+    visible_tokens=24,
+    batch_size=16,
+    steps=300,
+    warmup_steps=30,
+    reports_per_checkpoint=10,
+    pictures=3,
+)
+WEIGHTINGS = {
+    "uniform": {"weighting": "uniform"},
+    "uncertainty": {"weighting": "uncertainty"},
+    "GradNorm": {"weighting": "gradnorm"},
+    "DWA": {"weighting": "dwa"},
+    "hard maximum": {"weighting": "hard_max"},
+    "minimax": {"weighting": "minimax"},
+}
+FINETUNING = dataclasses.replace(
+    SMALL,
+    batch_size=16,
+    max_steps=200,
+    head="linear",
+    layer_decay=1.0,
+    least_crop=0.7,
+    jitter=(0.8, 1.25),
+    reports=1,
+)
+MINIMUM = 100
+
+
+def main(
+    nyuv2: Path, output: Path = Path("runs/downstream-images"), seeds: tuple[int, ...] = (0, 1, 2)
+):
+    """Trains every weighting with every seed, fine-tunes on every task and writes the report.
+
+    Args:
+        nyuv2: the `.npz` of aligned arrays.
+        output: folder of the report, the runs and the cells.
+        seeds: the seeds.
+    """
+    recipe = dataclasses.replace(RECIPE, data=str(nyuv2))
+    rooms = TaskImages(str(nyuv2), split="test", held_out_split="test")
+    downstream = ImageDownstream(
+        ("semseg", "depth", "classification"),
+        TaskImages(str(nyuv2), num_classes=13),
+        FINETUNING,
+        other_images={"classification": rooms},
+    )
+    title = "MM-MAE: what the weighting is worth downstream"
+    drawn = compare_images(
+        recipe, output, WEIGHTINGS, seeds, MINIMUM, title=title, downstream=downstream
+    )
+    print_report(drawn.runs, minimum_targets=MINIMUM)
+    print_downstream(drawn.results)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
