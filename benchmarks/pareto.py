@@ -6,6 +6,9 @@ Two parameters, two losses with a curved valley and conflicting, unequal gradien
 starts each weighting takes steps of Adam through `MinimaxModel.fit`; a panel a weighting shows
 where they go over the contours of the mean loss. Beside the name stand the number of starts that
 end within 0.5 of the Pareto set, and the largest distance left.
+
+The losses are negative near the Pareto set: weightings that are made for positive losses (`imtl_l`,
+`gls`, `moco`) stop or leave the picture there.
 """
 
 import math

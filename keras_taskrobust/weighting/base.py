@@ -208,7 +208,7 @@ class TaskWeighting(keras.layers.Layer):
             by_element = self.keeps_gradients and gradients is not None
             self.build(gradients.shape if by_element else losses.shape)
         tasks, _ = self._inspect(losses, counts, gramian, gradients)
-        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
+        return self._weights(tasks)
 
     def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
         """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
@@ -234,6 +234,9 @@ class TaskWeighting(keras.layers.Layer):
                 f"number. Received: {number} gradient elements"
             )
         self.num_gradient_elements = number
+
+    def _weights(self, tasks):
+        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
 
     def _inspect(self, losses, counts, gramian, gradients=None):
         losses = ops.cast(losses, "float32")
