@@ -10,7 +10,6 @@ minimax to the mean of the two stock models. The ratio of stock to stock shows w
 noise alone does.
 """
 
-import csv
 import dataclasses
 import os
 import platform
@@ -23,6 +22,7 @@ import keras
 import keras_hub
 import numpy as np
 import tyro
+from timing import append_row, time_in_turn
 
 import keras_taskrobust as ktr
 from keras_taskrobust.text.pos import POS_TASKS
@@ -149,14 +149,7 @@ def time_rounds(case: Case, rounds: int) -> np.ndarray:
         )
         return (time.perf_counter() - start) / case.steps
 
-    for index in range(3):
-        block(index)
-    seconds = np.zeros((rounds, 3))
-    for number in range(rounds):
-        for place in range(3):
-            index = (number + place) % 3
-            seconds[number, index] = block(index)
-    return seconds
+    return time_in_turn([lambda index=index: block(index) for index in range(3)], rounds)
 
 
 def _network_weights(model):
@@ -186,12 +179,7 @@ def run_cases(cases: dict[str, Callable[[], Case]], rounds: int, output: Path | 
         row = summarise(name, time_rounds(make_case(), rounds))
         print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
         if output is not None:
-            new = not output.exists()
-            with output.open("a", newline="") as file:
-                writer = csv.DictWriter(file, row)
-                if new:
-                    writer.writeheader()
-                writer.writerow(row)
+            append_row(output, row)
 
 
 def main(cases: tuple[str, ...] = tuple(CASES), rounds: int = 15, output: Path | None = None):

@@ -8,7 +8,13 @@ from keras_taskrobust.evaluation.downstream_comparison import (
 )
 from keras_taskrobust.evaluation.downstream_report import write_downstream_report
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
-from keras_taskrobust.evaluation.plots import plot_final_bars, plot_task_losses, plot_task_weights
+from keras_taskrobust.evaluation.plots import (
+    plot_final_bars,
+    plot_gradient_conflicts,
+    plot_gradient_norms,
+    plot_task_losses,
+    plot_task_weights,
+)
 from keras_taskrobust.evaluation.report import Run, print_report, write_report
 from keras_taskrobust.evaluation.scores import (
     Interval,
@@ -34,6 +40,8 @@ __all__ = [
     "compare_downstream",
     "measure_inheritance",
     "plot_final_bars",
+    "plot_gradient_conflicts",
+    "plot_gradient_norms",
     "plot_task_losses",
     "plot_task_weights",
     "print_downstream",

@@ -17,11 +17,17 @@ from keras_taskrobust.evaluation.drawing import (
     LINE_HEIGHT,
     LINE_STYLES,
     TASK_COLOURS,
+    WEIGHTING_COLOURS,
     WIDTH,
     plain_axes,
     save_figure,
 )
 from keras_taskrobust.evaluation.runs import Run
+
+_AGREEMENT = {
+    "Cosine, mean over the pairs of tasks": "gradient_cosine",
+    "Share of the pairs in conflict": "gradient_conflict",
+}
 
 
 def plot_task_losses(runs: Sequence[Run], path: str | os.PathLike) -> None:
@@ -48,6 +54,63 @@ def plot_task_weights(runs: Sequence[Run], path: str | os.PathLike) -> None:
     _plot_training(runs, path, "weight", "Weight of each task in the objective")
 
 
+def plot_gradient_norms(runs: Sequence[Run], path: str | os.PathLike) -> None:
+    """Draws the norm of every task's gradient over the steps, one panel a weighting, as a PNG.
+
+    Several seeds are averaged. The smoothed line is drawn over the faint raw one.
+
+    Args:
+        runs: the runs; those with a history are drawn. It is of models compiled with
+            `gradient_diagnostics=True`.
+        path: where the picture goes.
+    """
+    _plot_training(runs, path, "gradient_norm", "Gradient norm of each task")
+
+
+def plot_gradient_conflicts(runs: Sequence[Run], path: str | os.PathLike) -> None:
+    """Draws how the tasks' gradients agree over the steps, one line a weighting, as a PNG.
+
+    Left the mean cosine of two tasks' gradients, right the share of the pairs with a negative one.
+    Several seeds are averaged. The smoothed line is drawn over the faint raw one.
+
+    Args:
+        runs: the runs; those with a history are drawn. It is of models compiled with
+            `gradient_diagnostics=True`.
+        path: where the picture goes.
+    """
+    check_runs(runs)
+    histories = {
+        weighting: [history for history in group if "gradient_cosine" in history]
+        for weighting, group in _histories(runs).items()
+    }
+    histories = {weighting: group for weighting, group in histories.items() if group}
+    if not histories:
+        raise ValueError(
+            "`runs` must have the series 'gradient_cosine' and 'gradient_conflict' in at least one "
+            f"history. Received: {sorted({name for run in runs for name in run.history})}"
+        )
+    labels = {
+        weighting: textwrap.shorten(weighting, 24, placeholder=" ...") for weighting in histories
+    }
+    panels = {
+        heading: {labels[w]: _mean_series(group, name) for w, group in histories.items()}
+        for heading, name in _AGREEMENT.items()
+    }
+    figure, grid = _panel_grid(1, 2, max(map(len, labels.values())), len(labels))
+    for axes, (heading, series) in zip(grid, panels.items(), strict=True):
+        limits = _limits({heading: series})
+        for position, line in enumerate(series.values()):
+            _line(axes, line, position, raw=True, colours=WEIGHTING_COLOURS)
+        axes.set_ylim(*limits)
+        axes.set_xlim(*_step_range(panels))
+        axes.set_title(heading, fontsize=FONT + 2, color=INK, loc="left")
+        axes.set_xlabel("step", fontsize=FONT, color=INK)
+        plain_axes(axes)
+        _label_ends(axes, series, limits, colours=WEIGHTING_COLOURS)
+    _head(figure, "Agreement of the task gradients", runs)
+    save_figure(figure, path)
+
+
 def plot_final_bars(
     runs: Sequence[Run], path: str | os.PathLike, minimum_targets: int = 1000
 ) -> None:
@@ -62,7 +125,7 @@ def plot_final_bars(
 
 
 def has_series(runs: Sequence[Run], kind: str) -> bool:
-    """Whether any run has a history of its tasks' `kind`, "loss" or "weight"."""
+    """Whether any run has a history of its tasks' `kind`: "loss", "weight" or "gradient_norm"."""
     return any(f"{name}_{kind}" in run.history for run in runs for name in run.scores.task_names)
 
 
@@ -101,11 +164,16 @@ def _plot_training(runs, path, kind, heading):
         if index % columns:
             axes.tick_params(axis="y", labelleft=False)
         else:
-            axes.set_ylabel(kind, fontsize=FONT, color=INK)
+            axes.set_ylabel(kind.replace("_", " "), fontsize=FONT, color=INK)
         if index + columns >= len(panels):
             axes.set_xlabel("step", fontsize=FONT, color=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
+    _head(figure, heading, runs)
+    save_figure(figure, path)
+
+
+def _head(figure, heading, runs):
     seeds = len({run.seed for run in runs})
     figure.text(
         0.02,
@@ -115,7 +183,6 @@ def _plot_training(runs, path, kind, heading):
         color=INK,
         va="center",
     )
-    save_figure(figure, path)
 
 
 def _histories(runs):
@@ -176,19 +243,19 @@ def _step_range(panels):
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _line(axes, series, position, raw):
+def _line(axes, series, position, raw, colours=TASK_COLOURS):
     steps, values = series
     if not len(steps):
         return
-    colour = TASK_COLOURS[position % len(TASK_COLOURS)]
-    style = LINE_STYLES[position // len(TASK_COLOURS) % len(LINE_STYLES)]
+    colour = colours[position % len(colours)]
+    style = LINE_STYLES[position // len(colours) % len(LINE_STYLES)]
     if raw:
         finite = np.isfinite(values)
         axes.plot(steps[finite], values[finite], color=colour, alpha=0.16, linewidth=0.6)
     axes.plot(steps, _smooth(values), color=colour, linestyle=style, linewidth=1.6)
 
 
-def _label_ends(axes, series, limits):
+def _label_ends(axes, series, limits, colours=TASK_COLOURS):
     """Writes each task's name at the end of its line, moved apart where lines end close."""
     low, high = limits
     ends = []
@@ -209,7 +276,7 @@ def _label_ends(axes, series, limits):
             [1.0, 1 + leader],
             [share, place],
             transform=axes.transAxes,
-            color=TASK_COLOURS[position % len(TASK_COLOURS)],
+            color=colours[position % len(colours)],
             linewidth=1.2,
             clip_on=False,
         )

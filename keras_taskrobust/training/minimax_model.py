@@ -1,6 +1,6 @@
 """`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
 
-import contextlib
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +9,15 @@ from keras import ops
 
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.gradient_metric import GradientMetric
+from keras_taskrobust.training.gradients import (
+    GradientPlan,
+    as_rows,
+    check_settings,
+    named_variables,
+    split_like,
+    symbolic_batch,
+)
 from keras_taskrobust.training.optimizers import with_weighting_rate
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
@@ -64,9 +73,10 @@ class MinimaxModel(keras.Model):
         self.network = network
         self.weighting: Any = None
         self._task_metric: Any = None
+        self._gradient_metric: Any = None
         self._task_losses: Any = None
-        self._gramian_of: Any = None
-        self._gramian_indices = None
+        self._gradient_settings: Any = None
+        self._gradient_plan: Any = None
         self._random_stream = backend.random_stream()
         self.built = network.built
 
@@ -81,6 +91,12 @@ class MinimaxModel(keras.Model):
         auxiliary=None,
         metrics=None,
         weighted_metrics=None,
+        *,
+        gradients_at=None,
+        representation=None,
+        head_gradients=None,
+        task_chunk=None,
+        gradient_diagnostics=False,
         **kwargs,
     ):
         """Configures training, as `keras.Model.compile` does.
@@ -97,11 +113,30 @@ class MinimaxModel(keras.Model):
                 weighting.
             metrics: as in Keras. For a grouped output they see all labels.
             weighted_metrics: as in Keras. For a grouped output the weight is 0 outside the groups.
+            gradients_at: where a weighting that needs them takes the task gradients: `"shared"`,
+                the weights that more than one task reaches, found by tracing the network;
+                `"last_shared"`, of those the last layer that the most tasks reach; a list of names
+                or paths of layers and variables; or `"representation"`, the output of the layer
+                `representation`, from which the combination is then pulled back through the rest of
+                the network in one backward pass. `None`: `"shared"`, for GradNorm `"last_shared"`.
+            representation: str, the layer for `gradients_at="representation"`.
+            head_gradients: what the weights that one task alone reaches get: `"weighted"`, the
+                weight of the task's loss times its gradient, or `"own"`, the gradient as it is.
+                `None`: `"weighted"` for weightings of the losses and GradNorm, else `"own"`, as in
+                the methods' own codes.
+            task_chunk: int or `None`. With JAX, the number of tasks whose gradients are taken in
+                one backward pass, which bounds its memory; `None`: all. TensorFlow and PyTorch take
+                one at a time.
+            gradient_diagnostics: bool. Whether `fit` logs, of the task gradients at that place,
+                `<task>_gradient_norm`, `gradient_cosine` (mean over the pairs of tasks) and
+                `gradient_conflict` (share of the pairs with a negative cosine). A weighting that
+                needs losses only then takes the task gradients as well, for the same step.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:
             ValueError: if `loss` names no task, an output twice, or clashing task names; or if
-                `loss_weights` is given: weighing the tasks is what `weighting` is for.
+                `loss_weights` is given: weighing the tasks is what `weighting` is for; or if a
+                place of the gradients is not in the network.
         """
         if kwargs.pop("loss_weights", None) is not None:
             raise ValueError(
@@ -111,10 +146,15 @@ class MinimaxModel(keras.Model):
         task_names = self._task_losses.task_names
         check_log_names(task_names)
         layer = weightings.get(weighting)
-        layer.build((len(task_names),))
+        self._gradient_settings = check_settings(
+            layer, gradients_at, representation, head_gradients, task_chunk, gradient_diagnostics
+        )
+        self._gradient_plan = None
+        layer.build(self._shape_for(layer, len(task_names)))
         self._replace("weighting", layer)
         self._replace("_task_metric", TaskMetric(task_names))
-        self._gramian_indices = None
+        diagnostics = self._gradient_settings.diagnostics
+        self._replace("_gradient_metric", GradientMetric(task_names) if diagnostics else None)
         optimizer = keras.optimizers.get(optimizer)
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
@@ -129,6 +169,11 @@ class MinimaxModel(keras.Model):
             auxiliary=auxiliary,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
+            gradients_at=gradients_at,
+            representation=representation,
+            head_gradients=head_gradients,
+            task_chunk=task_chunk,
+            gradient_diagnostics=gradient_diagnostics,
             **kwargs,
         )
 
@@ -140,11 +185,11 @@ class MinimaxModel(keras.Model):
         return self._task_metric.task_names
 
     def train_step(self, *args):
-        """One step: Keras's own, or its like with the Gramian of the task gradients.
+        """One step: Keras's own, or its like with the task gradients.
 
         A weighting that needs the losses alone takes Keras's stock step, in which `compute_loss`
-        returns the weighted objective. One that needs the Gramian takes the backend's gradient
-        step.
+        returns the weighted objective. One that needs the gradients or their Gramian takes the
+        backend's gradient step.
 
         Args:
             *args: `data`; with JAX `state, data`.
@@ -153,16 +198,18 @@ class MinimaxModel(keras.Model):
             The logs; with JAX `logs, state`.
         """
         with backend.own_randomness(self._random_stream):
-            if self.weighting.needs == "losses":
+            if self._takes_stock_step():
                 return backend.stock_train_step(self, *args)
             return backend.gradient_train_step(self, *args)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""
-        losses, counts, others, shares = self.task_losses_of_batch(x, y, y_pred, sample_weight)
-        needs_gramian = training and self._gramian_of is not None
-        gramian = self._gramian_of(shares) if needs_gramian else None
-        return self.objective_of_tasks(losses, counts, gramian, training) + others
+        losses, counts, others, _ = self.task_losses_of_batch(x, y, y_pred, sample_weight)
+        objective, weights = self.weighting(
+            losses, counts=counts, training=training, return_weights=True
+        )
+        self._task_metric.update_state(losses * counts, counts, weights)
+        return backend.scale_for_replicas(objective) + others
 
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
         """The batch's loss sums and counts of each task.
@@ -219,14 +266,6 @@ class MinimaxModel(keras.Model):
             others = others + ops.cast(self._aggregate_additional_loss(loss), "float32")
         return losses, counts, others, shares
 
-    def objective_of_tasks(self, losses, counts, gramian, training):
-        """This replica's share of the weighted objective; records the task figures."""
-        objective, weights = self.weighting(
-            losses, counts=counts, gramian=gramian, training=training, return_weights=True
-        )
-        self._task_metric.update_state(losses * counts, counts, weights)
-        return backend.scale_for_replicas(objective)
-
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates Keras's compiled metrics, on the task outputs and labels.
 
@@ -254,7 +293,7 @@ class MinimaxModel(keras.Model):
         made = self.test_function
         super().make_test_function(force)
         if self.test_function is not made:
-            self.test_function = backend.with_logs(self.test_function, self._task_metric.unpack)
+            self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """`keras.Model.fit`, with data that arrive as arrays checked first."""
@@ -321,52 +360,88 @@ class MinimaxModel(keras.Model):
         """The outputs that carry tasks, as a list."""
         return self._task_losses.outputs_of_tasks(y_pred)
 
-    def most_shared(self, reached) -> list[int]:
-        """The trainable variables that the most tasks share.
+    def gradient_plan(self, find_reached) -> GradientPlan:
+        """Where the gradients are taken and what they do, found once a `compile`.
 
         Args:
-            reached: for each of `task_outputs`, V bools: does it depend on the network's v-th
-                trainable variable?
+            find_reached: callable without arguments; returns, for each of `task_outputs`, V bools:
+                does it depend on the network's v-th trainable variable?
+        """
+        if self._gradient_plan is None:
+            tasks = self._task_losses.tasks_per_output()
+            numbers = [
+                sum(number for number, depends in zip(tasks, column, strict=True) if depends)
+                for column in zip(*find_reached(), strict=True)
+            ]
+            self._gradient_plan = GradientPlan(self.network, numbers, self._gradient_settings)
+        return self._gradient_plan
+
+    def weigh_gradients(self, losses, counts, gradients):
+        """The weighted objective of a training step, from the task gradients.
+
+        Args:
+            losses: `(K,)`.
+            counts: `(K,)`.
+            gradients: list of `(K, ...)` task gradients at the place of the plan, or `None`.
 
         Returns:
-            The indices of the variables that the largest number of tasks reaches, if at least two
-            do.
+            The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
+            gradients; and the list of directions in the shapes of `gradients`, or `None`.
         """
-        tasks = self._task_losses.tasks_per_output()
-        numbers = [
-            sum(number for number, depends in zip(tasks, column, strict=True) if depends)
-            for column in zip(*reached, strict=True)
-        ]
-        largest = max(numbers, default=0)
-        return [i for i, number in enumerate(numbers) if number == largest and number > 1]
+        gramian = matrix = None
+        rows = None if gradients is None else as_rows(gradients)
+        if rows is not None and self.weighting.needs == "gradients":
+            matrix = ops.concatenate(rows, axis=1)
+        diagnostics = self._gradient_metric is not None
+        if rows is not None and (diagnostics or self.weighting.needs == "gramian"):
+            gramian = sum(backend.inner_products(row) for row in rows)
+        if diagnostics:
+            self._gradient_metric.update_state(gramian, counts)
+        objective, update = self.weighting(
+            losses,
+            counts=counts,
+            gramian=gramian if self.weighting.needs == "gramian" else None,
+            gradients=matrix,
+            return_update=True,
+        )
+        self._task_metric.update_state(losses * counts, counts, update.weights)
+        direction = update.direction
+        if rows is None:
+            directions = None
+        elif direction is None:
+            sums = [backend.weighted_sum(update.weights, row) for row in rows]
+            directions = [split_like(s, [g])[0] for s, g in zip(sums, gradients, strict=True)]
+        else:
+            directions = split_like(direction, gradients)
+        return objective, update.weights, update.own_weights, directions
 
-    def gramian_variables(self, find_shared):
-        """The variables of the last layer that the most tasks share, found once a `compile`.
+    def _evaluation_logs(self, logs):
+        """Without the figures of the gradients, which evaluation does not take."""
+        dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
+        logs = {name: value for name, value in logs.items() if name not in dropped}
+        return self._task_metric.unpack(logs)
 
-        Args:
-            find_shared: callable without arguments; returns the result of `most_shared`.
-        """
-        variables = self.network.trainable_variables
-        if self._gramian_indices is None:
-            shared = find_shared()
-            if not shared:
-                raise ValueError(
-                    f"{type(self.weighting).__name__} compares the tasks' gradients, but no "
-                    f"trainable variable is shared by two of the tasks. "
-                    f"Received: tasks {self.task_names}"
-                )
-            layer = _layer_path(variables[shared[-1]])
-            self._gramian_indices = tuple(i for i in shared if _layer_path(variables[i]) == layer)
-        return [variables[index] for index in self._gramian_indices]
+    def _takes_stock_step(self) -> bool:
+        settings = self._gradient_settings
+        return not settings.takes_rows and settings.head_gradients == "weighted"
 
-    @contextlib.contextmanager
-    def gramian_from(self, gramian):
-        """While open, `compute_loss` hands `gramian(loss shares)` to the weighting."""
-        self._gramian_of = gramian
-        try:
-            yield
-        finally:
-            self._gramian_of = None
+    def _shape_for(self, layer, number: int) -> tuple[int, ...]:
+        """What the weighting is built for: `(K,)`, or `(K, P)` if its state is that large."""
+        if not layer.keeps_gradients:
+            return (number,)
+        variables, at = self.network.trainable_variables, self._gradient_settings.gradients_at
+        if isinstance(at, tuple):
+            named = named_variables(variables, at)
+            return number, sum(math.prod(variables[index].shape) for index in named)
+        batch = symbolic_batch(self.network) if self.network.built else None
+        if batch is None:
+            raise ValueError(
+                f"{type(layer).__name__} keeps a state for every gradient element, so `compile` "
+                "must know where they are: give a functional network whose inputs have a known "
+                "shape, or name layers or variables in `gradients_at`. "
+                f"Received: gradients_at={at!r}, network={self.network}"
+            )
+        return number, self.gradient_plan(lambda: backend.reached(self, batch)).number_of_elements
 
     def _replace(self, name, value):
         """Sets a tracked attribute, and forgets the one that a former `compile` set."""
@@ -384,7 +459,3 @@ class MinimaxModel(keras.Model):
     def _seed_states(self):
         saved = {id(variable) for variable in self.weights}
         return [variable for variable in self.variables if id(variable) not in saved]
-
-
-def _layer_path(variable) -> str:
-    return variable.path.rpartition("/")[0]

@@ -4,6 +4,7 @@ from keras_taskrobust.weighting.adaptive_groups import AdaptiveGroups
 from keras_taskrobust.weighting.aligned_mtl import AlignedMTL
 from keras_taskrobust.weighting.base import (
     TaskBatch,
+    TaskUpdate,
     TaskWeighting,
     available,
     get,
@@ -13,13 +14,17 @@ from keras_taskrobust.weighting.cagrad import CAGrad
 from keras_taskrobust.weighting.chi2_dro import ChiSquareDRO
 from keras_taskrobust.weighting.config import ConFIG
 from keras_taskrobust.weighting.cvar import ConditionalValueAtRisk
+from keras_taskrobust.weighting.db_mtl import DualBalancing
 from keras_taskrobust.weighting.dualproj import DualProj
 from keras_taskrobust.weighting.dwa import DynamicWeightAverage
 from keras_taskrobust.weighting.excess_loss import ExcessLoss
+from keras_taskrobust.weighting.excess_mtl import ExcessMTL
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.fairgrad import FairGrad
 from keras_taskrobust.weighting.famo import FAMO
 from keras_taskrobust.weighting.gls import GeometricLoss
+from keras_taskrobust.weighting.graddrop import GradDrop
+from keras_taskrobust.weighting.gradient import GradientWeighting
 from keras_taskrobust.weighting.gradnorm import GradNorm
 from keras_taskrobust.weighting.gradvac import GradVac
 from keras_taskrobust.weighting.gramian import GramianWeighting
@@ -30,6 +35,7 @@ from keras_taskrobust.weighting.imtl_l import ImpartialLoss
 from keras_taskrobust.weighting.kl_dro import KLDivergenceDRO
 from keras_taskrobust.weighting.mgda import MGDA
 from keras_taskrobust.weighting.minimax import SoftmaxWeightedLoss, SquareRootSchedule
+from keras_taskrobust.weighting.moco import MoCo
 from keras_taskrobust.weighting.nash_mtl import NashMTL
 from keras_taskrobust.weighting.pcgrad import PCGrad
 from keras_taskrobust.weighting.pooled import PooledWeighting
@@ -51,13 +57,17 @@ __all__ = [
     "ChiSquareDRO",
     "ConFIG",
     "ConditionalValueAtRisk",
+    "DualBalancing",
     "DualProj",
     "DynamicWeightAverage",
     "ExcessLoss",
+    "ExcessMTL",
     "FairGrad",
     "GeometricLoss",
+    "GradDrop",
     "GradNorm",
     "GradVac",
+    "GradientWeighting",
     "GramianWeighting",
     "GroupDRO",
     "HardMaximum",
@@ -65,6 +75,7 @@ __all__ = [
     "ImpartialLoss",
     "KLDivergenceDRO",
     "MethodFacts",
+    "MoCo",
     "NashMTL",
     "PCGrad",
     "PooledWeighting",
@@ -76,6 +87,7 @@ __all__ = [
     "SquareRootSchedule",
     "StaticWeighting",
     "TaskBatch",
+    "TaskUpdate",
     "TaskWeighting",
     "UPGrad",
     "UncertaintyWeighting",

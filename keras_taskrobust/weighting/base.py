@@ -20,15 +20,36 @@ class TaskBatch(NamedTuple):
 
     Attributes:
         losses: `(K,)` float32, 0 where `present` is False. No gradient flows through it.
-        present: `(K,)` bool. The tasks with elements in this batch and a finite loss.
+        present: `(K,)` bool. The tasks with elements in this batch, a finite loss and, where they
+            are given, finite gradients.
         counts: `(K,)` float32. Elements (tokens, samples) behind each loss, 0 where absent.
         gramian: `(K, K)` float32 inner products of the task gradients, or `None`.
+        gradients: `(K, P)` float32 task gradients, or `None`.
     """
 
     losses: Any
     present: Any
     counts: Any
     gramian: Any
+    gradients: Any = None
+
+
+class TaskUpdate(NamedTuple):
+    """What a weighting makes of one batch.
+
+    Attributes:
+        weights: `(K,)` float32, the weights of the losses in the objective.
+        own_weights: `(K,)` float32, the weights of the gradients of what belongs to one task alone,
+            where a model does not weigh them by `weights` (`compile(head_gradients="own")`); `None`
+            from a method: 1 for each present task.
+        direction: `(P,)` float32, what takes the place of `sum_k w_k g_k` in the update, or `None`.
+        state: `(variable, new value)` pairs, assigned after a training call.
+    """
+
+    weights: Any
+    own_weights: Any = None
+    direction: Any = None
+    state: Any = ()
 
 
 class TaskWeighting(keras.layers.Layer):
@@ -42,7 +63,8 @@ class TaskWeighting(keras.layers.Layer):
     whatever the dtype policy.
 
     A task whose count is 0 has weight 0, and no say in the weights of others or in any state.
-    A non-finite loss makes the objective non-finite, but never enters the state.
+    A non-finite loss makes the objective non-finite, but never enters the state; nor does a
+    gradient that is not finite.
 
     Args:
         learning_rate: float or `None`. Learning rate of this layer's trainable variables.
@@ -55,9 +77,12 @@ class TaskWeighting(keras.layers.Layer):
         gramian: `(K, K)` inner products of the task gradients, for methods that need them.
         training: bool. State moves only if it is True.
         return_weights: bool. If True, return `(objective, weights)`.
+        gradients: `(K, P)` task gradients, for methods that need them elementwise.
+        return_update: bool. If True, return `(objective, TaskUpdate)`.
 
     Returns:
-        The scalar objective, float32; with `return_weights`, also the `(K,)` weights used.
+        The scalar objective, float32; with `return_weights`, also the `(K,)` weights used; with
+        `return_update`, also the `TaskUpdate`.
 
     Example:
 
@@ -71,8 +96,16 @@ class TaskWeighting(keras.layers.Layer):
     ([0.5, 0.25], 1.25)
     """
 
-    #: What the method weighs by: "losses", "gramian" (K, K), or "gradients".
+    #: What the method weighs by: "losses", "gramian" (K, K), or "gradients" (K, P).
     needs: ClassVar[str] = "losses"
+
+    #: Where a model takes the gradients, and what the weights of one task alone get, unless
+    #: `compile` says otherwise; see `MinimaxModel.compile`.
+    gradients_at: ClassVar[str] = "shared"
+    head_gradients: ClassVar[str] = "weighted"
+
+    #: Whether the state has an entry for every gradient element: `build` takes `(K, P)` then.
+    keeps_gradients: ClassVar[bool] = False
 
     #: What is known of the method, for the README's table and the property tests.
     facts: ClassVar[MethodFacts | None] = None
@@ -86,9 +119,18 @@ class TaskWeighting(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.learning_rate = None if learning_rate is None else float(learning_rate)
         self.num_tasks: int | None = None
+        self.num_gradient_elements: int | None = None
 
     def build(self, input_shape):
-        """Creates the state for `K` tasks. `input_shape` is `(K,)`."""
+        """Creates the state for `K` tasks.
+
+        Args:
+            input_shape: `(K,)`; `(K, P)`, the shape of the gradients, for a method whose state has
+                an entry for every gradient element.
+        """
+        if self.keeps_gradients and len(input_shape) == 2:
+            self._keep_gradient_elements(int(input_shape[1]))
+            input_shape = input_shape[:1]
         if len(input_shape) != 1 or not input_shape[0]:
             raise ValueError(
                 "A weighting is built for the shape (K,) of K >= 1 task losses. "
@@ -119,30 +161,54 @@ class TaskWeighting(keras.layers.Layer):
         """Returns a scalar added to the objective, through which trainable variables learn."""
         return 0.0
 
-    def call(self, losses, counts=None, gramian=None, training=True, return_weights=False):
-        tasks, masked_losses = self._inspect(losses, counts, gramian)
-        weights = self._weights(tasks)
-        objective = ops.sum(weights * masked_losses) + self.regulariser(tasks)
-        if training:
-            for variable, value in self.next_state(tasks):
-                variable.assign(ops.stop_gradient(value))
-        return (objective, weights) if return_weights else objective
+    def respond(self, tasks: TaskBatch, training: bool) -> TaskUpdate:
+        """Returns all that follows from a batch: `weigh` and, in training, `next_state`.
 
-    def compute_weights(self, losses, counts=None, gramian=None):
+        A method whose weights, direction and state come out of one computation overrides this.
+        """
+        state = self.next_state(tasks) if training else ()
+        return TaskUpdate(self.weigh(tasks), state=state)
+
+    def call(
+        self,
+        losses,
+        counts=None,
+        gramian=None,
+        training=True,
+        return_weights=False,
+        gradients=None,
+        return_update=False,
+    ):
+        tasks, masked_losses = self._inspect(losses, counts, gramian, gradients)
+        update = self.respond(tasks, training)
+        update = update._replace(weights=_masked_weights(update.weights, tasks))
+        objective = ops.sum(update.weights * masked_losses) + self.regulariser(tasks)
+        if training:
+            for variable, value in update.state:
+                variable.assign(ops.stop_gradient(value))
+        if return_update:
+            own = ops.ones_like(tasks.losses) if update.own_weights is None else update.own_weights
+            return objective, update._replace(own_weights=_masked_weights(own, tasks), state=())
+        return (objective, update.weights) if return_weights else objective
+
+    def compute_weights(self, losses, counts=None, gramian=None, gradients=None):
         """The weights the next training call with these arguments would use; no state changes.
 
         Args:
             losses: `(K,)` task losses.
             counts: `(K,)` elements behind each loss, or `None`.
             gramian: `(K, K)` inner products of the task gradients, or `None`.
+            gradients: `(K, P)` task gradients, or `None`.
 
         Returns:
             `(K,)` float32: the derivative of the objective by the losses.
         """
         losses = ops.convert_to_tensor(losses, dtype="float32")
         if not self.built:
-            self.build(losses.shape)
-        return self._weights(self._inspect(losses, counts, gramian)[0])
+            by_element = self.keeps_gradients and gradients is not None
+            self.build(gradients.shape if by_element else losses.shape)
+        tasks, _ = self._inspect(losses, counts, gramian, gradients)
+        return self._weights(tasks)
 
     def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
         """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
@@ -160,11 +226,19 @@ class TaskWeighting(keras.layers.Layer):
         del config["dtype"]
         return {**config, "learning_rate": self.learning_rate}
 
-    def _weights(self, tasks):
-        weights = ops.stop_gradient(ops.cast(self.weigh(tasks), "float32"))
-        return ops.where(tasks.present, weights, 0.0)
+    def _keep_gradient_elements(self, number):
+        if self.num_tasks is not None and self.num_gradient_elements != number:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} was built for "
+                f"{self.num_gradient_elements} gradient elements and cannot be used for another "
+                f"number. Received: {number} gradient elements"
+            )
+        self.num_gradient_elements = number
 
-    def _inspect(self, losses, counts, gramian):
+    def _weights(self, tasks):
+        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
+
+    def _inspect(self, losses, counts, gramian, gradients=None):
         losses = ops.cast(losses, "float32")
         counts = ops.ones_like(losses) if counts is None else ops.cast(counts, "float32")
         _check_shape("losses", losses, (self.num_tasks,))
@@ -172,21 +246,56 @@ class TaskWeighting(keras.layers.Layer):
         if gramian is not None:
             gramian = ops.cast(gramian, "float32")
             _check_shape("gramian", gramian, (self.num_tasks, self.num_tasks))
+        if gradients is not None:
+            gradients = ops.cast(gradients, "float32")
+            self._check_gradients(gradients)
         occurs = counts > 0
         masked_losses = ops.where(occurs, losses, 0.0)
         present = ops.logical_and(occurs, ops.isfinite(losses))
+        for figures in _squared_norms(gramian, gradients):
+            present = ops.logical_and(present, ops.isfinite(figures))
         tasks = TaskBatch(
             losses=ops.stop_gradient(ops.where(present, losses, 0.0)),
             present=present,
             counts=ops.where(present, counts, 0.0),
             gramian=None if gramian is None else _masked_gramian(gramian, present),
+            gradients=None if gradients is None else _masked_gradients(gradients, present),
         )
         return tasks, masked_losses
+
+    def _check_gradients(self, gradients):
+        elements = self.num_gradient_elements
+        if self.keeps_gradients and elements is None:
+            raise ValueError(
+                f"{type(self).__name__} keeps a state for every gradient element: call "
+                f"`build((K, P))` before its first use. Received: gradients of shape "
+                f"{tuple(gradients.shape)}, for a layer built for the shape ({self.num_tasks},)"
+            )
+        expected = elements if self.keeps_gradients else gradients.shape[-1]
+        _check_shape("gradients", gradients, (self.num_tasks, expected))
+
+
+def _masked_weights(weights, tasks):
+    """In float32, without a gradient, and 0 for absent tasks."""
+    weights = ops.stop_gradient(ops.cast(weights, "float32"))
+    return ops.where(tasks.present, weights, 0.0)
+
+
+def _squared_norms(gramian, gradients):
+    """What is not finite where a task's gradient is not."""
+    if gramian is not None:
+        yield ops.diagonal(gramian)
+    if gradients is not None:
+        yield ops.sum(gradients * gradients, axis=1)
 
 
 def _masked_gramian(gramian, present):
     both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
     return ops.stop_gradient(ops.where(both, gramian, 0.0))
+
+
+def _masked_gradients(gradients, present):
+    return ops.stop_gradient(ops.where(ops.expand_dims(present, 1), gradients, 0.0))
 
 
 def _check_shape(name, tensor, expected):

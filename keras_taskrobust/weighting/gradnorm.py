@@ -24,7 +24,9 @@ class GradNorm(TaskWeighting):
 
     `w = K * softmax(logits)` with trainable logits, so the weights stay positive and sum to the
     number of present tasks at every step; the paper descends on `w` itself and rescales
-    after each update. `L_k(0)` is the first loss seen of a task, as in the paper.
+    after each update. `L_k(0)` is the first loss seen of a task, as in the paper. The gradients are
+    those of the last layer that the most tasks share, as in the paper, unless `compile` names
+    another place.
 
     Args:
         alpha: float >= 0, the strength with which slow tasks are favoured. 1.5 is the paper's
@@ -45,6 +47,7 @@ class GradNorm(TaskWeighting):
     """
 
     needs = "gramian"
+    gradients_at = "last_shared"
     facts = MethodFacts(
         "learned weights that equalise gradient norms",
         "Chen et al. 2018",

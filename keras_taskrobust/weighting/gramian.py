@@ -13,6 +13,7 @@ class GramianWeighting(TaskWeighting):
     """
 
     needs = "gramian"
+    head_gradients = "own"
 
     def weigh(self, tasks):
         if tasks.gramian is None:

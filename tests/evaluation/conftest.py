@@ -31,6 +31,11 @@ def _history(generator, levels, steps):
     for index, name in enumerate(TASKS):
         history[f"{name}_loss"] = curves[:, index].tolist()
         history[f"{name}_weight"] = weights[:, index].tolist()
+        history[f"{name}_gradient_norm"] = np.sqrt(np.abs(curves[:, index])).tolist()
+    history["gradient_cosine"] = (
+        0.3 * np.cos(curves[:, 0]) + generator.normal(0, 0.1, steps)
+    ).tolist()
+    history["gradient_conflict"] = generator.random(steps).tolist()
     history["worst_loss"] = np.nanmax(curves, axis=1).tolist()
     history["mean_loss"] = np.nanmean(curves, axis=1).tolist()
     return history

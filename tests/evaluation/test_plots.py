@@ -14,6 +14,8 @@ from keras_taskrobust.evaluation import (
     bars,
     drawing,
     plot_final_bars,
+    plot_gradient_conflicts,
+    plot_gradient_norms,
     plot_task_losses,
     plot_task_weights,
     plots,
@@ -27,7 +29,13 @@ SIX = {
     "hard_max": 0.6,
     "group_dro": 0.01,
 }
-PLOTS = [plot_task_losses, plot_task_weights, plot_final_bars]
+PLOTS = [
+    plot_task_losses,
+    plot_task_weights,
+    plot_gradient_norms,
+    plot_gradient_conflicts,
+    plot_final_bars,
+]
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -61,7 +69,7 @@ def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp
         for text in texts.values()
         if text.get_visible() and text.get_text().strip()
     ]
-    assert len(boxes) > 10 * weightings
+    assert len(boxes) > (10 * weightings if plot is not plot_gradient_conflicts else 10)
     frame = figures[0].bbox
     for text, box in boxes:
         assert frame.x0 <= box.x0, text
@@ -96,6 +104,8 @@ def test_refuses_to_draw_training_without_histories(make_runs, tmp_path):
     runs = make_runs({"uniform": 0.0}, records=20, steps=0)
     with pytest.raises(ValueError, match="series of the name '<task>_weight' in at least one"):
         plot_task_weights(runs, tmp_path / "weights.png")
+    with pytest.raises(ValueError, match="series 'gradient_cosine' and 'gradient_conflict' in at"):
+        plot_gradient_conflicts(runs, tmp_path / "conflicts.png")
     assert not list(tmp_path.iterdir())
 
 
@@ -107,6 +117,19 @@ def test_averages_seeds_step_by_step():
     steps, values = plots._mean_series(histories, "a_loss")
     np.testing.assert_array_equal(steps, [1, 2, 3])
     np.testing.assert_array_equal(values, [2.0, 4.0, 5.0])
+
+
+def test_draws_the_series_of_the_gradients(make_runs, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    runs = make_runs({"uniform": 0.0, "minimax": -0.2}, seeds=(0, 1), records=20)
+    plot_gradient_conflicts(runs, tmp_path / "conflicts.png")
+    for axes, name in zip(figures[0].axes, ("gradient_cosine", "gradient_conflict"), strict=True):
+        for place, weighting in enumerate(("uniform", "minimax")):
+            raw = axes.lines[2 * place]
+            series = [run.history[name] for run in runs if run.weighting == weighting]
+            np.testing.assert_allclose(raw.get_ydata(), np.mean(series, axis=0))
+            np.testing.assert_array_equal(raw.get_xdata(), runs[0].history["step"])
 
 
 def test_smoothing_keeps_constants_and_lengths():

@@ -53,7 +53,12 @@ VARIANTS = {
 }
 #: Every name that the library itself registers, whatever other tests have registered.
 NAMES = tuple(name for name in w.available() if type(w.get(name)) in vars(w).values())
-CASES = {**{name: lambda K, name=name: w.get(name) for name in NAMES}, **VARIANTS}
+#: The methods that take the gradients elementwise have their own in `test_gradient_methods.py`.
+ELEMENTWISE = tuple(name for name in NAMES if w.get(name).needs == "gradients")
+CASES = {
+    **{name: lambda K, name=name: w.get(name) for name in NAMES if name not in ELEMENTWISE},
+    **VARIANTS,
+}
 
 
 class Batch(NamedTuple):

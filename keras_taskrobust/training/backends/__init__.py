@@ -6,13 +6,14 @@ Each module offers:
   such that the replicas' combined gradient is that of the global loss.
 - `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
-- `shared_variables(model, x)`: the indices of the network's trainable variables that the
-  most tasks share.
+- `reached(model, x)`: for each of the model's `task_outputs`, which of the network's trainable
+  variables it depends on.
+- `inner_products(rows)`, `weighted_sum(weights, rows)`: of `(K, P)` float32 rows, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
 - `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.
-- `gradient_train_step(model, ...)`: Keras's train step, with the Gramian of the task gradients.
+- `gradient_train_step(model, ...)`: Keras's train step, with the task gradients.
 """
 
 import importlib

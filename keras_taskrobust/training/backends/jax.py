@@ -1,4 +1,4 @@
-"""JAX: one vector-Jacobian product serves the Gramian and the update. Replicas need nothing."""
+"""JAX: one vector-Jacobian product serves task gradients and update. Replicas need nothing."""
 
 import contextlib
 
@@ -28,8 +28,8 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
-def shared_variables(model, x):
-    """The indices of the network's trainable variables that the most tasks share."""
+def reached(model, x):
+    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
 
     def outputs(trainable, non_trainable, x):
         prediction, _ = model.stateless_call(trainable, non_trainable, x, training=False)
@@ -43,11 +43,11 @@ def shared_variables(model, x):
     jaxpr = jax.make_jaxpr(outputs)(*specifications).jaxpr
     number = len(jaxpr.outvars)
     positions = _positions(model.trainable_variables, model.network.trainable_variables)
-    reached = []
+    depends = []
     for output in range(number):
         _, used = partial_eval.dce_jaxpr(jaxpr, [output == index for index in range(number)])
-        reached.append([used[position] for position in positions])
-    return model.most_shared(reached)
+        depends.append([used[position] for position in positions])
+    return depends
 
 
 def stock_train_step(model, *args):
@@ -65,42 +65,63 @@ def with_logs(step_function, change):
 def gradient_train_step(model, state, data):
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    variables = model.gramian_variables(lambda: shared_variables(model, x))
-    positions = _positions(model.trainable_variables, variables)
+    plan = model.gradient_plan(lambda: reached(model, x))
 
-    def forward(trainable):
-        y_pred, updated, losses = model.stateless_call(
-            trainable, non_trainable, x, return_losses=True, training=True
-        )
-        scope = _scope(model, trainable, updated)
-        with scope:
+    def forward(trainable, offsets):
+        uncut = []
+
+        def cut(tensor):
+            uncut.append(tensor)
+            if offsets is None:
+                return tensor
+            return jax.lax.stop_gradient(tensor) + offsets[len(uncut) - 1]
+
+        with plan.cutting(cut):
+            y_pred, updated, losses = model.stateless_call(
+                trainable, non_trainable, x, return_losses=True, training=True
+            )
+        with _scope(model, trainable, updated):
             task_losses, counts, others, _ = model.task_losses_of_batch(
                 x, y, y_pred, sample_weight, additional_losses=losses
             )
-        return (task_losses, others), (y_pred, updated, counts)
+        return (task_losses, others, uncut), (y_pred, updated, counts)
 
-    (task_losses, others), pull_back, (y_pred, non_trainable, counts) = jax.vjp(
-        forward, trainable, has_aux=True
+    offsets = []
+    if plan.layer is not None:
+        (_, _, uncut), _ = jax.eval_shape(lambda values: forward(values, None), trainable)
+        offsets = [jnp.zeros(tensor.shape, tensor.dtype) for tensor in uncut]
+    (task_losses, others, _), pull_back, (y_pred, non_trainable, counts) = jax.vjp(
+        forward, trainable, offsets, has_aux=True
     )
 
-    def task_gradient(cotangent):
-        (gradients,) = pull_back((cotangent, jnp.zeros_like(others)))
-        return [gradients[index] for index in positions]
+    def pull(tasks, scale, upstream, variables):
+        tasks = jnp.zeros_like(task_losses) if tasks is None else tasks
+        upstream = [jnp.zeros_like(offset) for offset in offsets] if upstream is None else upstream
+        upstream = [u.astype(offset.dtype) for u, offset in zip(upstream, offsets, strict=True)]
+        gradients, by_offset = pull_back((tasks, scale * jnp.ones_like(others), upstream))
+        if variables is None:
+            return by_offset
+        return [gradients[index] for index in _positions(model.trainable_variables, variables)]
 
-    rows = jax.vmap(task_gradient)(jnp.eye(len(task_losses), dtype=task_losses.dtype))
-    gramian = sum(_inner_products(row) for row in rows)
+    scale = _loss_scale(model.optimizer, optimizer_variables)
+    task_gradients = None
+    if plan.takes_rows:
+        where = None if plan.layer is not None else plan.place
+        task_gradients = _map_tasks(
+            lambda tasks: pull(tasks, 0.0, None, where), scale * jnp.eye(len(task_losses)), plan
+        )
+        task_gradients = [rows.astype("float32") / scale for rows in task_gradients]
 
-    def objective(task_losses, trainable):
+    def objective(trainable):
         scope = _scope(model, trainable, non_trainable, metrics_variables)
         with scope:
-            value = model.objective_of_tasks(task_losses, counts, gramian, training=True)
-        return value, [_current(scope, variables) for variables in _state_of(model)]
+            value, *shares = model.weigh_gradients(task_losses, counts, task_gradients)
+        return value, (shares, [_current(scope, variables) for variables in _state_of(model)])
 
-    (value, (non_trainable, metrics_variables)), (weights, weighting_gradients) = (
-        jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(task_losses, trainable)
-    )
-    scale = _loss_scale(model.optimizer, optimizer_variables)
-    (gradients,) = pull_back((scale * weights, scale * jnp.ones_like(others)))
+    (value, (shares, (non_trainable, metrics_variables))), weighting_gradients = jax.value_and_grad(
+        objective, has_aux=True
+    )(trainable)
+    gradients = plan.gradients(model.trainable_variables, pull, *shares, scale)
     for index in _positions(model.trainable_variables, model.weighting.trainable_variables):
         gradients[index] = scale * weighting_gradients[index]
 
@@ -113,9 +134,18 @@ def gradient_train_step(model, state, data):
     return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
 
 
-def _inner_products(rows):
-    flat = rows.reshape(rows.shape[0], -1).astype("float32")
-    return jnp.matmul(flat, flat.T, precision="highest")
+def _map_tasks(task_gradient, cotangents, plan):
+    if plan.task_chunk is None:
+        return jax.vmap(task_gradient)(cotangents)
+    return jax.lax.map(task_gradient, cotangents, batch_size=plan.task_chunk)
+
+
+def inner_products(rows):
+    return jnp.matmul(rows, rows.T, precision="highest")
+
+
+def weighted_sum(weights, rows):
+    return jnp.matmul(weights, rows, precision="highest")
 
 
 def _positions(variables, selected):

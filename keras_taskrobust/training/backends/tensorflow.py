@@ -1,4 +1,4 @@
-"""TensorFlow: gradients by a second, persistent tape; replicas by `tf.distribute`."""
+"""TensorFlow: task gradients by a persistent tape; replicas by `tf.distribute`."""
 
 import contextlib
 
@@ -42,16 +42,15 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
-def shared_variables(model, x):
-    """The indices of the network's trainable variables that the most tasks share."""
-    variables = model.network.trainable_variables
+def reached(model, x):
+    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
+    variables = [variable.value for variable in model.network.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
         outputs = model.task_outputs(model(x, training=False))
-    reached = [
+    return [
         [gradient is not None for gradient in tape.gradient(output, variables)]
         for output in outputs
     ]
-    return model.most_shared(reached)
 
 
 def stock_train_step(model, data):
@@ -91,22 +90,70 @@ def gradient_train_step(model, data):
             "under tf.distribute; take a weighting that needs losses only, or JAX. "
             f"Received: {replicas} replicas"
         )
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
-    zero = tf.UnconnectedGradients.ZERO
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    plan = model.gradient_plan(lambda: reached(model, x))
+    uncut, cut_off = [], []
+
+    def cut(tensor):
+        uncut.append(tensor)
+        cut_off.append(tf.stop_gradient(tensor))
+        tape.watch(cut_off[-1])
+        return cut_off[-1]
+
     with tf.GradientTape(persistent=True) as tape:
+        with plan.cutting(cut):
+            y_pred = model(x, training=True)
+        losses, counts, others, _ = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 
-        def gramian(shares):
-            tasks = tf.unstack(shares)
-            with tape.stop_recording():
-                rows = [
-                    tape.gradient(task, variables, unconnected_gradients=zero) for task in tasks
-                ]
-            total = tf.zeros((len(rows), len(rows)))
-            for gradients in zip(*rows, strict=True):
-                flat = tf.cast(tf.reshape(tf.stack(gradients), (len(rows), -1)), tf.float32)
-                total += tf.matmul(flat, flat, transpose_b=True)
-            return total
+    def pull(tasks, scale, upstream, variables):
+        targets, cotangents = [others], [scale * tf.ones_like(others)]
+        if tasks is not None:
+            targets, cotangents = [*targets, losses], [*cotangents, tasks]
+        if upstream is not None:
+            targets += uncut
+            cotangents += [tf.cast(u, z.dtype) for u, z in zip(upstream, uncut, strict=True)]
+        sources = cut_off if variables is None else [variable.value for variable in variables]
+        gradients = tape.gradient(targets, sources, output_gradients=cotangents)
+        return [None if found is None else tf.convert_to_tensor(found) for found in gradients]
 
-        with model.gramian_from(gramian):
-            return stock_train_step(model, data)
+    scale = tf.cast(model.optimizer.scale_loss(1.0), tf.float32)
+    rows = None
+    if plan.takes_rows:
+        rows = _task_gradients(tape, losses, cut_off or [v.value for v in plan.place], scale)
+    with tf.GradientTape() as weighting_tape:
+        value, *shares = model.weigh_gradients(losses, counts, rows)
+    variables = model.trainable_variables
+    gradients = plan.gradients(variables, pull, *shares, scale)
+    own = [variable.value for variable in model.weighting.trainable_variables]
+    position = {id(variable): index for index, variable in enumerate(variables)}
+    slopes = weighting_tape.gradient(value, own)
+    for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
+        gradients[position[id(variable)]] = None if slope is None else scale * slope
+    batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
+    model._loss_tracker.update_state(value + others, sample_weight=batch_size)
+    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _task_gradients(tape, losses, sources, scale):
+    """The gradients `(K, ...)` of the task losses by each of the `sources`."""
+    number = losses.shape[0]
+    zero = tf.UnconnectedGradients.ZERO
+    by_task = [
+        tape.gradient(
+            losses,
+            sources,
+            output_gradients=scale * tf.one_hot(k, number),
+            unconnected_gradients=zero,
+        )
+        for k in range(number)
+    ]
+    return [tf.cast(tf.stack(rows), tf.float32) / scale for rows in zip(*by_task, strict=True)]
+
+
+def inner_products(rows):
+    return tf.matmul(rows, rows, transpose_b=True)
+
+
+def weighted_sum(weights, rows):
+    return tf.linalg.matvec(rows, weights, transpose_a=True)

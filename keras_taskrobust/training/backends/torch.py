@@ -12,9 +12,9 @@ def sum_by_group(values, member):
 
 
 def sum_over_replicas(totals, counts):
-    if not (distributed.is_available() and distributed.is_initialized()):
+    replicas = _replicas()
+    if replicas == 1:
         return totals, counts
-    replicas = distributed.get_world_size()
     both = torch.stack([totals, counts]).detach()
     distributed.all_reduce(both)
     # DistributedDataParallel averages the gradients: R times the local total makes that a sum.
@@ -43,19 +43,18 @@ def own_randomness(stream):
         yield
 
 
-def shared_variables(model, x):
-    """The indices of the network's trainable variables that the most tasks share."""
-    variables = model.network.trainable_variables
-    values = [variable.value for variable in variables]
+def reached(model, x):
+    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
+    values = [variable.value for variable in model.network.trainable_variables]
     with torch.enable_grad():
         outputs = model.task_outputs(model(x, training=False))
-    reached = []
+    depends = []
     for output in outputs:
         gradients = torch.autograd.grad(
             output.float().sum(), values, retain_graph=True, allow_unused=True
         )
-        reached.append([gradient is not None for gradient in gradients])
-    return model.most_shared(reached)
+        depends.append([gradient is not None for gradient in gradients])
+    return depends
 
 
 def stock_train_step(model, *args):
@@ -70,23 +69,95 @@ def with_logs(step_function, change):
 
 
 def gradient_train_step(model, data):
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-    variables = [v.value for v in model.gramian_variables(lambda: shared_variables(model, x))]
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    plan = model.gradient_plan(lambda: reached(model, x))
+    replicas = _replicas()
+    if plan.layer is not None and replicas > 1:
+        raise ValueError(
+            "Gradients at a representation are not offered with torch.distributed, where every "
+            f"replica has a part of it: take them at weights. Received: {replicas} replicas"
+        )
+    uncut, cut_off = [], []
 
-    def gramian(shares):
-        rows = [
-            torch.autograd.grad(share, variables, retain_graph=True, allow_unused=True)
-            for share in shares
-        ]
-        zeros = [torch.zeros_like(variable) for variable in variables]
-        total = shares.new_zeros((len(rows), len(rows)))
-        for index, zero in enumerate(zeros):
-            row = [zero if grads[index] is None else grads[index] for grads in rows]
-            flat = torch.stack(row).reshape(len(rows), -1).float()
-            if distributed.is_available() and distributed.is_initialized():
-                distributed.all_reduce(flat)
-            total = total + flat @ flat.T
-        return total
+    def cut(tensor):
+        uncut.append(tensor)
+        cut_off.append(tensor.detach().requires_grad_())
+        return cut_off[-1]
 
-    with model.gramian_from(gramian):
-        return stock_train_step(model, data)
+    with plan.cutting(cut):
+        y_pred = model(x, training=True)
+    losses, counts, others, shares = model.task_losses_of_batch(x, y, y_pred, sample_weight)
+
+    def pull(tasks, scale, upstream, variables):
+        targets = [others] if tasks is None else [others, shares]
+        cotangents = [scale * torch.ones_like(others)]
+        cotangents += [] if tasks is None else [replicas * tasks]
+        if upstream is not None:
+            targets += uncut
+            cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
+        values = cut_off if variables is None else [variable.value for variable in variables]
+        return _mean_over_replicas(_gradients(targets, cotangents, values))
+
+    scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
+    rows = None
+    if plan.takes_rows:
+        rows = _task_gradients(shares, cut_off or [v.value for v in plan.place], scale)
+    value, *directions = model.weigh_gradients(losses.detach(), counts, rows)
+    variables = model.trainable_variables
+    with torch.no_grad():
+        gradients = plan.gradients(variables, pull, *directions, scale)
+    own = [variable.value for variable in model.weighting.trainable_variables]
+    for variable, slope in zip(own, _gradients([value], [scale], own), strict=True):
+        position = next(i for i, v in enumerate(variables) if v.value is variable)
+        gradients[position] = slope
+    model._loss_tracker.update_state(
+        value.detach() + others.detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
+    )
+    with torch.no_grad():
+        model.optimizer.apply(gradients, variables)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _gradients(targets, cotangents, values):
+    """Summed over the targets; `None` where there is none."""
+    pairs = [(t, c) for t, c in zip(targets, cotangents, strict=True) if t.requires_grad]
+    if not pairs or not values:
+        return [None] * len(values)
+    targets, cotangents = zip(*pairs, strict=True)
+    return list(
+        torch.autograd.grad(targets, values, cotangents, retain_graph=True, allow_unused=True)
+    )
+
+
+def _task_gradients(shares, values, scale):
+    """The gradients `(K, ...)` of the global task losses by each of the `values`."""
+    by_task = [_gradients([share], [scale], values) for share in shares]
+    rows = []
+    for value, gradients in zip(values, zip(*by_task, strict=True), strict=True):
+        zero = torch.zeros_like(value)
+        stacked = torch.stack([zero if found is None else found for found in gradients]).float()
+        if _replicas() > 1:
+            distributed.all_reduce(stacked)
+        rows.append(stacked / scale)
+    return rows
+
+
+def _replicas():
+    initialised = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if initialised else 1
+
+
+def _mean_over_replicas(gradients):
+    if _replicas() > 1:
+        for gradient in gradients:
+            if gradient is not None:
+                distributed.all_reduce(gradient.div_(_replicas()))
+    return gradients
+
+
+def inner_products(rows):
+    return rows @ rows.T
+
+
+def weighted_sum(weights, rows):
+    return weights @ rows

@@ -1,0 +1,186 @@
+"""The step of every weighting over Keras's own step on the sum of the task losses.
+
+Run it once a backend:
+
+    KERAS_BACKEND=jax python benchmarks/balancing.py --output balancing_jax.csv
+
+K regressions on one trunk, four layers of 512 units, batches of 128. Each round times a block of
+steps of every model, in an order that rotates: the stock model, a second stock model, all
+weightings and, with PyTorch, the methods of torchjd on the same network under the same `fit`.
+Ratios are taken within a round.
+"""
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+import tyro
+from timing import append_row, time_in_turn
+
+import keras_taskrobust as ktr
+
+BATCH_SIZE = 128
+INPUTS = 256
+WIDTH = 512
+DEPTH = 4
+
+#: Our name, and how torchjd calls the same method for K tasks.
+PEERS = {
+    "aligned_mtl": ("AlignedMTL", lambda K: {}),
+    "cagrad": ("CAGrad", lambda K: {"c": 0.5}),
+    "config": ("ConFIG", lambda K: {}),
+    "dualproj": ("DualProj", lambda K: {}),
+    "excess_mtl": ("ExcessMTL", lambda K: {}),
+    "fairgrad": ("FairGrad", lambda K: {"alpha": 1.0}),
+    "graddrop": ("GradDrop", lambda K: {}),
+    "gradvac": ("GradVac", lambda K: {}),
+    "imtl_g": ("IMTLG", lambda K: {}),
+    "mgda": ("MGDA", lambda K: {}),
+    "nash_mtl": ("NashMTL", lambda K: {"n_tasks": K}),
+    "pcgrad": ("PCGrad", lambda K: {}),
+    "upgrad": ("UPGrad", lambda K: {}),
+}
+
+
+def names_of(K: int) -> list[str]:
+    return [f"task_{k}" for k in range(K)]
+
+
+def make_network(K: int) -> keras.Model:
+    """The trunk, whose output is that of the layer "trunk", and K heads."""
+    keras.utils.set_random_seed(0)
+    inputs = hidden = keras.Input((INPUTS,))
+    for index in range(DEPTH):
+        name = "trunk" if index == DEPTH - 1 else None
+        hidden = keras.layers.Dense(WIDTH, activation="relu", name=name)(hidden)
+    return keras.Model(
+        inputs, {name: keras.layers.Dense(1, name=name)(hidden) for name in names_of(K)}
+    )
+
+
+def make_data(K: int, steps: int):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(steps * BATCH_SIZE, INPUTS)).astype("float32")
+    return x, {n: rng.normal(size=(len(x), 1)).astype("float32") for n in names_of(K)}
+
+
+def stock_model(K: int) -> keras.Model:
+    model = make_network(K)
+    model.compile(keras.optimizers.Adam(1e-3), loss=dict.fromkeys(names_of(K), "mse"))
+    return model
+
+
+def our_model(name: str, K: int, place: str) -> keras.Model:
+    model = ktr.MinimaxModel(make_network(K))
+    layer = ktr.weighting.get(name)
+    at = {}
+    if place == "representation" and not layer.keeps_gradients:
+        at = {"gradients_at": "representation", "representation": "trunk"}
+    loss = dict.fromkeys(names_of(K), "mse")
+    model.compile(keras.optimizers.Adam(1e-3), loss=loss, weighting=layer, **at)
+    return model
+
+
+def peer_model(name: str, K: int) -> keras.Model:
+    """torchjd's way: the Jacobian at the shared weights, aggregated; each head its own gradient."""
+    import torch
+    from torchjd import aggregation
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    class Peer(keras.Model):
+        def __init__(self, network, aggregator):
+            super().__init__()
+            trunk = network.get_layer("trunk").output
+            self.network = keras.Model(network.input, [trunk, network.output])
+            self.aggregator = aggregator
+
+        def call(self, inputs, training=None):
+            return self.network(inputs, training=training)[1]
+
+        def train_step(self, data):
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+            features, outputs = self.network(x, training=True)
+            losses = [torch.mean((outputs[name] - y[name]) ** 2) for name in outputs]
+            self.zero_grad()
+            mtl_backward(losses, features=features)
+            variables = self.trainable_variables
+            shared = [v.value for v in variables if getattr(v.value, "jac", None) is not None]
+            jac_to_grad(shared, self.aggregator)
+            with torch.no_grad():
+                self.optimizer.apply([v.value.grad for v in variables], variables)
+            return {"loss": sum(losses).detach()}
+
+    theirs, arguments = PEERS[name]
+    model = Peer(make_network(K), getattr(aggregation, theirs)(**arguments(K)))
+    model.compile(keras.optimizers.Adam(1e-3))
+    return model
+
+
+def time_all(K: int, methods, place: str, rounds: int, steps: int) -> list[dict]:
+    """A row for every method, ours and theirs."""
+    x, y = make_data(K, steps)
+    models = {("stock", ""): stock_model(K), ("stock again", ""): stock_model(K)}
+    for name in methods:
+        models[name, ""] = our_model(name, K, place)
+        if keras.backend.backend() == "torch" and name in PEERS and place == "shared":
+            models[name, "torchjd"] = peer_model(name, K)
+
+    def block(model):
+        start = time.perf_counter()
+        model.fit(x, y, batch_size=BATCH_SIZE, shuffle=False, verbose=0)
+        return (time.perf_counter() - start) / steps
+
+    blocks = [lambda model=model: block(model) for model in models.values()]
+    seconds = time_in_turn(blocks, rounds)
+    rows = []
+    for index, (name, peer) in enumerate(models):
+        quartiles = np.percentile(seconds[:, index] / seconds[:, 0], [25, 50, 75])
+        rows.append(
+            {
+                "backend": keras.backend.backend(),
+                "tasks": K,
+                "method": name,
+                "peer": peer,
+                "place": place,
+                "rounds": rounds,
+                "seconds": f"{np.median(seconds[:, index]):.6f}",
+                "over_stock": f"{quartiles[1]:.3f}",
+                "quartiles": f"{quartiles[0]:.3f}-{quartiles[2]:.3f}",
+            }
+        )
+    return rows
+
+
+def main(
+    tasks: tuple[int, ...] = (3, 5, 9, 20),
+    methods: tuple[str, ...] = ktr.weighting.available(),
+    place: Literal["shared", "representation"] = "shared",
+    rounds: int = 11,
+    steps: int = 20,
+    output: Path | None = None,
+):
+    """Prints a line a method, and appends it to a csv file.
+
+    Args:
+        tasks: the numbers of tasks.
+        methods: names of weightings.
+        place: where task gradients are taken; methods that keep them stay at the weights.
+        rounds: rounds of one block for every model.
+        steps: steps of a block.
+        output: csv file; by default none.
+    """
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", file=sys.stderr)
+    for K in tasks:
+        for row in time_all(K, methods, place, rounds, steps):
+            print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+            if output is not None:
+                append_row(output, row)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

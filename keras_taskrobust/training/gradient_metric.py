@@ -1,0 +1,51 @@
+"""How the task gradients stand to each other: one Keras metric."""
+
+import keras
+from keras import ops
+
+
+class GradientMetric(keras.metrics.Metric):
+    """Accumulates norms, cosines and conflicts of the task gradients since the last reset.
+
+    Its result has `<task>_gradient_norm` (mean over the steps where the task was present),
+    `gradient_cosine` (mean over the pairs of tasks, then over the steps) and `gradient_conflict`
+    (share of the pairs with a negative cosine, mean over the steps). A pair counts where both
+    gradients are there and not zero. What was never seen is NaN.
+
+    Args:
+        task_names: the K names.
+    """
+
+    def __init__(self, task_names, name="task_gradients"):
+        super().__init__(name=name, dtype="float32")
+        norms = (f"{name}_gradient_norm" for name in task_names)
+        #: The names of the figures in `result`, in their order.
+        self.log_names = (*norms, "gradient_cosine", "gradient_conflict")
+        self.norms = self.add_variable((2, len(task_names)), "zeros", name="norms")
+        self.pairs = self.add_variable((3,), "zeros", name="pairs")
+
+    def update_state(self, gramian, counts):
+        """Adds one step's `(K, K)` inner products of the gradients of the tasks with `counts`."""
+        squares = ops.diagonal(gramian)
+        present = ops.logical_and(counts > 0, ops.isfinite(squares))
+        norms = ops.sqrt(ops.maximum(ops.where(present, squares, 0.0), 0.0))
+        self.norms.assign_add(ops.stop_gradient(ops.stack([norms, ops.cast(present, "float32")])))
+        nonzero = norms > 0
+        lengths = ops.where(nonzero, norms, 1.0)
+        cosines = gramian / ops.expand_dims(lengths, 0) / ops.expand_dims(lengths, 1)
+        both = ops.logical_and(ops.expand_dims(nonzero, 0), ops.expand_dims(nonzero, 1))
+        order = ops.arange(gramian.shape[0])
+        both = ops.logical_and(both, ops.expand_dims(order, 0) > ops.expand_dims(order, 1))
+        number = ops.sum(ops.cast(both, "float32"))
+        cosine = ops.sum(ops.where(both, cosines, 0.0)) / ops.maximum(number, 1.0)
+        negative = ops.cast(ops.logical_and(both, cosines < 0), "float32")
+        conflict = ops.sum(negative) / ops.maximum(number, 1.0)
+        seen = ops.cast(number > 0, "float32")
+        self.pairs.assign_add(ops.stop_gradient(ops.stack([cosine, conflict, seen])))
+
+    def result(self):
+        sums, steps = ops.unstack(ops.convert_to_tensor(self.norms))
+        cosine, conflict, seen = ops.unstack(ops.convert_to_tensor(self.pairs))
+        # NaN where nothing was seen.
+        figures = ops.concatenate([sums / steps, ops.stack([cosine, conflict]) / seen])
+        return dict(zip(self.log_names, ops.unstack(figures), strict=True))

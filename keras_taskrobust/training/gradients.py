@@ -1,0 +1,291 @@
+"""Where the tasks' gradients are taken, and what each trainable variable gets of them."""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+PLACES = ("shared", "last_shared", "representation")
+HEADS = ("weighted", "own")
+
+
+class GradientSettings(NamedTuple):
+    """What `MinimaxModel.compile` was told of the task gradients, checked."""
+
+    weighting: str
+    needs: str
+    gradients_at: Any
+    representation: str | None
+    head_gradients: str
+    task_chunk: int | None
+    diagnostics: bool
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether the tasks' gradients are taken one by one."""
+        return self.needs != "losses" or self.diagnostics
+
+
+def check_settings(
+    weighting, gradients_at, representation, head_gradients, task_chunk, diagnostics
+) -> GradientSettings:
+    """Checks the arguments of `MinimaxModel.compile`; `None` becomes what the weighting says.
+
+    Raises:
+        ValueError: if an argument is none of those offered.
+    """
+    at = weighting.gradients_at if gradients_at is None else gradients_at
+    named = isinstance(at, list | tuple) and at and all(isinstance(name, str) for name in at)
+    if at not in PLACES and not named:
+        raise ValueError(
+            f"`gradients_at` must be one of {', '.join(PLACES)}, or a list of names of layers and "
+            f"variables. Received: gradients_at={gradients_at!r}"
+        )
+    if (at == "representation") != (representation is not None):
+        raise ValueError(
+            '`representation` must name a layer if `gradients_at` is "representation", and be None '
+            f"otherwise. Received: gradients_at={gradients_at!r}, representation={representation!r}"
+        )
+    if at == "representation" and weighting.keeps_gradients:
+        raise ValueError(
+            f"{type(weighting).__name__} keeps a state for every gradient element: its gradients "
+            "must be taken at weights, not at a representation, which is another for every batch. "
+            f"Received: gradients_at={gradients_at!r}"
+        )
+    heads = weighting.head_gradients if head_gradients is None else head_gradients
+    if heads not in HEADS:
+        raise ValueError(
+            f"`head_gradients` must be one of {', '.join(HEADS)}, or None. "
+            f"Received: head_gradients={head_gradients!r}"
+        )
+    is_number = isinstance(task_chunk, int) and not isinstance(task_chunk, bool)
+    if task_chunk is not None and not (is_number and task_chunk >= 1):
+        raise ValueError(
+            f"`task_chunk` must be an integer >= 1 or None. Received: task_chunk={task_chunk!r}"
+        )
+    at = tuple(at) if named else at
+    who = type(weighting).__name__
+    return GradientSettings(
+        who, weighting.needs, at, representation, heads, task_chunk, bool(diagnostics)
+    )
+
+
+class GradientPlan:
+    """What a gradient step does with which trainable variable of the network.
+
+    Args:
+        network: the network.
+        numbers: for each of its trainable variables, the number of tasks that reach it.
+        settings: `GradientSettings`.
+
+    Attributes:
+        takes_rows: bool. Whether the tasks' gradients are taken one by one.
+        layer: the layer at whose output they are taken, or `None`.
+        place: the variables they are taken at, empty with a `layer`.
+        heads: the variables that at most one task reaches, outside `place`.
+        weighted_heads: bool. Whether those get the weights of the losses.
+        task_chunk: the number of tasks of one backward pass, or `None` for all.
+    """
+
+    def __init__(self, network, numbers, settings: GradientSettings):
+        variables = network.trainable_variables
+        self.takes_rows = settings.takes_rows
+        self.layer = None
+        self.task_chunk = settings.task_chunk
+        self.weighted_heads = settings.head_gradients == "weighted"
+        place: Sequence[int] = ()
+        if not self.takes_rows:
+            pass
+        elif settings.gradients_at == "representation":
+            self.layer = _layer_named(network, settings.representation)
+        else:
+            place = _place(variables, numbers, settings.gradients_at, settings.weighting)
+        taken = set(place)
+        self.place = [variables[index] for index in place]
+        self.heads = [
+            variable
+            for index, variable in enumerate(variables)
+            if numbers[index] <= 1 and index not in taken
+        ]
+
+    @property
+    def number_of_elements(self) -> int:
+        """P, the number of gradient elements at the place."""
+        return sum(math.prod(variable.shape) for variable in self.place)
+
+    @contextlib.contextmanager
+    def cutting(self, cut: Callable):
+        """While open, every floating-point output of `layer` goes through `cut(tensor)`.
+
+        Args:
+            cut: function of a tensor; returns the tensor that the rest of the network gets.
+        """
+        layer = self.layer
+        if layer is None:
+            yield
+            return
+        call, calls = layer.call, 0
+
+        def cut_floats(tensor):
+            is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+            return cut(tensor) if is_float else tensor
+
+        def call_and_cut(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            return keras.tree.map_structure(cut_floats, call(*args, **kwargs))
+
+        # Past Keras's tracking of attributes.
+        layer.__dict__["call"] = call_and_cut
+        try:
+            yield
+        finally:
+            del layer.__dict__["call"]
+        if not calls:
+            raise ValueError(
+                "`representation` must name a layer that the network calls in training. "
+                f"Received: representation={layer.name!r}, which it did not call"
+            )
+
+    def gradients(self, variables, pull, weights, own_weights, directions, scale) -> list:
+        """The gradient of each of the model's trainable variables.
+
+        `place` gets the direction, or what it pulls back to from the representation; `heads` their
+        own or weighted gradient; the rest the weighted one. What is outside the weighting comes on
+        top, with weight 1.
+
+        Args:
+            variables: the model's trainable variables.
+            pull: function of the `(K,)` cotangent of the task losses or `None`, the scalar
+                cotangent of all that is outside the weighting, the cotangents of the layer's
+                outputs or `None`, and the variables or `None`; gives the gradients by those, or,
+                for `None`, by what the rest of the network gets as the layer's outputs.
+            weights: `(K,)`.
+            own_weights: `(K,)`, for `heads` that are not weighted.
+            directions: a tensor for each of `place`, or for each output of the layer.
+            scale: scalar, of the loss.
+
+        Returns:
+            A gradient for each of `variables`, `None` where there is none.
+        """
+        found: dict[int, Any] = {}
+        upstream = None
+        if self.layer is not None:
+            others = pull(None, scale, None, None)
+            upstream = [_sum(scale * d, other) for d, other in zip(directions, others, strict=True)]
+        elif self.place and directions is not None:
+            others = pull(None, scale, None, self.place)
+            for variable, direction, other in zip(self.place, directions, others, strict=True):
+                found[id(variable)] = _sum(scale * direction, other)
+        apart = {*found, *(() if self.weighted_heads else map(id, self.heads))}
+        rest = [variable for variable in variables if id(variable) not in apart]
+        groups = [(scale * weights, rest)]
+        if not self.weighted_heads:
+            groups.append((scale * own_weights, self.heads))
+        for cotangent, group in groups:
+            if group:
+                pulled = pull(cotangent, scale, upstream, group)
+                found.update(zip(map(id, group), pulled, strict=True))
+        return [found[id(variable)] for variable in variables]
+
+
+def as_rows(rows):
+    """Per-task gradients `(K, ...)` as `(K, P_i)` float32 matrices."""
+    return [ops.reshape(ops.cast(row, "float32"), (row.shape[0], -1)) for row in rows]
+
+
+def split_like(direction, rows):
+    """Cuts a direction `(P,)` into the shapes of the gradients `(K, ...)` it is made of."""
+    parts, start = [], 0
+    for row in rows:
+        shape = ops.shape(row)[1:]
+        size = math.prod(shape)
+        parts.append(ops.reshape(direction[start : start + size], shape))
+        start = start + size
+    return parts
+
+
+def symbolic_batch(network):
+    """Zeros with the shapes of the inputs of a functional network, or `None` for another kind."""
+    try:
+        inputs = network.input
+    except (AttributeError, ValueError):
+        return None
+
+    def zeros(tensor):
+        return ops.zeros((1, *tensor.shape[1:]), dtype=tensor.dtype)
+
+    known = all(None not in tensor.shape[1:] for tensor in keras.tree.flatten(inputs))
+    return keras.tree.map_structure(zeros, inputs) if known else None
+
+
+def _sum(direction, other):
+    return direction if other is None else direction + ops.cast(other, "float32")
+
+
+def _place(variables, numbers, at, who) -> list[int]:
+    if at in ("shared", "last_shared"):
+        return _shared(variables, numbers, last_layer=at == "last_shared", who=who)
+    place = named_variables(variables, at)
+    if max(numbers[index] for index in place) < 2:
+        raise ValueError(
+            f"`gradients_at` must name at least one variable that two tasks share, since {who} "
+            f"compares their gradients. Received: gradients_at={list(at)}"
+        )
+    return place
+
+
+def named_variables(variables, names) -> list[int]:
+    """The indices of the variables that are named, or belong to a layer that is.
+
+    Args:
+        variables: the network's trainable variables.
+        names: names of layers or variables, or paths such as "encoder/dense/kernel".
+
+    Raises:
+        ValueError: if a name fits none.
+    """
+    found: set[int] = set()
+    for name in names:
+        named = {i for i, variable in enumerate(variables) if f"/{name}/" in f"/{variable.path}/"}
+        if not named:
+            raise ValueError(
+                "`gradients_at` must name layers with trainable variables, or trainable variables, "
+                f"of the network. Received: {name!r}; the variables are "
+                f"{[variable.path for variable in variables]}"
+            )
+        found |= named
+    return sorted(found)
+
+
+def _shared(variables, numbers, last_layer: bool, who: str) -> list[int]:
+    largest = max(numbers, default=0)
+    if largest < 2:
+        raise ValueError(
+            f"{who} compares the tasks' gradients, but no trainable variable is shared by two of "
+            f"the tasks. Received: {len(variables)} trainable variables, none of them shared"
+        )
+    if not last_layer:
+        return [index for index, number in enumerate(numbers) if number > 1]
+    most = [index for index, number in enumerate(numbers) if number == largest]
+    layer = _layer_path(variables[most[-1]])
+    return [index for index in most if _layer_path(variables[index]) == layer]
+
+
+def _layer_named(network, name):
+    layers = {id(layer): layer for layer in network._flatten_layers(include_self=False)}
+    named = [layer for layer in layers.values() if layer.name == name]
+    if len(named) != 1:
+        raise ValueError(
+            "`representation` must be the name of one layer of the network. Received: "
+            f"representation={name!r}, the name of {len(named)} layers; the layers are "
+            f"{sorted({layer.name for layer in layers.values()})}"
+        )
+    return named[0]
+
+
+def _layer_path(variable) -> str:
+    return variable.path.rpartition("/")[0]
