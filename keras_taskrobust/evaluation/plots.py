@@ -140,7 +140,7 @@ def _plot_training(runs, path, kind, heading):
     tasks = runs[0].scores.task_names
     panels = {
         weighting: {name: _mean_series(group, f"{name}_{kind}") for name in tasks}
-        for weighting, group in _histories(runs).items()
+        for weighting, group in _histories(run for run in runs if has_series([run], kind)).items()
     }
     columns = min(3 if len(panels) != 4 else 2, len(panels))
     rows = math.ceil(len(panels) / columns)

@@ -14,6 +14,8 @@ from keras_taskrobust.evaluation.downstream_report import PICTURE, downstream_bl
 from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.plots import (
     has_series,
+    plot_gradient_conflicts,
+    plot_gradient_norms,
     plot_task_losses,
     plot_task_weights,
 )
@@ -167,6 +169,14 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     if has_series(runs, "weight"):
         plot_task_weights(runs, directory / "task_weights.png")
         pictures["task_weights.png"] = "Weight of each task over the steps, smoothed."
+    if has_series(runs, "gradient_norm"):
+        plot_gradient_norms(runs, directory / "gradient_norms.png")
+        plot_gradient_conflicts(runs, directory / "gradient_conflicts.png")
+        pictures["gradient_norms.png"] = "Norm of each task's gradient over the steps."
+        pictures["gradient_conflicts.png"] = (
+            "Cosine of two tasks' gradients, and the share of the pairs that conflict, over the "
+            "steps."
+        )
     return pictures
 
 

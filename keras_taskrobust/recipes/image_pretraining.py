@@ -90,7 +90,11 @@ def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> Mult
         epsilon=recipe.epsilon,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, weighting=recipe.make_weighting())
+    model.compile(
+        optimizer,
+        weighting=recipe.make_weighting(),
+        gradient_diagnostics=recipe.gradient_diagnostics,
+    )
     return model
 
 

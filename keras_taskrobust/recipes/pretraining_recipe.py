@@ -16,6 +16,8 @@ class Pretraining:
     """Sharpness of minimax's softmax, over the tasks or over adaptive groups of them."""
     loss_momentum: float = 0.0
     """Moving average of the losses that minimax's weights come from; 0 for none."""
+    gradient_diagnostics: bool = False
+    """Whether norms, cosines and conflicts of the task gradients are logged and drawn."""
 
     batch_size: int
     """Sequences or images in a step."""

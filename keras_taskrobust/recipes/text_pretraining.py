@@ -94,7 +94,11 @@ def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBer
         schedule, weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, epsilon=recipe.epsilon
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, weighting=recipe.make_weighting())
+    model.compile(
+        optimizer,
+        weighting=recipe.make_weighting(),
+        gradient_diagnostics=recipe.gradient_diagnostics,
+    )
     return model
 
 

@@ -91,6 +91,8 @@ class TestWriteReport:
             "final_losses.png",
             "task_losses.png",
             "task_weights.png",
+            "gradient_norms.png",
+            "gradient_conflicts.png",
             "metrics.csv",
             "report.html",
             "report.md",

@@ -51,14 +51,18 @@ def recipe(tmp_path):
 
 
 def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path):
-    cases = {"uniform": {"weighting": "uniform"}, "sharp": {"weighting": "minimax", "alpha": 5.0}}
+    sharp = {"weighting": "minimax", "alpha": 5.0, "gradient_diagnostics": True}
+    cases = {"uniform": {"weighting": "uniform"}, "sharp": sharp}
     output = tmp_path / "comparison"
     runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1).runs
     assert [run.weighting for run in runs] == ["uniform", "sharp"]
     assert all(run.history["step"] == [2, 4, 6] for run in runs)
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     assert not np.array_equal(runs[0].scores.totals, runs[1].scores.totals)
-    for name in ("report.md", "report.html", "metrics.csv", "final_losses.png"):
+    assert "gradient_cosine" in runs[1].history
+    assert "gradient_cosine" not in runs[0].history
+    pictures = ("final_losses.png", "gradient_norms.png", "gradient_conflicts.png")
+    for name in ("report.md", "report.html", "metrics.csv", *pictures):
         assert (output / name).stat().st_size > 100, name
     written = {path: path.stat().st_mtime_ns for path in output.glob("runs/*/scores.npz")}
     assert len(written) == 2
