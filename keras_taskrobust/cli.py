@@ -19,6 +19,8 @@ COMMANDS = {
     "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
     "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
     "finetune images": "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small",
+    "inherit text": "fine-tune BERT presets on related tasks, and test each on the others",
+    "inherit images": "fine-tune MM-MAEs and ViTs on related images, and test on the others",
     "compare text": "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
     "compare images": "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
     "report": "draw the report of a comparison or fine-tuning again",
@@ -222,6 +224,43 @@ def _finetune_images(words, program):
     print(f"Report and cells: {arguments.output.resolve()}")
 
 
+def _inherit_text(words, program):
+    with _without_banners():
+        from keras_taskrobust.recipes import text_inheritance as texts
+    arguments = _arguments(words, program, InheritText, texts.RECIPES)
+    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
+    head_task = arguments.head_task or arguments.tasks[0]
+    related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
+    _inherit(arguments, texts.inherit_text, related)
+
+
+def _inherit_images(words, program):
+    with _without_banners():
+        from keras_taskrobust.recipes import image_inheritance as images
+        from keras_taskrobust.recipes.image_finetuning import TaskImages
+    kind = InheritImages[Recipe, TaskImages]
+    arguments = _arguments(words, program, kind, images.RECIPES)
+    sets = images.named_sets(arguments.sets)
+    related = images.RelatedImages(
+        arguments.tasks or images.all_tasks(sets),
+        arguments.head_task,
+        arguments.recipe,
+        arguments.images,
+        arguments.severity,
+        sets,
+    )
+    _inherit(arguments, images.inherit_images, related)
+
+
+def _inherit(arguments, inherit, related):
+    from keras_taskrobust.evaluation.inheritance_report import print_inheritance
+
+    output = arguments.output
+    found = inherit(_presets(arguments), arguments.seeds, related, output, arguments.select)
+    print_inheritance(found.results, found.failures)
+    print(f"Report and cells: {output.resolve()}")
+
+
 def _presets(arguments):
     """Rows of the report to presets."""
     return dict(
@@ -349,6 +388,58 @@ class FineTune(Generic[Recipe]):
     """Add a row of the same network without pre-training."""
     select: Literal["last", "best"] = "last"
     """The epoch whose scores are reported; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InheritText(Generic[Recipe]):
+    """ImageNet-RIB's protocol on texts: a head trained beforehand, fine-tuning on each of several
+    related tasks, and what that does to the others. `--probe-epochs` and `--probe-learning-rate`
+    are those of the head."""
+
+    recipe: Recipe
+    preset: tuple[str, ...]
+    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ("SST-2", "sentence_polarity", "movie_reviews")
+    """Two or more tasks of the same classes: these, QNLI and RTE, or QQP and MRPC."""
+    head_task: str | None = None
+    """The task that the head is trained on beforehand; by default the first."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    output: Path = Path("runs/inherit-text")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and dropout."""
+    select: Literal["last", "best"] = "last"
+    """The epoch whose weights are scored; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InheritImages(Generic[Recipe, Images]):
+    """ImageNet-RIB's protocol on images: a head trained beforehand, fine-tuning on each of several
+    sets of the same classes, and what that does to the others. `--probe-epochs` and
+    `--probe-learning-rate` are those of the head."""
+
+    recipe: Recipe
+    images: Images
+    preset: tuple[str, ...]
+    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ()
+    """clean (the images as they are), gaussian_noise, shot_noise, impulse_noise, defocus_blur,
+    brightness, contrast, pixelate, jpeg_compression, names of `--sets`; by default all."""
+    sets: tuple[str, ...] = ()
+    """Other sets with the same classes or some of them, such as tfds:imagenet_a, tfds:imagenet_r
+    or a folder of classes, each SOURCE or NAME=SOURCE. A share of each is held out."""
+    severity: int = 3
+    """Severity of the corruptions, 1 to 5."""
+    head_task: str = "clean"
+    """The task that the head is trained on beforehand; it need not be among the tasks."""
+    output: Path = Path("runs/inherit-images")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and augmentation."""
+    select: Literal["last", "best"] = "last"
+    """The report of a run whose weights are scored; both are recorded."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """One fine-tuning of any model: epochs, robust methods, weight averages."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,6 +23,8 @@ class FineTuningRun(abc.ABC):
         loss: Keras loss.
         steps_per_epoch: int.
         steps_per_report: int. The held-out examples are scored after as many steps.
+        head: the weights of a head trained beforehand, as `head_variables` orders them; by
+            default the head is new.
     """
 
     def __init__(
@@ -31,12 +34,17 @@ class FineTuningRun(abc.ABC):
         loss: keras.losses.Loss,
         steps_per_epoch: int,
         steps_per_report: int,
+        head: Sequence[np.ndarray] | None = None,
     ):
         self.model = model
         self.settings = settings
         self.loss = loss
         self.steps_per_epoch = steps_per_epoch
         self.steps_per_report = steps_per_report
+        self.has_trained_head = head is not None
+        if head is not None:
+            for variable, weight in zip(head_variables(model), head, strict=True):
+                variable.assign(weight)
         if settings.method == "lora":
             model.backbone.enable_lora(settings.lora_rank)
 
@@ -145,9 +153,11 @@ class FineTuningRun(abc.ABC):
             weights = robust.uniform_soup(members)
         if settings.wise_share == 1:
             return weights
-        # The start has no trained head: the head stays the fine-tuned one.
-        shared = {id(variable) for variable in self.model.backbone.weights}
         mixed = robust.interpolate(start, weights, settings.wise_share)
+        if self.has_trained_head:
+            return mixed
+        # A new head stays the fine-tuned one: its start was random.
+        shared = {id(variable) for variable in self.model.backbone.weights}
         return [
             mix if id(variable) in shared else weight
             for variable, mix, weight in zip(self.model.weights, mixed, weights, strict=True)
@@ -156,6 +166,12 @@ class FineTuningRun(abc.ABC):
     def _score_weights(self, weights):
         self.model.set_weights(weights)
         return self.score()
+
+
+def head_variables(model: Any) -> list[keras.Variable]:
+    """The variables of a model that are not its backbone's."""
+    below = {id(variable) for variable in model.backbone.weights}
+    return [variable for variable in model.weights if id(variable) not in below]
 
 
 def _layers_below(layer):

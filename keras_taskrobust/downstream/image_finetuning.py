@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -39,6 +40,7 @@ class FineTunedImages:
         trivial_scores: metric names to the values of a prediction that does not look at images.
         predictions: of the held-out images, of the best report, as `ImageTask` describes them.
         seconds: float. What training and scoring took.
+        weights: "last" and "best" to the weights of the model.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class FineTunedImages:
     trivial_scores: dict[str, float]
     predictions: np.ndarray
     seconds: float
+    weights: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def image_size_of(opened: OpenedModel, settings: ImageFineTuning) -> tuple[int, int]:
@@ -64,7 +67,11 @@ def strides_of(opened: OpenedModel, settings: ImageFineTuning) -> dict[str, int]
 
 
 def finetune_images(
-    opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning, seed: int = 0
+    opened: OpenedModel,
+    data: ImageTaskData,
+    settings: ImageFineTuning,
+    seed: int = 0,
+    head: Sequence[np.ndarray] | None = None,
 ) -> FineTunedImages:
     """Fine-tunes a pre-trained encoder on an image task.
 
@@ -74,6 +81,8 @@ def finetune_images(
         settings: `ImageFineTuning`.
         seed: int. Chooses order and augmentation. Initial weights of the head and drop path
             follow Keras's global seed.
+        head: the weights of a head trained beforehand, as `head_variables` orders them; by
+            default the head is new.
 
     Returns:
         `FineTunedImages`.
@@ -83,7 +92,7 @@ def finetune_images(
         ValueError: settings, model and data do not fit each other.
     """
     start_time = time.perf_counter()
-    run = _ImageRun(opened, data, settings)
+    run = _ImageRun(opened, data, settings, head)
     chosen, history = run.train_all(seed)
     scores, errors = {}, {}
     for name in ("last", "best"):
@@ -99,13 +108,35 @@ def finetune_images(
         data.task.evaluate_trivial(data.train_labels, data.labels),
         predictions,
         time.perf_counter() - start_time,
+        chosen,
     )
+
+
+def score_classes(model: Any, data: ImageTaskData, settings: ImageFineTuning) -> float:
+    """Scores a fine-tuned classifier on the held-out images of a set.
+
+    Predictions are among the classes that the held-out images have: of the 1,000 of ImageNet,
+    ImageNet-A and ImageNet-R have 200.
+
+    Args:
+        model: `ImageModel` with the classes of the set's task.
+        data: `ImageTaskData` for classification, which need not be those it was fine-tuned on.
+        settings: `ImageFineTuning`.
+
+    Returns:
+        The accuracy.
+    """
+    classes = np.unique(data.labels)
+    logits = _outputs(model, data, settings)[:, classes]
+    return mean_score(data.task.evaluate(data.labels, classes[logits.argmax(axis=-1)]))
 
 
 class _ImageRun(FineTuningRun):
     """One fine-tuning: the model, the task's data, the settings."""
 
-    def __init__(self, opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning):
+    def __init__(
+        self, opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning, head=None
+    ):
         per_epoch = max(1, len(data.train) // settings.batch_size)
         steps = settings.epochs * per_epoch
         steps = min(steps, settings.max_steps or steps)
@@ -115,6 +146,7 @@ class _ImageRun(FineTuningRun):
             _loss(data.task.target, settings),
             per_epoch,
             -(-steps // settings.reports),
+            head,
         )
         self.settings: ImageFineTuning = settings
         self.opened = opened
@@ -141,16 +173,23 @@ class _ImageRun(FineTuningRun):
 
     def predict(self) -> np.ndarray:
         """The predictions of the held-out images, as `ImageTask` describes them."""
-        batches = held_out_batches(self.data, self.settings)
+        return _outputs(self.model, self.data, self.settings, self._prediction)
+
+    def _prediction(self, outputs):
+        if self.data.task.target != "depth":
+            return outputs.argmax(axis=-1)
         mean, deviation = self.data.depth_scale
-        found = []
-        for index in range(len(batches)):
-            outputs = np.asarray(self.model.predict_on_batch(batches[index]), "float32")
-            if self.data.task.target == "depth":
-                found.append(outputs[..., 0] * deviation + mean)
-            else:
-                found.append(outputs.argmax(axis=-1))
-        return np.concatenate(found)[: len(self.data.held_out)]
+        return outputs[..., 0] * deviation + mean
+
+
+def _outputs(model, data, settings, function=lambda outputs: outputs) -> np.ndarray:
+    """A function of the model's outputs for the held-out images, batch by batch."""
+    batches = held_out_batches(data, settings)
+    found = [
+        function(np.asarray(model.predict_on_batch(batches[index]), "float32"))
+        for index in range(len(batches))
+    ]
+    return np.concatenate(found)[: len(data.held_out)]
 
 
 def _loss(target, settings) -> keras.losses.Loss:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -47,6 +47,7 @@ class FineTuned:
         dev_predictions: held-out split to predictions `(N,)` of the best epoch.
         test_predictions: prediction file to predictions `(N,)` of the best epoch.
         seconds: float. What training and scoring took.
+        weights: "last" and "best" to the weights of the classifier.
     """
 
     classifier: Any
@@ -57,6 +58,7 @@ class FineTuned:
     dev_predictions: Predictions
     test_predictions: Predictions
     seconds: float
+    weights: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def open_bert(
@@ -124,7 +126,12 @@ def encode_task(
 
 
 def finetune_text(
-    backbone: Any, task: TextTask, data: EncodedTask, settings: FineTuning, seed: int = 0
+    backbone: Any,
+    task: TextTask,
+    data: EncodedTask,
+    settings: FineTuning,
+    seed: int = 0,
+    head: Sequence[np.ndarray] | None = None,
 ) -> FineTuned:
     """Fine-tunes a BERT on a task.
 
@@ -135,6 +142,8 @@ def finetune_text(
         settings: `FineTuning`.
         seed: int. Chooses the order of the examples. Initial weights of the head and dropout
             follow Keras's global seed.
+        head: the weights of a head trained beforehand, as `head_variables` orders them; by
+            default the head is new.
 
     Returns:
         `FineTuned`.
@@ -146,7 +155,7 @@ def finetune_text(
     classifier = keras_hub.models.BertTextClassifier(
         backbone, num_classes=task.num_outputs, dropout=settings.dropout
     )
-    run = _TextRun(classifier, task, data, settings)
+    run = _TextRun(classifier, task, data, settings, head)
     chosen, history = run.train_all(seed)
     scores, test_scores = {}, {}
     for name in ("last", "best"):
@@ -164,20 +173,40 @@ def finetune_text(
         dev,
         test,
         time.perf_counter() - start_time,
+        chosen,
     )
+
+
+def score_text(classifier: Any, task: TextTask, data: EncodedTask) -> float:
+    """Scores a fine-tuned classifier on the held-out splits of a task.
+
+    Args:
+        classifier: a `keras_hub.models.BertTextClassifier` with the task's classes.
+        task: the `TextTask`, which need not be the one it was fine-tuned on.
+        data: its `EncodedTask`.
+
+    Returns:
+        The mean of the metrics of all held-out splits.
+    """
+    predictions = {
+        split: _predict(classifier, task, arrays) for split, (arrays, _) in data.dev.items()
+    }
+    return mean_score(_evaluate(task, data.dev, predictions))
 
 
 class _TextRun(FineTuningRun):
     """One fine-tuning: the classifier, the task's data, the settings."""
 
-    def __init__(self, classifier, task: TextTask, data: EncodedTask, settings: FineTuning):
+    def __init__(
+        self, classifier, task: TextTask, data: EncodedTask, settings: FineTuning, head=None
+    ):
         loss = (
             keras.losses.MeanSquaredError()
             if task.is_regression
             else keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         )
         steps = max(1, len(data.train[1]) // settings.batch_size)
-        super().__init__(classifier, settings, loss, steps, steps)
+        super().__init__(classifier, settings, loss, steps, steps, head)
         self.settings: FineTuning = settings
         self.task = task
         self.data = data
@@ -210,14 +239,18 @@ class _TextRun(FineTuningRun):
 
     def predict(self, arrays) -> np.ndarray:
         """`(N,)` class ids or numbers."""
-        number = len(arrays["token_ids"])
-        batch = min(_PREDICTION_BATCH, number)
-        # A full last batch spares a second compilation.
-        rows = np.arange(-(-number // batch) * batch) % number
-        padded = {name: array[rows] for name, array in arrays.items()}
-        outputs = self.model.predict(padded, batch_size=batch, verbose=0)[:number]
-        outputs = np.asarray(outputs, "float32")
-        return outputs[:, 0] if self.task.is_regression else outputs.argmax(-1)
+        return _predict(self.model, self.task, arrays)
+
+
+def _predict(classifier, task: TextTask, arrays) -> np.ndarray:
+    number = len(arrays["token_ids"])
+    batch = min(_PREDICTION_BATCH, number)
+    # A full last batch spares a second compilation.
+    rows = np.arange(-(-number // batch) * batch) % number
+    padded = {name: array[rows] for name, array in arrays.items()}
+    outputs = classifier.predict(padded, batch_size=batch, verbose=0)[:number]
+    outputs = np.asarray(outputs, "float32")
+    return outputs[:, 0] if task.is_regression else outputs.argmax(-1)
 
 
 def _evaluate(task: TextTask, splits: Mapping, predictions: Predictions) -> dict[str, float]:

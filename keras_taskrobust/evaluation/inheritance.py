@@ -1,5 +1,6 @@
 """How much robustness fine-tuning leaves: the protocol of ImageNet-RIB."""
 
+import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -83,15 +84,49 @@ class Inheritance:
         return self.tasks[index], round(float(others[index]), 12)
 
     def to_csv(self) -> str:
-        """The matrix as CSV: a row for each task fine-tuned on, the changes of all tasks, RI."""
-        text = io.StringIO()
-        text.write(",".join(["fine-tuned on", *self.tasks, "RI"]) + "\n")
-        text.write(",".join(["nothing", *map(repr, self.before.tolist()), ""]) + "\n")
+        """The matrix as CSV: a row for each task fine-tuned on, the metrics of all tasks, RI."""
+        return rows_as_csv(self.rows())
+
+    def rows(self) -> list[list[str]]:
+        """The cells of `to_csv`, header first, numbers in full."""
+        rows = [["fine-tuned on", *self.tasks, "RI"]]
+        rows.append(["nothing", *map(repr, self.before.tolist()), ""])
         for name, row, improvement in zip(
             self.tasks, self.after.tolist(), self.robustness_improvement.tolist(), strict=True
         ):
-            text.write(",".join([name, *map(repr, row), repr(improvement)]) + "\n")
-        return text.getvalue()
+            rows.append([name, *map(repr, row), repr(improvement)])
+        return rows
+
+
+def rows_as_csv(rows: Sequence[Sequence[str]]) -> str:
+    """Cells as the text of a CSV file."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def mean_inheritance(results: Sequence[Inheritance]) -> Inheritance:
+    """The mean over runs, such as those of several seeds.
+
+    Args:
+        results: at least one `Inheritance`, all of the same tasks.
+
+    Returns:
+        `Inheritance` of the mean metrics. Its RI and mRI are the means of theirs.
+
+    Raises:
+        ValueError: there is none, or the tasks differ.
+    """
+    tasks = {one.tasks for one in results}
+    if len(tasks) != 1:
+        raise ValueError(
+            f"`results` must be of the same tasks. Received: {sorted(tasks) or 'none'}"
+        )
+    return Inheritance(
+        results[0].tasks,
+        np.mean([one.before for one in results], axis=0),
+        np.mean([one.after for one in results], axis=0),
+    )
 
 
 def measure_inheritance(

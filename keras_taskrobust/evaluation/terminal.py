@@ -68,9 +68,9 @@ def print_report(
         console.print(_table(comparison, rows, figures, console), width=width)
     key = f"{_MARK} The worst task of the weighting."
     for line in (key, *notes(comparison, baseline)):
-        console.print(Text(_encodable(line, console), style="dim"), width=width)
+        console.print(Text(encodable(line, console), style="dim"), width=width)
     console.print()
-    console.print(Text(_encodable(headline(comparison), console), style="bold"), width=width)
+    console.print(Text(encodable(headline(comparison), console), style="bold"), width=width)
 
 
 def _table(comparison, rows, figures, console):
@@ -81,7 +81,7 @@ def _table(comparison, rows, figures, console):
         table.add_column(row.weighting, justify="right", overflow="fold", width=figures)
     for section in _sections(comparison, rows):
         for line in section:
-            table.add_row(*(Text(_encodable(text, console), style=_style(text)) for text in line))
+            table.add_row(*(Text(encodable(text, console), style=_style(text)) for text in line))
         table.add_section()
     return table
 
@@ -136,7 +136,7 @@ def _difference_lines(label, intervals):
     ]
 
 
-def _encodable(text, console):
+def encodable(text, console):
     """The text in characters that the console's encoding has."""
     return text if console.encoding.lower().startswith("utf") else text.translate(_ASCII)
 
@@ -168,12 +168,12 @@ def print_downstream(
         ]
         name = f"({task})" if task in comparison.floor else task
         texts = [name, number(sum(trivial) / len(trivial)) if trivial else NOTHING, *lines]
-        table.add_row(*(Text(_encodable(text, console), style=_style(text)) for text in texts))
+        table.add_row(*(Text(encodable(text, console), style=_style(text)) for text in texts))
     console.print(table)
     for weighting, seed, task, reason in comparison.failures:
         console.print(Text(f"Failed: {weighting}, seed {seed}, {task}: {reason}", style="red"))
     key = f"{_MARK} The smallest gain over the trivial baseline."
     for line in (key, *downstream_notes(comparison)):
-        console.print(Text(_encodable(line, console), style="dim"))
+        console.print(Text(encodable(line, console), style="dim"))
     console.print()
-    console.print(Text(_encodable(downstream_headline(comparison), console), style="bold"))
+    console.print(Text(encodable(downstream_headline(comparison), console), style="bold"))

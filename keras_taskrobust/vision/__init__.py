@@ -9,6 +9,7 @@ from keras_taskrobust.vision.augmentation import (
     standardize_depth,
 )
 from keras_taskrobust.vision.batches import image_batches
+from keras_taskrobust.vision.corruptions import CORRUPTIONS, CorruptedImages, corrupt
 from keras_taskrobust.vision.datasets import (
     AlignedFolder,
     ArrayImages,
@@ -30,12 +31,15 @@ from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.modalities import Modality
 from keras_taskrobust.vision.patches import patchify, sin_cos_positions, unpatchify
 from keras_taskrobust.vision.pseudo_labels import PseudoLabelReport, write_pseudo_labels
+from keras_taskrobust.vision.records import RelabelledImages
 from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
 from keras_taskrobust.vision.transfer import export_vit_backbone, transfer_to_vit_det
 
 __all__ = [
+    "CORRUPTIONS",
     "AlignedFolder",
     "ArrayImages",
+    "CorruptedImages",
     "DepthStatistics",
     "ImageFolder",
     "ImageSource",
@@ -46,9 +50,11 @@ __all__ = [
     "NYUDepthV2",
     "ProceduralScenes",
     "PseudoLabelReport",
+    "RelabelledImages",
     "Survey",
     "TfdsImages",
     "UnreadableFileError",
+    "corrupt",
     "depth_statistics",
     "export_vit_backbone",
     "generate_scenes",

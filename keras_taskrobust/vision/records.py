@@ -15,6 +15,8 @@ IGNORE_LABEL = 255
 
 Record = dict[str, np.ndarray]
 
+_LISTED = 5
+
 
 class UnreadableFileError(ValueError):
     """A file that cannot be decoded. The text names it.
@@ -145,6 +147,51 @@ class ImageSubset(ImageSource):
 
     def stem(self, index: int) -> str:
         return self._source.stem(self._indices[index])
+
+
+class RelabelledImages(ImageSource):
+    """A source whose images are labelled by the numbers of other names.
+
+    A set with some of another's classes, such as ImageNet-A or ImageNet-R in folders of WordNet
+    ids, gets that set's labels.
+
+    Args:
+        source: `ImageSource` with `"label"`.
+        label_names: sequence of strings, the source's `label_names` among them.
+
+    Raises:
+        ValueError: the source has no labels, or other classes.
+
+    Example:
+
+    ```python
+    images = RelabelledImages(ImageFolder("imagenet-a"), ImageFolder("imagenet/val").label_names)
+    ```
+    """
+
+    def __init__(self, source: ImageSource, label_names: Sequence[str]):
+        super().__init__(source.modalities, source.class_names, label_names)
+        numbers = {name: number for number, name in enumerate(self.label_names)}
+        unknown = [name for name in source.label_names if name not in numbers]
+        if unknown or "label" not in source.modalities:
+            raise ValueError(
+                f"`source` must have labels out of the {len(numbers)} of `label_names` "
+                f"({', '.join(self.label_names[:_LISTED])}, ...). Received: "
+                + (f"also {', '.join(unknown[:_LISTED])}" if unknown else "no labels")
+            )
+        self.skipped = source.skipped
+        self._source = source
+        self._numbers = np.array([numbers[name] for name in source.label_names], "int64")
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, index: int) -> Record:
+        record = self._source[index]
+        return {**record, "label": np.asarray(self._numbers[record["label"]])}
+
+    def stem(self, index: int) -> str:
+        return self._source.stem(index)
 
 
 def survey_record(record: Mapping[str, np.ndarray], num_classes: int) -> Survey:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from image_models import SIZE, as_array, opened, tiny_mm_mae, tiny_vit
 
+from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.image_examples import (
     held_out_batches,
     open_image_task,
@@ -16,10 +17,17 @@ from keras_taskrobust.downstream.image_examples import (
 from keras_taskrobust.downstream.image_finetuning import (
     finetune_images,
     image_size_of,
+    score_classes,
     strides_of,
 )
+from keras_taskrobust.downstream.image_model import build_image_model
 from keras_taskrobust.downstream.settings import ImageFineTuning
-from keras_taskrobust.vision import ArrayImages, ProceduralScenes, normalize_rgb
+from keras_taskrobust.vision import (
+    ArrayImages,
+    ProceduralScenes,
+    RelabelledImages,
+    normalize_rgb,
+)
 from keras_taskrobust.vision.augmentation import draw_jitter, fit, place
 
 SETTINGS = ImageFineTuning(
@@ -278,3 +286,36 @@ def test_a_label_outside_of_the_classes_is_refused(tmp_path):
 def test_settings_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SETTINGS, **fields)
+
+
+def test_a_run_starts_from_a_trained_head(images):
+    model = tiny_vit(size=(16, 16))
+    data = task_data("classification", model, sources=images)
+    probe = dataclasses.replace(SETTINGS, method="linear_probe")
+    probed = finetune_images(opened(model), data, probe).model
+    head = [as_array(one) for one in head_variables(probed)]
+    assert [array.shape for array in head] == [(12,), (12,), (12, 2), (2,)]
+    settings = dataclasses.replace(SETTINGS, wise_share=0.0)
+    start = finetune_images(opened(model), data, settings, head=head)
+    for mine, weights in zip(start.weights["last"], probed.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, weights)
+
+
+def test_classes_that_a_set_lacks_are_not_predicted(images, tmp_path):
+    model = tiny_vit(size=(16, 16))
+    data = task_data("classification", model, sources=images)
+    trained = finetune_images(opened(model), data, SETTINGS).model
+    names = ("none", *images[0].label_names)
+    mapped = [RelabelledImages(source, names) for source in images]
+    other = task_data("classification", model, sources=mapped)
+    wide = build_image_model(opened(model), other.task, SETTINGS)
+    kernel, bias = (np.insert(as_array(one), 0, 9, -1) for one in trained.head.logits.weights)
+    wide.encoder.set_weights(trained.encoder.get_weights())
+    wide.head.norm.set_weights(trained.head.norm.get_weights())
+    wide.head.logits.set_weights([np.insert(kernel[:, 1:], 0, 0, -1), bias])
+    inputs = held_out_batches(data, SETTINGS)
+    logits = np.concatenate([as_array(wide(inputs[k], training=False)) for k in range(2)])[:7]
+    assert (logits.argmax(-1) == 0).all()
+    expected = np.mean(logits[:, 1:].argmax(-1) + 1 == other.labels)
+    assert score_classes(wide, other, SETTINGS) == pytest.approx(expected)
+    assert score_classes(trained, data, SETTINGS) == pytest.approx(expected)

@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 
 from keras_taskrobust.downstream import Examples, TaskData, text_task
+from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
-from keras_taskrobust.downstream.text_finetuning import encode_task, finetune_text, open_bert
+from keras_taskrobust.downstream.text_finetuning import (
+    encode_task,
+    finetune_text,
+    open_bert,
+    score_text,
+)
 
 SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=2, max_steps=5)
 
@@ -169,3 +175,31 @@ def test_a_broken_loss_is_an_error(preset, glue_folder):
 def test_settings_refuse(fields, message):
     with pytest.raises(ValueError, match=message):
         FineTuning(**fields)
+
+
+def test_a_run_starts_from_a_trained_head(glue_folder, preset):
+    task = text_task("SST-2")
+    data = task.load(glue_folder)
+    probe = dataclasses.replace(SETTINGS, method="linear_probe")
+    classifier = run(preset, task, data, probe).classifier
+    head = [keras.ops.convert_to_numpy(one) for one in head_variables(classifier)]
+    assert [array.shape for array in head] == [(8, 2), (2,)]
+    backbone, encoder = open_bert(preset)
+    encoded = encode_task(data, encoder, backbone.max_sequence_length, SETTINGS)
+    settings = dataclasses.replace(SETTINGS, wise_share=0.0)
+    start = finetune_text(backbone, task, encoded, settings, head=head)
+    for mine, probed in zip(start.weights["last"], classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, probed)
+    with pytest.raises(ValueError, match="zip"):
+        finetune_text(open_bert(preset)[0], task, encoded, settings, head=head[:1])
+
+
+def test_a_classifier_is_scored_on_another_task(glue_folder, preset):
+    task, other = text_task("SST-2"), text_task("RTE")
+    result = run(preset, task, task.load(glue_folder))
+    _, encoder = open_bert(preset)
+    encoded = encode_task(other.load(glue_folder), encoder, 32, SETTINGS)
+    arrays, examples = encoded.dev["dev"]
+    logits = keras.ops.convert_to_numpy(result.classifier(arrays, training=False))
+    expected = np.mean(logits.argmax(-1) == examples.labels)
+    assert score_text(result.classifier, other, encoded) == pytest.approx(expected)

@@ -1,0 +1,295 @@
+"""ImageNet-RIB's protocol as commands run it: cells kept, the figures, labels, refusals."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from downstream_data import save_tiny_preset, write_glue_folder
+
+from keras_taskrobust import cli
+from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream.finetuning_run import head_variables
+from keras_taskrobust.downstream.image_encoder import open_image_model
+from keras_taskrobust.downstream.image_examples import open_image_task
+from keras_taskrobust.downstream.image_finetuning import finetune_images, score_classes
+from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.evaluation.inheritance import measure_inheritance
+from keras_taskrobust.recipes import text_inheritance
+from keras_taskrobust.recipes.image_finetuning import SMALL, TaskImages
+from keras_taskrobust.recipes.image_inheritance import (
+    RelatedImages,
+    all_tasks,
+    inherit_images,
+    named_sets,
+)
+from keras_taskrobust.recipes.text_inheritance import LABEL_SPACES, RelatedTexts, inherit_text
+from keras_taskrobust.vision import CORRUPTIONS, CorruptedImages
+
+TEXT = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2, sequence_length=16)
+IMAGE = dataclasses.replace(
+    SMALL, batch_size=4, epochs=1, warmup_epochs=0, max_steps=2, reports=1, least_crop=0.9
+)
+NAMES = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return save_tiny_preset(tmp_path_factory.mktemp("presets") / "bert")
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("presets") / "vit"
+    keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 12, 16).save_to_preset(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def glue(tmp_path):
+    return str(write_glue_folder(tmp_path / "glue"))
+
+
+def save_colours(path, names=NAMES, splits=("train", "test"), number=12, seed=0):
+    """An .npz of images whose class is their colour."""
+    generator = np.random.default_rng(seed)
+    arrays = {"label_names": np.array(names)}
+    for split in splits:
+        labels = np.arange(number) % len(names)
+        rgb = generator.integers(0, 120, (number, 16, 16, 3))
+        for index, label in enumerate(labels):
+            rgb[index, ..., NAMES.index(names[label])] += 120
+        arrays |= {f"{split}_rgb": rgb.astype("uint8"), f"{split}_label": labels}
+    np.savez(path, **arrays)
+    return str(path)
+
+
+@pytest.fixture
+def colours(tmp_path):
+    return save_colours(tmp_path / "colours.npz")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The runs of texts that are computed, as (task, method); they train as ever."""
+    computed = []
+    finetune = text_inheritance.finetune_text
+
+    def count(backbone, task, data, settings, *others):
+        computed.append((task.name, settings.method))
+        return finetune(backbone, task, data, settings, *others)
+
+    monkeypatch.setattr(text_inheritance, "finetune_text", count)
+    return computed
+
+
+def test_a_run_on_images_is_the_protocol_by_hand(vit, colours, tmp_path):
+    settings = dataclasses.replace(IMAGE, learning_rate=3e-2, probe_learning_rate=3e-2)
+    tasks = ("clean", "contrast")
+    related = RelatedImages(tasks, "contrast", settings, TaskImages(colours), severity=4)
+    found = inherit_images({"mine": vit}, (3,), related, tmp_path / "out")
+    assert found.failures == []
+
+    train, test = TaskImages(colours).open(("rgb", "label"), (16, 16))
+    opened = open_image_model(vit)
+    noisy = (CorruptedImages(one, "contrast", 4) for one in (train, test))
+    data = {
+        "clean": open_image_task("classification", train, test, (16, 16)),
+        "contrast": open_image_task("classification", *noisy, (16, 16)),
+    }
+    keras.utils.set_random_seed(3)
+    probe = dataclasses.replace(settings, method="linear_probe", learning_rate=3e-2, epochs=1)
+    start = finetune_images(opened, data["contrast"], probe, 3)
+    start.model.set_weights(start.weights["last"])
+    head = [keras.ops.convert_to_numpy(one) for one in head_variables(start.model)]
+
+    def finetune(task):
+        keras.utils.set_random_seed(3)
+        result = finetune_images(opened, data[task], settings, 3, head)
+        result.model.set_weights(result.weights["last"])
+        return lambda other: score_classes(result.model, data[other], settings)
+
+    by_hand = measure_inheritance(
+        tasks, lambda task: score_classes(start.model, data[task], settings), finetune
+    )
+    result = found.results["mine"][3]
+    np.testing.assert_allclose(result.before, by_hand.before)
+    np.testing.assert_allclose(result.after, by_hand.after)
+    assert np.ptp([*result.before, *result.after.ravel()]) > 0
+
+
+def test_cells_are_computed_once(bert, glue, tmp_path, counted):
+    output = tmp_path / "out"
+    related = RelatedTexts(("RTE", "QNLI"), "QNLI", TEXT, glue)
+    first = inherit_text({"mine": bert}, (0,), related, output)
+    assert counted == [("QNLI", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
+    assert all((output / name).stat().st_size for name in ("report.md", "report.html"))
+    lines = (output / "inheritance.csv").read_text().splitlines()
+    assert lines[0] == "start,seed,fine-tuned on,RTE,QNLI,RI"
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["mine", "0", name] for name in ("nothing", "RTE", "QNLI")
+    ]
+    again = inherit_text({"mine": bert}, (0, 1), related, output)
+    assert len(counted) == 6
+    np.testing.assert_array_equal(again.results["mine"][0].after, first.results["mine"][0].after)
+    assert set(again.results["mine"]) == {0, 1}
+    report = (output / "report.md").read_text()
+    assert "mRI" in report
+    assert "trained beforehand on QNLI" in report
+
+
+def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch):
+    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
+    whole = inherit_text({"mine": bert}, (0,), related, tmp_path / "whole")
+    counted.clear()
+    finetune = text_inheritance.finetune_text
+
+    def kill(*arguments):
+        if len(counted) == 2:
+            raise KeyboardInterrupt
+        return finetune(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text_inheritance, "finetune_text", kill)
+        with pytest.raises(KeyboardInterrupt):
+            inherit_text({"mine": bert}, (0,), related, tmp_path / "killed")
+    killed = inherit_text({"mine": bert}, (0,), related, tmp_path / "killed")
+    assert counted == [("RTE", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
+    np.testing.assert_allclose(killed.results["mine"][0].after, whole.results["mine"][0].after)
+
+
+def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path):
+    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
+    presets = {"mine": bert, "none": str(tmp_path / "nowhere")}
+    found = inherit_text(presets, (0,), related, tmp_path / "out")
+    assert list(found.results) == ["mine"]
+    reasons = {task: reason for _, _, task, reason in found.failures}
+    assert "nowhere" in reasons["before"]
+    assert "The head must be trained before" in reasons["RTE"]
+    assert "nowhere" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_robust_methods_and_weights_of_the_start(bert, glue, tmp_path):
+    settings = dataclasses.replace(TEXT, wise_share=0.0)
+    related = RelatedTexts(("RTE", "QNLI"), "RTE", settings, glue)
+    result = inherit_text({"mine": bert}, (0,), related, tmp_path).results["mine"][0]
+    np.testing.assert_array_equal(result.changes, 0)
+
+
+@pytest.mark.parametrize("names", LABEL_SPACES)
+def test_tasks_of_a_label_space_have_as_many_classes_and_the_same_meaning(names):
+    labels = {name: text_task(name).label_names for name in names}
+    meanings = {("0", "1"): 0, ("neg", "pos"): 0, ("entailment", "not_entailment"): 1}
+    assert len({meanings[label] for label in labels.values()}) == 1
+
+
+def test_sentiment_has_the_same_order_of_labels_in_all_domains(glue):
+    words = {"sentence_polarity": ("bad", "fine"), "movie_reviews": ("bad", "fine")}
+    assert all(text_task(name).label_names == ("neg", "pos") for name in words)
+    data = text_task("SST-2").load(glue)
+    assert text_task("SST-2").label_names[data.train.labels[1]] == "1"
+
+
+def test_sets_with_some_of_the_classes(vit, colours, tmp_path):
+    other = save_colours(tmp_path / "others.npz", ("blue", "green"), ("test",), number=10)
+    sets = named_sets([f"few={other}"])
+    related = RelatedImages(("clean", "few"), "clean", IMAGE, TaskImages(colours), sets=sets)
+    train, held_out = related.open("few", (16, 16))
+    assert (len(train), len(held_out)) == (8, 2)
+    labels = {int(train[index]["label"]) for index in range(8)}
+    assert labels == {1, 2}
+    assert all(one["rgb"][..., int(one["label"])].mean() > 150 for one in train)
+    found = inherit_images({"mine": vit}, (0,), related, tmp_path / "out")
+    assert found.results["mine"][0].tasks == ("clean", "few")
+    turned = RelatedImages(("clean", "few"), "few", IMAGE, TaskImages(colours), sets=sets)
+    with pytest.raises(ValueError, match=r"clean, with the head of few: .*Received: also red"):
+        turned.open("clean", (16, 16))
+
+
+BENCHMARK = (
+    "imagenet_v2",
+    "imagenet_a",
+    "imagenet_r",
+    "imagenet_sketch",
+    "imagenet2012_corrupted/contrast_3",
+)
+
+
+def test_the_sets_of_the_benchmark_open_from_tfds():
+    tfds = pytest.importorskip("tensorflow_datasets")
+    sets = named_sets([f"tfds:{name}" for name in BENCHMARK])
+    tasks = ("clean", *sets)
+    images = TaskImages("tfds:imagenet2012", held_out_split="validation")
+    related = RelatedImages(tasks, "clean", IMAGE, images, sets=sets)
+    with tfds.testing.mock_data(num_examples=10):
+        names = related.open("clean", (16, 16))[0].label_names
+        assert len(names) == 1000
+        assert names[0] == "n01440764"
+        for task in sets:
+            train, held_out = related.open(task, (16, 16))
+            assert (len(train), len(held_out)) == (8, 2)
+            assert train.label_names == held_out.label_names == names
+            assert train[0]["rgb"].ndim == 3
+            assert 0 <= train[0]["label"] < 1000
+
+
+def test_the_splits_are_those_that_tfds_has():
+    pytest.importorskip("tensorflow_datasets")
+    module = "tensorflow_datasets.datasets.{0}.{0}_dataset_builder"
+    for name in BENCHMARK:
+        # The corrupted set has the splits of imagenet2012 but for "train".
+        short = name.split("/")[0].replace("_corrupted", "")
+        source = __import__(module.format(short), fromlist=["Builder"])
+        text = Path(source.__file__).read_text()
+        split = "VALIDATION" if short == "imagenet2012" else "TEST"
+        assert f"Split.{split}" in text, name
+
+
+def test_the_command_for_texts(bert, glue, tmp_path, capsys):
+    words = f"inherit text small --preset mine={bert} --tasks RTE QNLI --data-dir {glue}"
+    output = ["--output", str(tmp_path / "out"), "--max-steps", "1", "--epochs", "1"]
+    cli.main([*words.split(), *output])
+    printed = capsys.readouterr().out
+    for word in ("mine: change of each task", "RTE", "mRI", "Report and cells"):
+        assert word in printed
+    cells = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("cells/*.json")]
+    assert {cell["task"] for cell in cells} == {"before", "RTE", "QNLI"}
+    assert all(set(cell["scores"]) == {"last", "best"} for cell in cells)
+
+
+def test_the_command_for_images(vit, colours, tmp_path, capsys):
+    words = f"inherit images small --preset {vit} --data {colours} --tasks clean pixelate"
+    few = f"--max-steps 1 --batch-size 4 --severity 5 --output {tmp_path / 'out'}"
+    cli.main([*words.split(), *few.split()])
+    assert "pixelate" in capsys.readouterr().out
+
+
+def test_names():
+    assert all_tasks({"sketch": "tfds:imagenet_sketch"}) == ("clean", *CORRUPTIONS, "sketch")
+    assert named_sets(["/data/set.npz"]) == {"set": "/data/set.npz"}
+
+
+def test_bad_input_is_one_sentence(bert, vit, colours, glue, tmp_path):
+    def message(*arguments):
+        with pytest.raises(SystemExit) as error:
+            cli.main(["inherit", *arguments, "--output", str(tmp_path / "out")])
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    text = ("text", "small", "--preset", bert, "--data-dir", glue, "--tasks")
+    assert "two or more different names. Received: RTE" in message(*text, "RTE")
+    assert "must share their classes: SST-2" in message(*text, "RTE", "SST-2")
+    assert "must share their classes" in message(*text, "RTE", "QNLI", "--head-task", "CoLA")
+    assert "must be one of MNLI" in message(*text, "RTE", "X")
+    image = ("images", "small", "--preset", vit, "--data", colours, "--tasks")
+    said = message(*image, "clean", "fog")
+    assert "different ones of clean, gaussian_noise" in said
+    assert said.endswith("Received: fog")
+    assert "from 1 to 5. Received: severity=7" in message(
+        *image, "clean", "contrast", "--severity", "7"
+    )
+    said = message(*image, "clean", "s", "--sets", f"s={tmp_path}/nowhere.npz", "--max-steps", "1")
+    assert "nowhere.npz" in said
