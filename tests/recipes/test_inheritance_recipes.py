@@ -53,15 +53,15 @@ def glue(tmp_path):
     return str(write_glue_folder(tmp_path / "glue"))
 
 
-def save_colours(path, names=NAMES, splits=("train", "test"), number=12, seed=0):
+def save_colours(path, names=NAMES, splits=("train", "test"), number=12, strength=120):
     """An .npz of images whose class is their colour."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     arrays = {"label_names": np.array(names)}
     for split in splits:
         labels = np.arange(number) % len(names)
         rgb = generator.integers(0, 120, (number, 16, 16, 3))
         for index, label in enumerate(labels):
-            rgb[index, ..., NAMES.index(names[label])] += 120
+            rgb[index, ..., NAMES.index(names[label])] += strength
         arrays |= {f"{split}_rgb": rgb.astype("uint8"), f"{split}_label": labels}
     np.savez(path, **arrays)
     return str(path)
@@ -86,7 +86,9 @@ def counted(monkeypatch):
     return computed
 
 
-def test_a_run_on_images_is_the_protocol_by_hand(vit, colours, tmp_path):
+def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
+    # No image has anything of its class: the scores differ from task to task.
+    colours = save_colours(tmp_path / "noise.npz", number=40, strength=0)
     settings = dataclasses.replace(IMAGE, learning_rate=3e-2, probe_learning_rate=3e-2)
     tasks = ("clean", "contrast")
     related = RelatedImages(tasks, "contrast", settings, TaskImages(colours), severity=4)
