@@ -47,6 +47,7 @@ class FineTuningRun(abc.ABC):
                 variable.assign(weight)
         if settings.method == "lora":
             model.backbone.enable_lora(settings.lora_rank)
+        self._variables = list(model.weights)
 
     @abc.abstractmethod
     def batches(self, seed: int) -> Any:
@@ -77,11 +78,12 @@ class FineTuningRun(abc.ABC):
         Returns:
             The weights of the last and of the best report, and the history of the first member.
         """
-        start = self.model.get_weights()
+        start = self._weights()
         members, histories = [], []
         for member in range(self.settings.soup_size):
-            self.model.set_weights(start)
+            self._assign(start)
             weights, history = self._train_member(seed * self.settings.soup_size + member)
+            robust.release(self.model)
             members.append(weights)
             histories.append(history)
         chosen = {
@@ -124,7 +126,7 @@ class FineTuningRun(abc.ABC):
         steps = min(steps, self.settings.max_steps or steps)
         model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
         history: History = []
-        best = self.model.get_weights()
+        best = self._weights()
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
             logs = model.fit(
@@ -136,9 +138,9 @@ class FineTuningRun(abc.ABC):
             ).history
             score = self.score()
             if score > max((line["score"] for line in history), default=-np.inf):
-                best = self.model.get_weights()
+                best = self._weights()
             history.append({"step": end, "loss": float(logs["loss"][-1]), "score": score})
-        return {"last": self.model.get_weights(), "best": best}, history
+        return {"last": self._weights(), "best": best}, history
 
     def _combine(self, start, members):
         """The soup of the members' weights, then the step back to the start."""
@@ -160,12 +162,20 @@ class FineTuningRun(abc.ABC):
         shared = {id(variable) for variable in self.model.backbone.weights}
         return [
             mix if id(variable) in shared else weight
-            for variable, mix, weight in zip(self.model.weights, mixed, weights, strict=True)
+            for variable, mix, weight in zip(self._variables, mixed, weights, strict=True)
         ]
 
     def _score_weights(self, weights):
-        self.model.set_weights(weights)
+        self._assign(weights)
         return self.score()
+
+    def _weights(self):
+        """Without what a penalty adds to the model while it trains."""
+        return [variable.numpy() for variable in self._variables]
+
+    def _assign(self, weights):
+        for variable, weight in zip(self._variables, weights, strict=True):
+            variable.assign(weight)
 
 
 def head_variables(model: Any) -> list[keras.Variable]:

@@ -89,6 +89,23 @@ def penalize_distance(
         variable.regularizer = PenaltyToStart(start, strength, factor)
 
 
+def release(model: keras.Model) -> None:
+    """Ends what `penalize_distance` began, if it did: the model is what it was before.
+
+    Args:
+        model: the model.
+    """
+    for name in ("penalty_starts", "penalty_importances"):
+        anchors = getattr(model, name, None)
+        if anchors is not None:
+            model._tracker.unlock()
+            model._tracker.untrack(anchors)
+            delattr(model, name)
+    for variable in model.weights:
+        if isinstance(variable.regularizer, PenaltyToStart):
+            variable.regularizer = None
+
+
 class _SquaredGradients(keras.optimizers.Optimizer):
     """Adds up squared gradients and leaves the variables as they are."""
 

@@ -180,6 +180,15 @@ def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
         assert half[path] == pytest.approx(0.5 * distance, rel=1e-3, abs=1e-6), path
 
 
+@pytest.mark.parametrize("method", ["l2_sp", pytest.param("ewc", marks=pytest.mark.slow)])
+def test_wise_ft_and_soups_go_with_a_pull(method, preset, glue_folder):
+    fields = {"method": method, "max_steps": 1, "fisher_examples": 2, "soup_size": 2}
+    still, _ = moved(preset, glue_folder, **fields, wise_share=0.0)
+    assert not any(still.values())
+    half, _ = moved(preset, glue_folder, **fields, wise_share=0.5)
+    assert all(half.values())
+
+
 @pytest.mark.slow
 def test_a_soup_ends_between_start_and_fine_tuned(preset, glue_folder):
     whole, _ = moved(preset, glue_folder)
