@@ -86,6 +86,7 @@ def counted(monkeypatch):
     return computed
 
 
+@pytest.mark.slow
 def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
     # Colours so faint that the scores differ from task to task.
     colours = save_colours(tmp_path / "faint.npz", number=40, strength=20)
@@ -262,6 +263,7 @@ def test_the_command_for_texts(bert, glue, tmp_path, capsys):
     assert all(set(cell["scores"]) == {"last", "best"} for cell in cells)
 
 
+@pytest.mark.slow
 def test_the_command_for_images(vit, colours, tmp_path, capsys):
     words = f"inherit images small --preset {vit} --data {colours} --tasks clean pixelate"
     few = f"--max-steps 1 --batch-size 4 --severity 5 --output {tmp_path / 'out'}"
