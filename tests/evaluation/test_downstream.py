@@ -151,7 +151,7 @@ def test_both_stages_are_one_report(results, make_runs, tmp_path):
     write_report(runs, tmp_path, "Both", {}, downstream=results)
     text = (tmp_path / "report.md").read_text()
     assert text.index("Downstream: summary") < text.index("Held-out loss of each task")
-    assert (tmp_path / "report.html").read_text().count("<img") == 4
+    assert (tmp_path / "report.html").read_text().count("<img") == 6
 
 
 def test_refuses(results):

@@ -88,8 +88,8 @@ def counted(monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
-    # Colours so faint that the scores differ from task to task.
-    colours = save_colours(tmp_path / "faint.npz", number=40, strength=20)
+    # Colours so faint that the scores are neither chance nor perfect.
+    colours = save_colours(tmp_path / "faint.npz", number=40, strength=60)
     settings = dataclasses.replace(IMAGE, learning_rate=3e-2, probe_learning_rate=3e-2, max_steps=6)
     tasks = ("clean", "contrast")
     related = RelatedImages(tasks, "contrast", settings, TaskImages(colours), severity=4)
@@ -97,21 +97,20 @@ def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
     assert found.failures == []
 
     train, test = TaskImages(colours).open(("rgb", "label"), (16, 16))
-    opened = open_image_model(vit)
     noisy = (CorruptedImages(one, "contrast", 4) for one in (train, test))
     data = {
         "clean": open_image_task("classification", train, test, (16, 16)),
         "contrast": open_image_task("classification", *noisy, (16, 16)),
     }
-    keras.utils.set_random_seed(3)
     probe = dataclasses.replace(settings, method="linear_probe", learning_rate=3e-2, epochs=1)
-    start = finetune_images(opened, data["contrast"], probe, 3)
+    keras.utils.set_random_seed(3)
+    start = finetune_images(open_image_model(vit), data["contrast"], probe, 3)
     start.model.set_weights(start.weights["last"])
     head = [keras.ops.convert_to_numpy(one) for one in head_variables(start.model)]
 
     def finetune(task):
         keras.utils.set_random_seed(3)
-        result = finetune_images(opened, data[task], settings, 3, head)
+        result = finetune_images(open_image_model(vit), data[task], settings, 3, head)
         result.model.set_weights(result.weights["last"])
         return lambda other: score_classes(result.model, data[other], settings)
 
@@ -119,9 +118,11 @@ def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
         tasks, lambda task: score_classes(start.model, data[task], settings), finetune
     )
     result = found.results["mine"][3]
-    np.testing.assert_allclose(result.before, by_hand.before)
-    np.testing.assert_allclose(result.after, by_hand.after)
-    assert np.ptp([*result.before, *result.after.ravel()]) > 0
+    # TensorFlow's sums differ from run to run, and Adam turns that into an image more or less.
+    tolerance = {"atol": 0.1 if keras.backend.backend() == "tensorflow" else 1e-9}
+    np.testing.assert_allclose(result.before, by_hand.before, **tolerance)
+    np.testing.assert_allclose(result.after, by_hand.after, **tolerance)
+    assert np.ptp([*result.before, *result.after.ravel()]) > 0.2
 
 
 def test_cells_are_computed_once(bert, glue, tmp_path, counted):
