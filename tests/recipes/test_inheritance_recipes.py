@@ -4,7 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -12,12 +11,7 @@ from downstream_data import save_tiny_preset, write_glue_folder
 
 from keras_taskrobust import cli
 from keras_taskrobust.downstream import text_task
-from keras_taskrobust.downstream.finetuning_run import head_variables
-from keras_taskrobust.downstream.image_encoder import open_image_model
-from keras_taskrobust.downstream.image_examples import open_image_task
-from keras_taskrobust.downstream.image_finetuning import finetune_images, score_classes
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.evaluation.inheritance import measure_inheritance
 from keras_taskrobust.recipes import text_inheritance
 from keras_taskrobust.recipes.image_finetuning import SMALL, TaskImages
 from keras_taskrobust.recipes.image_inheritance import (
@@ -27,7 +21,7 @@ from keras_taskrobust.recipes.image_inheritance import (
     named_sets,
 )
 from keras_taskrobust.recipes.text_inheritance import LABEL_SPACES, RelatedTexts, inherit_text
-from keras_taskrobust.vision import CORRUPTIONS, CorruptedImages
+from keras_taskrobust.vision import CORRUPTIONS
 
 TEXT = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2, sequence_length=16)
 IMAGE = dataclasses.replace(
@@ -53,7 +47,7 @@ def glue(tmp_path):
     return str(write_glue_folder(tmp_path / "glue"))
 
 
-def save_colours(path, names=NAMES, splits=("train", "test"), number=12, strength=120):
+def save_colours(path, names=NAMES, splits=("train", "test"), number=12):
     """An .npz of images whose class is their colour."""
     generator = np.random.default_rng(0)
     arrays = {"label_names": np.array(names)}
@@ -61,7 +55,7 @@ def save_colours(path, names=NAMES, splits=("train", "test"), number=12, strengt
         labels = np.arange(number) % len(names)
         rgb = generator.integers(0, 120, (number, 16, 16, 3))
         for index, label in enumerate(labels):
-            rgb[index, ..., NAMES.index(names[label])] += strength
+            rgb[index, ..., NAMES.index(names[label])] += 120
         arrays |= {f"{split}_rgb": rgb.astype("uint8"), f"{split}_label": labels}
     np.savez(path, **arrays)
     return str(path)
@@ -84,45 +78,6 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(text_inheritance, "finetune_text", count)
     return computed
-
-
-@pytest.mark.slow
-def test_a_run_on_images_is_the_protocol_by_hand(vit, tmp_path):
-    # Colours so faint that the scores are neither chance nor perfect.
-    colours = save_colours(tmp_path / "faint.npz", number=40, strength=60)
-    settings = dataclasses.replace(IMAGE, learning_rate=3e-2, probe_learning_rate=3e-2, max_steps=6)
-    tasks = ("clean", "contrast")
-    related = RelatedImages(tasks, "contrast", settings, TaskImages(colours), severity=4)
-    found = inherit_images({"mine": vit}, (3,), related, tmp_path / "out")
-    assert found.failures == []
-
-    train, test = TaskImages(colours).open(("rgb", "label"), (16, 16))
-    noisy = (CorruptedImages(one, "contrast", 4) for one in (train, test))
-    data = {
-        "clean": open_image_task("classification", train, test, (16, 16)),
-        "contrast": open_image_task("classification", *noisy, (16, 16)),
-    }
-    probe = dataclasses.replace(settings, method="linear_probe", learning_rate=3e-2, epochs=1)
-    keras.utils.set_random_seed(3)
-    start = finetune_images(open_image_model(vit), data["contrast"], probe, 3)
-    start.model.set_weights(start.weights["last"])
-    head = [keras.ops.convert_to_numpy(one) for one in head_variables(start.model)]
-
-    def finetune(task):
-        keras.utils.set_random_seed(3)
-        result = finetune_images(open_image_model(vit), data[task], settings, 3, head)
-        result.model.set_weights(result.weights["last"])
-        return lambda other: score_classes(result.model, data[other], settings)
-
-    by_hand = measure_inheritance(
-        tasks, lambda task: score_classes(start.model, data[task], settings), finetune
-    )
-    result = found.results["mine"][3]
-    # TensorFlow's sums differ from run to run, and Adam turns that into an image more or less.
-    tolerance = {"atol": 0.1 if keras.backend.backend() == "tensorflow" else 1e-9}
-    np.testing.assert_allclose(result.before, by_hand.before, **tolerance)
-    np.testing.assert_allclose(result.after, by_hand.after, **tolerance)
-    assert np.ptp([*result.before, *result.after.ravel()]) > 0.2
 
 
 def test_cells_are_computed_once(bert, glue, tmp_path, counted):
