@@ -18,6 +18,7 @@ from keras_taskrobust.training.gradients import (
     split_like,
     symbolic_batch,
 )
+from keras_taskrobust.training.logs import UnheardLogs, hear_steps
 from keras_taskrobust.training.optimizers import with_weighting_rate
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
@@ -78,6 +79,7 @@ class MinimaxModel(keras.Model):
         self._gradient_settings: Any = None
         self._gradient_plan: Any = None
         self._random_stream = backend.random_stream()
+        self._steps_are_heard = True
         self.built = network.built
 
     def call(self, inputs, training=None):
@@ -276,18 +278,16 @@ class MinimaxModel(keras.Model):
         if self._compile_metrics is not None:
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
             self._compile_metrics.update_state(y, y_pred, sample_weight)
-        logs = {}
-        for metric in self.metrics:
-            is_task_metric = metric is self._task_metric
-            result = metric.packed() if is_task_metric else metric.result()
-            logs.update(result if isinstance(result, dict) else {metric.name: result})
-        return logs
+        return self._packed_logs()
+
+    def get_metrics_result(self):
+        return self._task_metric.unpack(self._packed_logs())
 
     def make_train_function(self, force=False):
         made = self.train_function
         super().make_train_function(force)
         if self.train_function is not made:
-            self.train_function = backend.with_logs(self.train_function, self._task_metric.unpack)
+            self.train_function = backend.with_logs(self.train_function, self._training_logs)
 
     def make_test_function(self, force=False):
         made = self.test_function
@@ -295,13 +295,19 @@ class MinimaxModel(keras.Model):
         if self.test_function is not made:
             self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs
+    ):
         """`keras.Model.fit`, with data that arrive as arrays checked first."""
         self.check_arrays(x, y)
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple):
             self.check_arrays(*(*validation, None)[:2])
-        return super().fit(x, y, *args, **kwargs)
+        self._steps_are_heard = verbose != 0 or hear_steps(callbacks)
+        try:
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        finally:
+            self._steps_are_heard = True
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """`keras.Model.evaluate`, with data that arrive as arrays checked first."""
@@ -414,6 +420,18 @@ class MinimaxModel(keras.Model):
         else:
             directions = split_like(direction, gradients)
         return objective, update.weights, update.own_weights, directions
+
+    def _packed_logs(self):
+        logs = {}
+        for metric in self.metrics:
+            is_task_metric = metric is self._task_metric
+            result = metric.packed() if is_task_metric else metric.result()
+            logs.update(result if isinstance(result, dict) else {metric.name: result})
+        return logs
+
+    def _training_logs(self, logs):
+        logs = self._task_metric.unpack(logs)
+        return logs if self._steps_are_heard else UnheardLogs(logs)
 
     def _evaluation_logs(self, logs):
         """Without the figures of the gradients, which evaluation does not take."""

@@ -72,8 +72,10 @@ class GroupedLoss:
         groups = _align(ops.cast(y_true["groups"], "int32"), values, "groups")
         number = len(self.task_names)
         member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
-        shares = 1.0 if weights is None else ops.expand_dims(weights, -1)
-        counts = ops.sum(ops.where(member, shares, 0.0), axis=tuple(range(len(values.shape))))
+        shares = ops.cast(member, "float32")
+        if weights is not None:
+            shares = ops.where(member, ops.expand_dims(weights, -1), 0.0)
+        counts = ops.sum(shares, axis=tuple(range(len(values.shape))))
         in_range = ops.all(ops.logical_and(groups >= -1, groups < number))
         totals = backend.sum_by_group(values, member)
         return totals + ops.where(in_range, 0.0, float("nan")), counts
