@@ -1,13 +1,15 @@
 """The logs of a step, and who listens to them."""
 
-from keras.callbacks import CallbackList
+import keras
+
+_HOOKS = ("on_batch_end", "on_train_batch_end")
 
 
 class UnheardLogs(dict):
     """The logs of a step to which nobody listens.
 
-    They are false, for which reason Keras, which turns the logs of every step into floats for its
-    callbacks, leaves them alone: on small models that takes as long as the weighting itself.
+    They are false, so that Keras, which turns the logs of every step into floats for its callbacks,
+    leaves them alone: on a small model that takes as long as the weighting itself.
     """
 
     def __bool__(self):
@@ -19,12 +21,20 @@ def hear_steps(callbacks) -> bool:
 
     Args:
         callbacks: what `keras.Model.fit` takes: a list, one callback, a `CallbackList` or `None`.
+
+    Example:
+
+    >>> hear_steps([keras.callbacks.EarlyStopping()])
+    False
+    >>> hear_steps(keras.callbacks.LambdaCallback(on_train_batch_end=print))
+    True
     """
-    if isinstance(callbacks, CallbackList):
+    if isinstance(callbacks, keras.callbacks.CallbackList):
         callbacks = callbacks.callbacks
-    callbacks = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
-    hooks = (getattr(c, name, None) for c in callbacks for name in _HOOKS)
-    return any(hook is not None and not getattr(hook, "_is_default", False) for hook in hooks)
-
-
-_HOOKS = ("on_batch_end", "on_train_batch_end")
+    hooks = [
+        getattr(callback, name)
+        for callback in keras.tree.flatten(callbacks)
+        for name in _HOOKS
+        if callback is not None
+    ]
+    return not all(getattr(hook, "_is_default", False) for hook in hooks)

@@ -296,7 +296,15 @@ class MinimaxModel(keras.Model):
             self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
 
     def fit(
-        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        **kwargs,
     ):
         """`keras.Model.fit`, with data that arrive as arrays checked first."""
         self.check_arrays(x, y)

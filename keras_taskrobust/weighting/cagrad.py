@@ -21,8 +21,8 @@ class CAGrad(GramianWeighting):
     1e-8 added under its square roots, and torchjd a conic solver on the CPU.
 
     Args:
-        c: float >= 0, the radius relative to the mean gradient. 0.5 is LibMTL's default and the
-            official code's for most problems.
+        c: float >= 0, the radius relative to the mean gradient. 0.5 is LibMTL's default; the
+            official code has 0.4 for NYUv2 and 0.4 and 0.6 for Cityscapes.
         rescaling: "none", "squared" (`1 + c^2`, the official code's and LibMTL's default) or
             "linear" (`1 + c`): their `rescale` 0, 1 and 2. torchjd does not rescale.
 

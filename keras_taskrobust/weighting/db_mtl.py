@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskUpdate, moving_average, register
+from keras_taskrobust.weighting.base import TaskUpdate, register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gradient import GradientWeighting
 
@@ -18,8 +18,10 @@ class DualBalancing(GradientWeighting):
     ||m_k||`. What belongs to one task gets the gradient of its `log L_k`. The weights are the
     factors of the batch's gradients without the average, `max_j ||m_j|| / (||m_k|| L_k)`.
 
-    An average starts at its task's first gradient, so that it is not drawn to zero; paper and
-    LibMTL start at zero. An absent task keeps its average and is not in the direction. A loss that
+    An average starts at zero, as in paper and LibMTL, and is divided by the share of it that
+    gradients make up (1 - 0.9^t of the t-th call by default). Tasks that start together have one
+    share, and the direction is LibMTL's up to its length; for one that appears later it brings the
+    average to its length. An absent task keeps its average and is not in the direction. A loss that
     is not positive is left as it is. The averages take `K` times the memory of the weights that the
     gradients are taken at.
 
@@ -62,20 +64,19 @@ class DualBalancing(GradientWeighting):
         if self.num_gradient_elements is None:
             return
         self.step = self.add_state("step", shape=())
-        self.seen = self.add_state("seen", shape=(num_tasks, 1))
+        self.share = self.add_state("share", shape=(num_tasks, 1))
         self.average = self.add_state("average", shape=(num_tasks, self.num_gradient_elements))
 
     def combine(self, tasks):
         step = ops.convert_to_tensor(self.step) + 1.0
         positive = tasks.losses > 0
         reciprocals = 1.0 / ops.where(positive, tasks.losses, 1.0)
-        average, seen = moving_average(
-            self.average,
-            self.seen,
-            tasks.gradients * ops.expand_dims(reciprocals, 1),
-            ops.expand_dims(tasks.present, 1),
-            self.beta / ops.power(step, self.decay),
-        )
+        present = ops.expand_dims(tasks.present, 1)
+        gradients = tasks.gradients * ops.expand_dims(reciprocals, 1)
+        beta = ops.where(present, self.beta / ops.power(step, self.decay), 1.0)
+        kept = beta * self.average + (1.0 - beta) * gradients
+        share = beta * self.share + (1.0 - beta)
+        average = kept / ops.where(share > 0, share, 1.0)
         norms = ops.sqrt(ops.sum(average * average, axis=1))
         largest = ops.max(ops.where(tasks.present, norms, 0.0))
         factors = ops.where(norms > 0, largest / ops.where(norms > 0, norms, 1.0), 1.0)
@@ -84,7 +85,7 @@ class DualBalancing(GradientWeighting):
             factors * reciprocals,
             reciprocals,
             ops.sum(ops.expand_dims(factors, 1) * average, axis=0),
-            [(self.step, step), (self.seen, seen), (self.average, average)],
+            [(self.step, step), (self.share, share), (self.average, kept)],
         )
 
     def get_config(self):

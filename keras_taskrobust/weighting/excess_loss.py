@@ -22,7 +22,9 @@ class ExcessLoss(TaskWeighting):
     Deviations from paper and official code (`sangmichaelxie/doremi`): the excess is clipped at 0
     after averaging over a task's elements, where they clip each token's; the present tasks share
     out the weight they had together (there an absent domain's last excess is added again); the
-    average of the weights over the run, DoReMi's data mixture, is not kept: log them.
+    average of the weights over the run, DoReMi's data mixture, is not kept: log them. The weights
+    are those of the tasks' means, as in the paper; the official code weighs tokens, so that a
+    domain counts by its number of tokens as well.
 
     Args:
         reference_losses: `K` floats, the losses of a reference model trained with equal weights, or

@@ -20,7 +20,8 @@ class ExcessMTL(GradientWeighting):
     the update. A task that cannot get better does not draw weight, however high its loss is.
 
     The weights sum to the number of tasks and do not move at a task's first estimate, as in the
-    official code and LibMTL; in the paper they sum to 1. An absent task keeps its sum and `z_k`.
+    official code and LibMTL; in the paper they sum to 1, as in torchjd, which has a step of 1.0 and
+    takes it at once. An absent task keeps its sum and `z_k`.
     The sums take `K` times the memory of the weights that the gradients are taken at.
 
     Args:

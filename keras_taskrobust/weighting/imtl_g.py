@@ -6,10 +6,13 @@ from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.solvers import (
+    apply_pseudo_inverse,
     cosines_and_norms,
     equal_projections,
     reciprocal,
 )
+
+_LARGEST_MISS = 1e-3
 
 
 @register("imtl_g")
@@ -17,13 +20,14 @@ class ImpartialGradient(GramianWeighting):
     """Equal projections onto all gradients (Liu et al. 2021, the gradient balance of IMTL).
 
     `w = v / sum(v)`, `v = pinv(G) n`, `n` the gradients' norms: `<g_k, d> / ||g_k||` is the same
-    for all tasks. Weights may be negative. Solved as `v = pinv(C) 1 / n`, `C` the cosines, so that
-    linearly dependent gradients and scales that lie apart are no matter. Where no direction is
-    impartial (opposed gradients: `sum(v)` is 0), the step is zero, as in torchjd; a task whose
+    for all tasks. Weights may be negative. Solved as `v = pinv(C) 1 / n`, `C` the cosines, which
+    scales that lie apart do not disturb. Where no direction is impartial (dependent gradients, as a
+    rule) `v = pinv(G) n` is the least-squares solution, as in torchjd, which may raise the losses
+    of some tasks; where `sum(v)` is 0 (equal and opposed gradients), the step is zero. A task whose
     gradient is zero has weight 0.
 
     The paper fixes `sum(w) = 1` and solves a linear system of `n - 1` equations, which is singular
-    with dependent gradients; its direction is the same.
+    with dependent gradients; with others its direction is the same.
 
     Example:
 
@@ -52,7 +56,18 @@ class ImpartialGradient(GramianWeighting):
         cosines, norms = cosines_and_norms(tasks.gramian)
         shortest = ops.min(ops.where(norms > 0, norms, float("inf")))
         relative = ops.where(norms > 0, shortest * reciprocal(norms), 0.0)
-        combination = equal_projections(cosines, norms) * relative
+        units = equal_projections(cosines, norms)
+        misses = ops.where(norms > 0, ops.abs(ops.matmul(cosines, units) - 1.0), 0.0)
+        combination = ops.where(
+            ops.max(misses) < _LARGEST_MISS, units * relative, _least_squares(cosines, norms)
+        )
         total = ops.sum(combination)
         exists = ops.abs(total) > 1e-5 * ops.sum(ops.abs(combination))
         return ops.where(exists, combination / ops.where(exists, total, 1.0), 0.0)
+
+
+def _least_squares(cosines, norms):
+    """`pinv(G) n`, with the norms in units of the longest."""
+    lengths = norms * reciprocal(ops.max(norms))
+    gramian = cosines * ops.expand_dims(lengths, 0) * ops.expand_dims(lengths, 1)
+    return apply_pseudo_inverse(gramian, lengths)

@@ -19,11 +19,13 @@ class MGDA(GramianWeighting):
     rising. `s_k` by `normalisation`: 1 ("none"), `||g_k||` ("l2"), `L_k` ("loss"), `L_k ||g_k||`
     ("loss+").
 
-    Solved exactly, where the official code and torchjd stop Frank-Wolfe iterations at a change of
-    1e-3 or after 100. The weights of the normalised gradients are applied to the losses as they
-    are, as in the official code (`isl-org/MultiObjectiveOptimization`); LibMTL applies them to the
-    normalised gradients. A task whose gradient is zero takes all the weight, and the step is zero:
-    no direction lowers it. A loss that is not positive does not normalise.
+    Solved exactly, where torchjd stops Frank-Wolfe iterations at a change of 1e-3 or after 100, and
+    the official code and LibMTL stop projected steps at 1e-5 or after 250 and leave the longer of
+    two gradients a weight of 0.001 where its own is 0. The weights of the normalised gradients are
+    applied to the losses as they are, as in the official code
+    (`isl-org/MultiObjectiveOptimization`); LibMTL applies them to the normalised gradients. A task
+    whose gradient is zero takes all the weight, and the step is zero: no direction lowers it. A
+    loss that is not positive does not normalise.
 
     Args:
         normalisation: "none", "l2", "loss" or "loss+". "none" is LibMTL's default; the authors use

@@ -19,11 +19,11 @@ class NashMTL(GramianWeighting):
     `min(sqrt(||G||), max_norm / sqrt(n)) alpha`.
 
     Solved to the precision of float32 at every step. The official code runs up to 20 rounds of a
-    convex approximation with ECOS, stops at a residual of 1e-3 and starts from the last weights,
-    so that what it returns depends on the past; it can also skip steps
-    (`update_weights_every`), which a solver on the device does not need. Opposed gradients have no
-    bargaining solution: the weights nearly cancel them, and the step is near zero. A task whose
-    gradient is zero has weight 0.
+    convex approximation with ECOS, stops at a residual of 1e-3 and starts from the last weights, so
+    that what it returns depends on the past, and is all ones where its first call fails; it can
+    also skip steps (`update_weights_every`), which a solver on the device does not need. Opposed
+    gradients have no bargaining solution: the weights nearly cancel them, and the step is near
+    zero. A task whose gradient is zero has weight 0.
 
     Args:
         max_norm: positive float, or `None` for no limit. 1.0 is the official code's.

@@ -16,8 +16,6 @@ class RandomLossWeighting(TaskWeighting):
 
     The numbers come from a hash of (seed, number of training calls, task): no global generator is
     read or seeded, a saved layer draws on where it stopped, and all backends draw the same.
-    LibMTL multiplies the weights by the number of tasks; here they sum to 1, as in the paper.
-
     Args:
         seed: int.
 

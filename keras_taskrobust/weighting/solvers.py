@@ -39,8 +39,8 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     """Minimises `x' M x / 2 - b' x` over `x >= 0`, for several `b` at once.
 
     An active-set method (Lawson and Hanson's, started from the support of `max(b, 0)`): finite, and
-    exact up to the ridge that is added to the diagonal. An index whose diagonal entry is 0 keeps
-    `x = 0`.
+    exact up to a ridge on the diagonal, which chooses the support and most of whose bias is then
+    taken back. An index whose diagonal entry is 0 keeps `x = 0`.
 
     Args:
         matrix: `(K, K)` float32, positive semidefinite, its diagonal entries 0 or 1.
@@ -53,7 +53,7 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     size = matrix.shape[0]
     usable = ops.expand_dims(ops.diagonal(matrix) > 0, 0)
     identity = ops.eye(size, dtype="float32")
-    matrix = matrix + ridge * identity
+    plain, matrix = matrix, matrix + ridge * identity
     tolerance = _TOLERANCE * ops.max(ops.abs(linear), axis=1, keepdims=True)
 
     def solve(support, right):
@@ -112,8 +112,10 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
     _, x, support, *_ = ops.while_loop(unfinished, advance, state)
     refined = x
-    for _ in range(3):  # XLA solves nearly singular systems to a tenth of their solution only
-        refined = refined + solve(support, linear - ops.matmul(refined, matrix))
+    # XLA solves nearly singular systems to a tenth of their solution only; and the residual without
+    # the ridge takes back its bias.
+    for _ in range(3):
+        refined = refined + solve(support, linear - ops.matmul(refined, plain))
     keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
     return ops.where(keeps_sign, refined, x), support
 
@@ -329,11 +331,24 @@ def equal_projections(cosines, norms):
     Returns:
         `(K,)` float32, scaled such that the common projection is 1.
     """
-    values, vectors = ops.eigh(cosines)
-    kept = values > 1e-6 * cosines.shape[0] * ops.max(values)
-    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
     ones = ops.cast(norms > 0, "float32")
-    return ones * ops.matmul(vectors, inverse * ops.matmul(ops.transpose(vectors), ones))
+    return ones * apply_pseudo_inverse(cosines, ones)
+
+
+def apply_pseudo_inverse(matrix, vector):
+    """`pinv(matrix) vector`, without the directions that float32 does not resolve.
+
+    Args:
+        matrix: `(K, K)` float32, symmetric.
+        vector: `(K,)` float32.
+
+    Returns:
+        `(K,)` float32.
+    """
+    values, vectors = ops.eigh(matrix)
+    kept = values > 1e-6 * matrix.shape[0] * ops.max(values)
+    inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
+    return ops.matmul(vectors, inverse * ops.matmul(ops.transpose(vectors), vector))
 
 
 def project_onto_simplex(values, present):

@@ -16,7 +16,8 @@ class UncertaintyWeighting(TaskWeighting):
 
     The paper derives `L / (2 sigma^2) + log sigma` for regression, half of this objective, and
     `L / sigma^2 + log sigma` for classification. The default is the form of MultiMAE's
-    code; `half=True` is the regression form for every task. MultiMAE's code takes a loss that is
+    code; `half=True` is the regression form for every task, as in torchjd and, started at
+    `s = -0.5`, in LibMTL. MultiMAE's code takes a loss that is
     exactly 0 for an absent task; here the count says so.
 
     Args:

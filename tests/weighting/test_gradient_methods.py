@@ -44,11 +44,13 @@ def graddrop(state, g, losses, present, leak=0.0, seed=0):
 
 def db_mtl(state, g, losses, present, beta=0.9, decay=0.0):
     step = state["step"] = state.get("step", 0) + 1
-    average = state.setdefault("average", {})
+    kept = state.setdefault("kept", np.zeros(g.shape))
+    share = state.setdefault("share", np.zeros(len(losses)))
+    rate = beta / step**decay
     for k in np.flatnonzero(present):
-        new = g[k] / losses[k]
-        rate = beta / step**decay
-        average[k] = rate * average[k] + (1 - rate) * new if k in average else new
+        kept[k] = rate * kept[k] + (1 - rate) * g[k] / losses[k]
+        share[k] = rate * share[k] + (1 - rate)
+    average = kept / np.where(share > 0, share, 1.0)[:, None]
     longest = max(np.linalg.norm(average[k]) for k in np.flatnonzero(present))
     weights, direction = np.zeros(len(losses)), np.zeros(g.shape[1])
     for k in np.flatnonzero(present):
@@ -360,6 +362,23 @@ def test_graddrop_equals_torchjd(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda *_, **__: draws)
     expected = aggregation.GradDrop()(torch.tensor(batch[2], dtype=torch.float64))
     np.testing.assert_allclose(step(make("graddrop"), *batch)[3], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_db_mtl_s_direction_is_that_of_libmtl_s_recurrence(decay):
+    """Whose buffer starts at zero and is used as it is; only the length of the step differs."""
+    layer = w.DualBalancing(decay=decay)
+    layer.build((K, P))
+    buffer = np.zeros((K, P))
+    for number, batch in enumerate(make_batches(absent=0.0), start=1):
+        losses, _, gradients = batch
+        new = gradients / losses[:, None]
+        buffer = new + 0.9 / number**decay * (buffer - new)
+        norms = np.linalg.norm(buffer, axis=1)
+        expected = (norms.max() / norms) @ buffer
+        actual = step(layer, *batch)[3]
+        actual *= np.linalg.norm(expected) / np.linalg.norm(actual)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_excess_mtl_equals_torchjd():
