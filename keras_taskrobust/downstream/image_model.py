@@ -150,7 +150,7 @@ def layer_decay_optimizer(
     learning_rate: float,
     steps: int,
     warmup_steps: int,
-) -> ScaledAdamW:
+) -> keras.optimizers.Optimizer:
     """AdamW with layer-wise decay, warm-up and half a cosine.
 
     Of L blocks, block l (from 1) has the learning rate times `layer_decay^(L + 1 - l)`; patch
@@ -164,30 +164,36 @@ def layer_decay_optimizer(
         warmup_steps: int, over which it rises from 0.
 
     Returns:
-        `ScaledAdamW`.
+        `ScaledAdamW`, or `keras.optimizers.AdamW` if all blocks have one rate.
 
     Reference:
         [BEiT](https://arxiv.org/abs/2106.08254), section B.
     """
+    least = min(settings.least_learning_rate, learning_rate)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup_steps else learning_rate,
+        decay_steps=max(steps - warmup_steps, 1),
+        alpha=least / learning_rate,
+        warmup_target=learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
     variables = model.trainable_variables
+    undecayed = [variable for variable in variables if variable.name in _UNDECAYED]
+    betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2, "epsilon": 1e-8}
+    if settings.layer_decay == 1:  # Keras's own updates all variables at once in PyTorch
+        optimizer = keras.optimizers.AdamW(schedule, settings.weight_decay, **betas)
+        optimizer.exclude_from_weight_decay(var_list=undecayed)
+        return optimizer
     last = len(model.encoder.blocks) + 1
     depths = layer_depths(model, variables)
-    least = min(settings.least_learning_rate, learning_rate)
+    spared = set(map(id, undecayed))
     return ScaledAdamW(
-        keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else learning_rate,
-            decay_steps=max(steps - warmup_steps, 1),
-            alpha=least / learning_rate,
-            warmup_target=learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
-        ),
+        schedule,
         multipliers=[settings.layer_decay ** (last - depth) for depth in depths],
         weight_decays=[
-            0.0 if variable.name in _UNDECAYED else settings.weight_decay for variable in variables
+            0.0 if id(variable) in spared else settings.weight_decay for variable in variables
         ],
-        beta_1=settings.beta_1,
-        beta_2=settings.beta_2,
-        epsilon=1e-8,
+        **betas,
     )
 
 

@@ -315,3 +315,25 @@ def test_training_moves_each_layer_at_its_own_rate():
             moved = np.median(np.abs(as_array(variable) - old))
             np.testing.assert_allclose(moved, 1e-3 * 0.5 ** (3 - depth), rtol=0.02)
     assert set(layer_depths(model, variables)) == {0, 1, 2, 3}
+
+
+def test_without_layer_decay_keras_s_adamw_takes_the_same_steps():
+    kinds, weights = [], []
+    for layer_decay in (1.0, 1.0 - 1e-7):
+        keras.utils.set_random_seed(0)
+        settings = ImageFineTuning(
+            image_size=None, drop_path=0.0, layer_decay=layer_decay, weight_decay=0.5, head="linear"
+        )
+        model = build_image_model(opened(tiny_vit(2)), image_task("semseg", CLASSES), settings)
+        optimizer = layer_decay_optimizer(model, settings, 1e-2, steps=10, warmup_steps=0)
+        kinds.append(isinstance(optimizer, keras.optimizers.AdamW))
+        rng = np.random.default_rng(0)
+        for _ in range(3):
+            gradients = [
+                rng.normal(size=v.shape).astype("float32") for v in model.trainable_variables
+            ]
+            optimizer.apply(list(map(ops.convert_to_tensor, gradients)), model.trainable_variables)
+        weights.append([as_array(v) for v in model.trainable_variables])
+    assert kinds == [True, False]
+    for plain, scaled in zip(*weights, strict=True):
+        np.testing.assert_allclose(plain, scaled, atol=1e-5)
