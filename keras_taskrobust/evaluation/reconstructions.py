@@ -26,7 +26,7 @@ _PANEL = 0.98
 _GAP = 0.04
 _BETWEEN = 0.16
 _TOP = 0.5
-_LEGEND_COLUMNS = 8
+_LEGEND_ENTRY = 0.8
 _DEPTH_SHARE = (2, 98)
 _VARIANCE_FLOOR = 1e-6
 
@@ -190,10 +190,11 @@ def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
     """Draws rows of blocks side by side, and a legend of the labels."""
     _, samples, *size = blocks[0][0].images.shape[:4]
     height = _PANEL * size[0] / size[1]
-    legend = 0.2 + 0.16 * -(-len(labels) // _LEGEND_COLUMNS)
     block_height = _TOP + samples * (height + _GAP)
     widths = [len(block.columns) * (_PANEL + _GAP) + _BETWEEN for block in blocks[0]]
-    width, total = _BETWEEN + sum(widths), len(blocks) * block_height + legend
+    width = _BETWEEN + sum(widths)
+    legend_columns = max(1, int(width / _LEGEND_ENTRY))
+    total = len(blocks) * block_height + 0.2 + 0.16 * -(-len(labels) // legend_columns)
     figure = Figure(figsize=(width, total), facecolor="white")
     for number, line in enumerate(blocks):
         for place, block in enumerate(line):
@@ -218,7 +219,7 @@ def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
                             fontsize=9,
                             weight="bold",
                         )
-    _add_legend(figure, labels)
+    _add_legend(figure, labels, legend_columns)
     save_figure(figure, path)
 
 
@@ -261,13 +262,13 @@ def _restore_patches(predicted, truth, patch_size) -> np.ndarray:
     return np.nan_to_num(restored).reshape(predicted.shape)
 
 
-def _add_legend(figure, labels):
+def _add_legend(figure, labels, columns):
     handles = [Patch(color=colour / 255, label=name) for name, colour in labels.items()]
     if handles:
         figure.legend(
             handles=handles,
             loc="lower center",
-            ncols=_LEGEND_COLUMNS,
+            ncols=columns,
             fontsize=7,
             frameon=False,
             handlelength=1,

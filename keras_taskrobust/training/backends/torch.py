@@ -39,7 +39,11 @@ def own_randomness(stream):
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     seed = int(stream.next().sum())
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # What `torch.manual_seed` does for these; for all other kinds of devices it takes longer
+        # than the weighting.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed(seed)
         yield
 
 
