@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.text.annotated_text import (
     FORMAT,
     MANIFEST,
@@ -292,9 +293,7 @@ def _read_json(path: Path) -> dict:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, json.dumps(content, indent=2).encode("utf-8"))
 
 
 def _remove(*paths: Path) -> None:
