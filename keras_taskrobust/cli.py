@@ -59,11 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_commands(words):
-    width = max(map(len, COMMANDS))
-    lines = [f"  taskrobust {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    """Help on all commands, or on those of a group such as `pretrain`."""
+    group = {name: what for name, what in COMMANDS.items() if name.split()[0] in words[:1]}
+    commands = group or COMMANDS
+    width = max(map(len, commands))
+    lines = [f"  taskrobust {name:<{width}}  {what}" for name, what in commands.items()]
     text = "\n".join(["Commands (each has --help):", *lines])
-    if words and words[0] not in ("-h", "--help"):
+    rest = words[1:] if group else words
+    if rest and rest[0] not in ("-h", "--help"):
         sys.exit(f"taskrobust: unknown command {' '.join(words[:2])!r}\n{text}")
+    if group and not rest:
+        sys.exit(f"taskrobust: choose one of {', '.join(group)}\n{text}")
     print(text)
 
 
@@ -95,7 +101,7 @@ def _prepare_text(words, program):
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
     print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
-    print(f"Annotated text: {arguments.output.resolve()}")
+    print(f"Annotated text, for commands with the same --output: {arguments.output.resolve()}")
 
 
 def _pretrain_text(words, program):
