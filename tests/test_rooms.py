@@ -18,6 +18,7 @@ ROOMS = (
     "downstream",
     "evaluation",
     "recipes",
+    "cli_options",
     "cli",
 )
 BACKENDS = {"tensorflow", "jax", "torch"}
