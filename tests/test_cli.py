@@ -3,6 +3,7 @@
 import pytest
 
 from keras_taskrobust import cli
+from keras_taskrobust.recipes import text_comparison, text_pretraining
 
 
 def test_help_lists_the_commands(capsys):
@@ -17,6 +18,15 @@ def test_every_command_has_help(command, capsys):
         cli.main([*command.split(), "--help"])
     assert exit_info.value.code in (0, None)
     assert "usage: taskrobust " + command in capsys.readouterr().out
+
+
+def test_a_group_of_commands_has_help(capsys):
+    cli.main(["pretrain", "--help"])
+    out = capsys.readouterr().out
+    assert "taskrobust pretrain text " in out
+    assert "taskrobust compare text " not in out
+    with pytest.raises(SystemExit, match="choose one of pretrain text, pretrain images"):
+        cli.main(["pretrain"])
 
 
 def test_an_unknown_command_lists_the_known():
@@ -61,6 +71,29 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
         cli.main(["pretrain", "text", *arguments, "--weighting", "x"])
     captured = capsys.readouterr()
     assert "`weighting` must be one of" in captured.out + captured.err
+
+
+def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
+    folders = []
+
+    def prepare(recipe, directory):
+        folders.append(directory)
+        raise ValueError("far enough")
+
+    for module in (text_pretraining, text_comparison):
+        monkeypatch.setattr(module, "prepare_text", prepare)
+    for command in ("prepare", "pretrain", "compare"):
+        with pytest.raises(SystemExit, match="far enough"):
+            cli.main([command, "text", "pos-bert-tiny", "--output", str(tmp_path)])
+    assert folders == [tmp_path] * 3
+
+
+@pytest.mark.parametrize(
+    "words", [["text", "pos-bert-tiny", "--corpus"], ["images", "mm-mae-tiny", "--data"]]
+)
+def test_an_unknown_weighting_is_refused_before_data_are_read(words):
+    with pytest.raises(SystemExit, match="`weighting` must be one of .*Received: weighting='x'"):
+        cli.main(["compare", *words, "nowhere", "--weightings", "uniform", "x"])
 
 
 @pytest.mark.parametrize("flag", ["--seed", "--weighting=uniform"])

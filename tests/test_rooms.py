@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
-ROOMS = ("weighting", "training", "text", "vision", "downstream", "evaluation", "recipes", "cli")
+ROOMS = (
+    "files",
+    "weighting",
+    "training",
+    "text",
+    "vision",
+    "downstream",
+    "evaluation",
+    "recipes",
+    "cli_options",
+    "cli",
+)
 BACKENDS = {"tensorflow", "jax", "torch"}
 # The reader of PyTorch checkpoints imports torch inside its function.
 EXCEPTIONS = {("vision/interchange.py", "torch")}

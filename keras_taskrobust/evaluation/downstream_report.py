@@ -15,7 +15,6 @@ from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamRow,
     compare_downstream,
 )
-from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.rendering import (
     Block,
     Cell,
@@ -29,6 +28,7 @@ from keras_taskrobust.evaluation.rendering import (
     to_markdown,
 )
 from keras_taskrobust.evaluation.wording import NOTHING, PERCENT, bounds, number, signed
+from keras_taskrobust.files import write_atomically
 
 PICTURE = "downstream.png"
 TABLE = "downstream.csv"

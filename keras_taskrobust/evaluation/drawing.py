@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.files import write_atomically
 
 # Told apart with any common colour blindness: Paul Tol's "muted" for tasks, Okabe and Ito's set for
 # weightings. Beyond their number, colours return with another line style or hatching.

@@ -11,7 +11,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
-from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance, rows_as_csv
 from keras_taskrobust.evaluation.rendering import (
     Block,
@@ -26,6 +25,7 @@ from keras_taskrobust.evaluation.rendering import (
 )
 from keras_taskrobust.evaluation.terminal import encodable
 from keras_taskrobust.evaluation.wording import PERCENT, bounds, number, signed
+from keras_taskrobust.files import write_atomically
 
 TABLE = "inheritance.csv"
 

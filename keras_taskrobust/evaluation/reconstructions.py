@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from keras_taskrobust.evaluation.drawing import save_figure
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision import restore_rgb
 from keras_taskrobust.vision.modalities import tasks_of
 

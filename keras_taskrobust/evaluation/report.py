@@ -11,7 +11,6 @@ from keras_taskrobust.evaluation.bars import draw_final_bars
 from keras_taskrobust.evaluation.comparison import check_runs, compare
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.downstream_report import PICTURE, downstream_blocks
-from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.plots import (
     has_series,
     plot_gradient_conflicts,
@@ -45,6 +44,7 @@ from keras_taskrobust.evaluation.wording import (
     signed,
     worst_names,
 )
+from keras_taskrobust.files import write_atomically
 
 __all__ = ["Run", "metrics_csv", "print_report", "write_report"]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.files import write_atomically
 
 # Bounds the memory of a bootstrap: drawn records held at once (8 bytes each, in three arrays).
 _DRAWS_AT_ONCE = 2_000_000

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 

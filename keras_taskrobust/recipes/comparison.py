@@ -42,33 +42,48 @@ class PretrainedCell(Generic[Recipe]):
     failure: str = ""
 
 
+def grid(
+    recipe: Recipe, weightings: Mapping[str, dict], seeds: Iterable[int]
+) -> list[PretrainedCell[Recipe]]:
+    """Each weighting with each seed, not yet trained.
+
+    Args:
+        recipe: the settings that all runs share.
+        weightings: names for the report to the recipe fields that differ.
+        seeds: each gives a run of every weighting.
+
+    Returns:
+        list of `PretrainedCell`.
+
+    Raises:
+        ValueError: a recipe refuses its fields.
+    """
+    return [
+        PretrainedCell(name, *_cell(name, recipe, seed, fields))
+        for seed in seeds
+        for name, fields in weightings.items()
+    ]
+
+
 def pretrain_all(
-    recipe: Recipe,
+    cells: Iterable[PretrainedCell[Recipe]],
     directory: Path,
-    weightings: Mapping[str, dict],
-    seeds: Iterable[int],
     pretrain: Callable[[Recipe, Path, str], Run],
 ) -> list[PretrainedCell[Recipe]]:
-    """Trains each weighting with each seed.
+    """Trains what is not yet trained.
 
     Finished runs are kept under the hash of their settings and never computed again; a killed
     comparison goes on where it was. What fails is marked, and the rest goes on.
 
     Args:
-        recipe: the settings that all runs share.
+        cells: what `grid` returned.
         directory: the folder in which the runs have theirs, in `runs/`.
-        weightings: names for the report to the recipe fields that differ.
-        seeds: each gives a run of every weighting.
         pretrain: from settings, folder and label to a `Run`.
 
     Returns:
-        list of `PretrainedCell`.
+        list of `PretrainedCell`, with their runs or failures.
     """
-    return [
-        _pretrain(PretrainedCell(name, *_cell(name, recipe, seed, fields)), directory, pretrain)
-        for seed in seeds
-        for name, fields in weightings.items()
-    ]
+    return [_pretrain(cell, directory, pretrain) for cell in cells]
 
 
 def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:

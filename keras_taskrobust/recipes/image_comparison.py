@@ -8,6 +8,7 @@ from keras_taskrobust.recipes.cells import DOWNSTREAM_INTRODUCTION, starts_from_
 from keras_taskrobust.recipes.comparison import (
     failures,
     finished_runs,
+    grid,
     pretrain_all,
     settings_of_training,
 )
@@ -63,15 +64,12 @@ def compare_images(
         `Drawn`.
 
     Raises:
-        ValueError: no run is finished.
+        ValueError: a weighting is unknown, or no run is finished.
     """
+    planned = grid(recipe, weightings, seeds)
     images = open_images(recipe)
     cells = pretrain_all(
-        recipe,
-        directory,
-        weightings,
-        seeds,
-        lambda cell, folder, name: pretrain_images(cell, folder, images, name),
+        planned, directory, lambda cell, folder, name: pretrain_images(cell, folder, images, name)
     )
     settings = _settings(recipe.with_steps(len(images.train)), images)
     introduction, keys = INTRODUCTION, []

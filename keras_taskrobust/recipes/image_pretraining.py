@@ -169,7 +169,7 @@ def reconstruct_held_out(
 
 
 class _Pictures(keras.callbacks.Callback):
-    """Reconstructions before, half-way through and after training; finished ones are kept."""
+    """Reconstructions before, half-way through and after training."""
 
     def __init__(self, recipe, images, directory):
         super().__init__()
@@ -183,10 +183,9 @@ class _Pictures(keras.callbacks.Callback):
 
     def draw(self, model, stage):
         path = self._directory / RECONSTRUCTIONS[stage]
-        if not path.exists():
-            painted = reconstruct_held_out(model, self._recipe, self._images)
-            painted.save(path)
-            plot_reconstructions(painted, path.with_suffix(".png"))
+        painted = reconstruct_held_out(model, self._recipe, self._images)
+        painted.save(path)
+        plot_reconstructions(painted, path.with_suffix(".png"))
 
 
 def _modalities(recipe, class_names):

@@ -14,9 +14,9 @@ import numpy as np
 from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.inheritance_report import Failure, write_inheritance_report
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.cells import (
     Cell,
     Start,

@@ -8,12 +8,12 @@ from typing import Any
 
 from keras_taskrobust.evaluation import write_downstream_report, write_report
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.evaluation.files import write_atomically
 from keras_taskrobust.evaluation.reconstructions import (
     Reconstructions,
     plot_reconstructions_of_runs,
 )
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.cells import load_results
 from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, load_run
 

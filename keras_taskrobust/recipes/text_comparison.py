@@ -15,6 +15,7 @@ from keras_taskrobust.recipes.cells import (
 from keras_taskrobust.recipes.comparison import (
     failures,
     finished_runs,
+    grid,
     pretrain_all,
     settings_of_training,
     versions,
@@ -93,15 +94,12 @@ def compare_text(
         `Drawn`.
 
     Raises:
-        ValueError: nothing is finished.
+        ValueError: a weighting is unknown, or nothing is finished.
     """
-    text = prepare_text(recipe, directory / "text")
+    planned = grid(recipe, weightings, seeds)
+    text = prepare_text(recipe, directory)
     pretrained = pretrain_all(
-        recipe,
-        directory,
-        weightings,
-        seeds,
-        lambda cell, folder, name: pretrain_text(cell, folder, text, name),
+        planned, directory, lambda cell, folder, name: pretrain_text(cell, folder, text, name)
     )
     settings = _settings(recipe, text)
     introduction, cells = INTRODUCTION, []

@@ -16,7 +16,7 @@ from keras_taskrobust.downstream.text_finetuning import (
     open_bert,
 )
 from keras_taskrobust.downstream.text_task import TextTask
-from keras_taskrobust.evaluation.files import write_atomically
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells
 from keras_taskrobust.recipes.comparison import file_name
 

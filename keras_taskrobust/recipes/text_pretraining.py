@@ -28,6 +28,8 @@ from keras_taskrobust.text import (
     train_vocabulary,
 )
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
+from keras_taskrobust.text.shards import SHARD_CHARACTERS, corpus_fingerprint
+from keras_taskrobust.text.splitting import TextSplitter
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
 
@@ -45,17 +47,18 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
 
     Args:
         recipe: the settings.
-        directory: the folder for the vocabulary and the arrays.
+        directory: the folder of a run or comparison; the vocabulary and the arrays go to its
+            `text/`.
 
     Returns:
         `PreparedText`.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     corpus = load_corpus(recipe.corpus, strict=recipe.strict)
-    encoder = _encoder(recipe, corpus, directory / "vocabulary.txt")
+    encoder = _encoder(recipe, corpus, directory / "text")
+    annotated = directory / "text" / "annotated"
     annotate(
         corpus,
-        directory / "annotated",
+        annotated,
         encoder,
         tagger=recipe.tagger,
         sequence_length=recipe.sequence_length,
@@ -65,7 +68,7 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         strict=recipe.strict,
         tag_set=recipe.tag_set,
     )
-    splits = (AnnotatedText(directory / "annotated", encoder, s) for s in ("train", "held_out"))
+    splits = (AnnotatedText(annotated, encoder, s) for s in ("train", "held_out"))
     return PreparedText(encoder, *splits)
 
 
@@ -143,7 +146,7 @@ def pretrain_text(
         recipe: the settings.
         directory: the folder of the run: `recipe.json`, `history.csv`, `scores.npz` and `preset/`,
             which `keras_hub.models.BertTextClassifier.from_preset` opens.
-        text: the data, or `None` to prepare it in `directory / "text"`.
+        text: the data, or `None` to prepare it in `directory`.
         label: what progress bar and report call the run; by default its weighting.
 
     Returns:
@@ -155,7 +158,7 @@ def pretrain_text(
     label = label or recipe.weighting
     claim_folder(directory, recipe)
     if not is_finished(directory):
-        text = text or prepare_text(recipe, directory / "text")
+        text = text or prepare_text(recipe, directory)
         model = build_pos_bert(recipe, text.encoder)
         seconds = train_pos_bert(model, recipe, text, directory, label)
         model.save_to_preset(directory / "preset")
@@ -163,13 +166,20 @@ def pretrain_text(
     return load_run(directory, label)
 
 
-def _encoder(recipe, corpus, vocabulary_path):
+def _encoder(recipe, corpus, directory):
+    """The recipe's encoder; a trained vocabulary is kept under the hash of what it comes from."""
     if recipe.tokenizer is not None:
         return WordPieceEncoder.from_preset(recipe.tokenizer)
-    if not vocabulary_path.exists():
+    settings = {
+        "vocabulary_size": recipe.vocabulary_size,
+        "sentences": TextSplitter().sentences,
+        "shard_characters": SHARD_CHARACTERS,
+    }
+    path = directory / f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
+    if not path.exists():
         sentences = (sentence for document in corpus for sentence in document)
-        save_vocabulary(train_vocabulary(sentences, recipe.vocabulary_size), vocabulary_path)
-    return WordPieceEncoder(load_vocabulary(vocabulary_path))
+        save_vocabulary(train_vocabulary(sentences, recipe.vocabulary_size), path)
+    return WordPieceEncoder(load_vocabulary(path))
 
 
 def _masking(recipe, encoder):

@@ -51,6 +51,8 @@ def pictures_of(directory: Path) -> dict[str, str]:
 def claim_folder(directory: Path, recipe: Pretraining) -> None:
     """Writes the settings into `directory`.
 
+    Those of a start that did not come to train are written over.
+
     Args:
         directory: the folder of the run.
         recipe: the settings.
@@ -60,7 +62,7 @@ def claim_folder(directory: Path, recipe: Pretraining) -> None:
     """
     path = directory / "recipe.json"
     settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    if path.exists():
+    if path.exists() and _has_trained(directory):
         found = json.loads(path.read_text())
         changed = sorted(k for k in settings if found.get(k) != settings[k])
         if changed:
@@ -149,6 +151,13 @@ def train(
         ],
     )
     return time.perf_counter() - start
+
+
+def _has_trained(directory):
+    """Whether there is a line of history, or a checkpoint."""
+    history = directory / "history.csv"
+    is_logged = history.exists() and history.stat().st_size > 0
+    return is_logged or Checkpoint(directory).latest()[0] is not None
 
 
 def _those_in(directory, texts):

@@ -140,20 +140,27 @@ class AnnotatedText:
 
 
 def _read_manifest(directory: Path) -> dict:
-    path = directory / MANIFEST
-    if not path.exists():
+    manifest = read_json(directory / MANIFEST)
+    if not manifest:
         raise ValueError(
             "`directory` must be a finished annotation. Received: "
-            f"{str(directory)!r}, which has no {MANIFEST}: it was interrupted or never begun; run "
-            "`annotate` on it again, which continues where it ended"
+            f"{str(directory)!r}, which has no whole {MANIFEST}: it was interrupted or never "
+            "begun; run `annotate` on it again, which continues where it ended"
         )
-    manifest = json.loads(path.read_text(encoding="utf-8"))
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"`directory` must be an annotation of format {FORMAT}. Received: {str(directory)!r} "
             f"of format {manifest.get('format')}; run `annotate` on it again"
         )
     return manifest
+
+
+def read_json(path: Path) -> dict:
+    """What a file of JSON holds; nothing if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        return {}
 
 
 def array_path(directory: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.text.annotated_text import (
     FORMAT,
     MANIFEST,
@@ -17,6 +18,7 @@ from keras_taskrobust.text.annotated_text import (
     AnnotatedText,
     array_path,
     is_whole,
+    read_json,
 )
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.packing import pack_pairs, pack_sentences
@@ -85,10 +87,13 @@ def annotate(
         The split "train" as an `AnnotatedText`.
 
     Raises:
-        ValueError: an argument is out of range, or the corpus is too small to be split.
+        ValueError: an argument is out of range, `directory` is a file, or the corpus is too small
+            to be split.
     """
     _check_arguments(sequence_length, held_out, short_probability, seed, workers, shard_characters)
     directory = Path(directory)
+    if directory.is_file():
+        raise ValueError(f"`directory` must be a folder. Received: {str(directory)!r}, a file")
     corpus = load_corpus(source, strict)
     if not isinstance(encoder, WordPieceEncoder):
         encoder = WordPieceEncoder.from_tokenizer(encoder)
@@ -112,7 +117,7 @@ def annotate(
         "short_probability": short_probability,
         "seed": seed,
     }
-    tokens = _read_json(directory / _TOKENS)
+    tokens = read_json(directory / _TOKENS)
     if not (
         tokens.get("settings") == settings
         and _are_whole(directory, tokens["arrays"])
@@ -128,7 +133,7 @@ def annotate(
         tokens = {"settings": settings, "fingerprint": fingerprint, "arrays": arrays}
         _write_json(directory / _TOKENS, tokens)
     shutil.rmtree(directory / _SHARDS, ignore_errors=True)
-    manifest = _read_json(directory / MANIFEST)
+    manifest = read_json(directory / MANIFEST)
     if not (manifest.get("packing") == packing and _are_whole(directory, manifest["arrays"])):
         _remove(directory / MANIFEST)
         _pack(directory, corpus, tokens, packing)
@@ -287,14 +292,8 @@ def _write_array(directory: Path, name: str, array: np.ndarray) -> dict:
     return _layout(array.dtype, array.shape)
 
 
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
 def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
+    write_atomically(path, json.dumps(content, indent=2).encode("utf-8"))
 
 
 def _remove(*paths: Path) -> None:

@@ -27,6 +27,7 @@ Batch = tuple[dict[str, np.ndarray], dict]
 class Encoder(Protocol):
     """What the masking asks of an encoder; `WordPieceEncoder` has it."""
 
+    hash: str
     mask_id: int
     special_ids: tuple[int, ...]
 
@@ -144,6 +145,7 @@ class PosMasking:
         self.whole_word = whole_word
         self.copies = copies
         self.seed = seed
+        self.vocabulary_hash = encoder.hash
         self.mask_id = encoder.mask_id
         self._is_special = np.zeros((encoder.vocabulary_size,), bool)
         self._is_special[list(encoder.special_ids)] = True
@@ -273,7 +275,7 @@ def masked_batches(
 
     Raises:
         ValueError: an argument is out of range, there is no full batch, or the text has other
-            tasks than the masking.
+            tasks or another vocabulary than the masking.
     """
     import grain  # here, because it imports JAX wherever JAX is installed
 
@@ -286,17 +288,27 @@ def masked_batches(
             "`batch_size` must be an integer in [1, number of records]. "
             f"Received: batch_size={batch_size} with {len(text)} records"
         )
-    if isinstance(text, AnnotatedText) and text.task_names != masking.task_names:
-        raise ValueError(
-            "`masking` must have the `tag_set` that the text was annotated with. Received: "
-            f"{len(masking.task_names)} tasks for a text with {len(text.task_names)}"
-        )
+    if isinstance(text, AnnotatedText):
+        _check_fit(text, masking)
     steps = len(text) // batch_size if drop_remainder else -(-len(text) // batch_size)
     length = sys.maxsize if epochs is None else epochs * steps
     order_seed = seed if shuffle else None
     return grain.MapDataset.source(
         _MaskedBatches(text, masking, batch_size, order_seed, steps, length)
     )
+
+
+def _check_fit(text: AnnotatedText, masking: PosMasking) -> None:
+    if text.task_names != masking.task_names:
+        raise ValueError(
+            "`masking` must have the `tag_set` that the text was annotated with. Received: "
+            f"{len(masking.task_names)} tasks for a text with {len(text.task_names)}"
+        )
+    if text.encoder.hash != masking.vocabulary_hash:
+        raise ValueError(
+            "`masking` must have the encoder that the text was annotated with, of hash "
+            f"{text.encoder.hash}. Received: one of hash {masking.vocabulary_hash}"
+        )
 
 
 class _MaskedBatches:

@@ -5,12 +5,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.text.pretokenization import pretokenize
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -104,13 +104,13 @@ def _alphabet(counts: Counter[str], size: int) -> list[str]:
 
 
 def save_vocabulary(vocabulary: Sequence[str], path: str | os.PathLike) -> None:
-    """Writes a vocabulary as BERT's vocab.txt, one piece a line.
+    """Writes a vocabulary as BERT's vocab.txt, one piece a line, whole or not at all.
 
     Args:
         vocabulary: sequence of strings.
         path: path of the file.
     """
-    Path(path).write_text("".join(f"{piece}\n" for piece in vocabulary), encoding="utf-8")
+    write_atomically(path, "".join(f"{piece}\n" for piece in vocabulary).encode("utf-8"))
 
 
 def load_vocabulary(path: str | os.PathLike) -> list[str]:

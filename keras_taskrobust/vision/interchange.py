@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import pickle
+import struct
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +15,8 @@ from keras_taskrobust.vision.modalities import tasks_of
 from keras_taskrobust.vision.patches import resize_positions
 
 _SHOWN = 5
+# What torch raises on files that are not its own.
+_BROKEN = (pickle.UnpicklingError, struct.error, EOFError, LookupError, RuntimeError, ValueError)
 
 
 class Parameter(NamedTuple):
@@ -47,7 +51,8 @@ class LoadReport(NamedTuple):
         loaded: the parameters that were read.
         resized: those among them whose position table was interpolated.
         missing: parameters of the model that the checkpoint lacks; they are as they were.
-        unused: parameters of the checkpoint that the model lacks.
+        unused: parameters of the checkpoint that the model lacks, and as `"name[row]"` the
+            padding row of a class embedding.
     """
 
     loaded: tuple[str, ...]
@@ -60,9 +65,10 @@ def load_multimae_weights(model, state_dict) -> LoadReport:
     """Reads weights of the reference MultiMAE into a `MultiModalMAE`.
 
     Position tables of another grid are interpolated as the reference does (bicubic with the
-    coefficient -0.75 for images, bilinear for labels and decoders). An extra last row of zeros
-    in a class embedding, the reference's padding index, is what the ignore label is here. The
-    reference has no normalisation after its encoder: build the model with `encoder_norm=False`.
+    coefficient -0.75 for images, bilinear for labels and decoders). An extra last row of a
+    class embedding, the reference's padding index, is left out: its place here has the ignore
+    label. The reference has no normalisation after its encoder: build the model with
+    `encoder_norm=False`.
 
     Args:
         model: `MultiModalMAE` of the checkpoint's widths; its modalities may be fewer or more.
@@ -74,8 +80,8 @@ def load_multimae_weights(model, state_dict) -> LoadReport:
         a warning says so.
 
     Raises:
-        ValueError: if shapes do not fit, or if no parameter has a name of the model's.
-            Nothing is changed then.
+        ValueError: if the file is no PyTorch checkpoint, if shapes do not fit, or if no parameter
+            has a name of the model's. Nothing is changed then.
 
     Example:
 
@@ -112,7 +118,10 @@ def load_multimae_weights(model, state_dict) -> LoadReport:
             if parameters[name].interpolation and arrays[name].shape != fitted[name].shape
         ),
         missing=tuple(name for name in parameters if name not in arrays),
-        unused=tuple(name for name in arrays if name not in parameters),
+        unused=(
+            *(name for name in arrays if name not in parameters),
+            *(f"{n}[{len(fitted[n])}]" for n in common if len(fitted[n]) < len(arrays[n])),
+        ),
     )
     if report.missing:
         warnings.warn(
@@ -194,7 +203,20 @@ def _read_torch_file(path):
         ) from error
     # The published files hold the command line of their run beside the weights.
     with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(os.fspath(path), map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(os.fspath(path), map_location="cpu", weights_only=True)
+        except _BROKEN as error:
+            raise _not_a_checkpoint(path, "a file that torch cannot read") from error
+    if not isinstance(content, Mapping):
+        raise _not_a_checkpoint(path, f"a file of a {type(content).__name__}")
+    return content
+
+
+def _not_a_checkpoint(path, found):
+    return ValueError(
+        "`state_dict` must be a PyTorch checkpoint, a mapping of parameter names to tensors. "
+        f"Received: {os.fspath(path)!r}, {found}"
+    )
 
 
 def _fit(name, parameter, array):
@@ -204,9 +226,8 @@ def _fit(name, parameter, array):
         table = np.transpose(array[0], (1, 2, 0))
         table = resize_positions(table, shape[2:], parameter.interpolation)
         return np.transpose(table, (2, 0, 1))[None]
-    is_table = name.endswith("class_emb.weight")
-    padded = is_table and array.shape == (shape[0] + 1, *shape[1:]) and not array[-1].any()
-    return array[:-1] if padded else array
+    is_padded = name.endswith("class_emb.weight") and array.shape == (shape[0] + 1, *shape[1:])
+    return array[:-1] if is_padded else array
 
 
 def _prefixed(prefix, parameters):

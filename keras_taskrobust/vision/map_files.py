@@ -1,13 +1,13 @@
 """Single files of images, depth and labels: read in every form that is in use, written in one."""
 
 import io
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision.records import IGNORE_LABEL, UnreadableFileError, clean_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
@@ -111,26 +111,10 @@ def write_labels(path: Path, labels: np.ndarray) -> None:
     _write_png(path, Image.fromarray(labels))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all.
-
-    Args:
-        path: where it goes. Missing folders are made.
-        content: bytes.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _write_png(path, image):
     content = io.BytesIO()
     image.save(content, format="PNG")
-    write_bytes(path, content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
 def _read_single_channel(path):

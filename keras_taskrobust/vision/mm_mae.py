@@ -290,7 +290,12 @@ class MultiModalMAE(MinimaxModel):
         batch = dict(inputs)
         check_arrays(batch, self.network)
         if masks is not None:
+            samples = len(next(iter(batch.values())))
             batch[VISIBLE_IDS] = ids = self.visible_ids(masks)
+            if len(ids) != samples:
+                raise ValueError(
+                    f"`masks` must have {samples} samples, as the inputs. Received: {len(ids)}"
+                )
             if ids.shape[1] != self._given_visible:
                 # TensorFlow would trace anew with a number of visible tokens left open.
                 self.predict_function = None

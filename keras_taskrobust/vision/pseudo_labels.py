@@ -22,9 +22,10 @@ import numpy as np
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision.class_sets import ADE20K_150, CITYSCAPES_19
 from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path
-from keras_taskrobust.vision.map_files import write_bytes, write_depth, write_labels
+from keras_taskrobust.vision.map_files import write_depth, write_labels
 from keras_taskrobust.vision.records import IGNORE_LABEL, ImageSource, UnreadableFileError
 
 _KNOWN_CLASSES = {len(names): names for names in (ADE20K_150, CITYSCAPES_19)}
@@ -216,7 +217,7 @@ def _describe(folder, description):
                 f"`folder` must be new or hold maps of the same model. Received: {folder}, whose "
                 f"description {path.name} differs in {different}"
             )
-    write_bytes(path, json.dumps(description, indent=1).encode("utf-8"))
+    write_atomically(path, json.dumps(description, indent=1).encode("utf-8"))
 
 
 def _write_maps(source, folder, predictor, batch_size, strict, progress) -> PseudoLabelReport:

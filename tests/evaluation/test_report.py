@@ -13,7 +13,6 @@ from keras_taskrobust.evaluation import (
     TaskScores,
     compare,
     drawing,
-    files,
     print_report,
     write_report,
 )
@@ -201,19 +200,6 @@ class TestWriteReport:
         write_report(runs, tmp_path, "Two", SETTINGS, minimum_targets=1000)
         text = (tmp_path / "report.md").read_text("utf-8")
         assert "the largest number that a task has, 20, was taken instead." in text
-
-    def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch):
-        path = tmp_path / "report.md"
-        files.write_atomically(path, b"old")
-
-        def fail(source, target):
-            raise OSError("disk")
-
-        monkeypatch.setattr(files.os, "replace", fail)
-        with pytest.raises(OSError, match="disk"):
-            files.write_atomically(path, b"new")
-        assert path.read_bytes() == b"old"
-        assert list(tmp_path.iterdir()) == [path]
 
     def test_refuses_before_it_writes(self, make_runs, tmp_path):
         runs = make_runs(THREE, records=20)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_taskrobust import cli
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.recipes import image_comparison, training_run
+from keras_taskrobust.recipes import image_comparison, image_pretraining, training_run
 from keras_taskrobust.recipes.image_comparison import compare_images
 from keras_taskrobust.recipes.image_pretraining import (
     build_mm_mae,
@@ -79,6 +79,18 @@ def test_a_run_writes_its_results(finished):
     )  # fmt: skip
     scores = score_reconstructions(model, batches, seed=0)
     np.testing.assert_allclose(scores.totals, run.scores.totals, rtol=1e-5)
+
+
+def test_no_picture_of_a_failed_start_is_kept(finished, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_pretraining, "train", stop)
+    for seed in (1, 0):
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_images(dataclasses.replace(MINIATURE, seed=seed), tmp_path)
+    name = "reconstructions_at_start.png"
+    np.testing.assert_array_equal(imread(tmp_path / name), imread(finished[0] / name))
 
 
 @pytest.mark.slow

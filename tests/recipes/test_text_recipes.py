@@ -1,6 +1,7 @@
 """From raw text to a report, on a text of some sentences; and the paper's recipe at full size."""
 
 import dataclasses
+import json
 import resource
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust.recipes import training_run
 from keras_taskrobust.recipes.text_comparison import compare_text
-from keras_taskrobust.recipes.text_pretraining import build_pos_bert, pretrain_text
+from keras_taskrobust.recipes.text_pretraining import build_pos_bert, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import PAPER, TINY
 from keras_taskrobust.recipes.training_run import claim_folder
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
@@ -100,8 +101,27 @@ def test_a_killed_run_goes_on_to_the_same_numbers(recipe, tmp_path, monkeypatch)
         np.testing.assert_array_equal(continued.history[name], series)
 
 
-def test_a_folder_with_other_settings_is_refused(recipe, tmp_path):
+def test_a_vocabulary_is_that_of_the_text_and_the_size(recipe, tmp_path):
+    small = dataclasses.replace(recipe, vocabulary_size=80)
+    encoders = [prepare_text(settings, tmp_path / "run").encoder for settings in (recipe, small)]
+    for path in (tmp_path / "texts").iterdir():
+        path.write_text(path.read_text().replace("house", "zoo"))
+    encoders += [prepare_text(small, tmp_path / name).encoder for name in ("run", "other")]
+    assert encoders[1].vocabulary_size == 80 < encoders[0].vocabulary_size
+    assert encoders[1].hash != encoders[2].hash == encoders[3].hash
+
+
+def test_a_failed_start_leaves_the_folder_free(recipe, tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        pretrain_text(dataclasses.replace(recipe, corpus="nowhere"), tmp_path / "run")
     claim_folder(tmp_path / "run", recipe)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["corpus"] == recipe.corpus
+
+
+@pytest.mark.parametrize("name", ["history.csv", "checkpoint-00000001.weights.h5"])
+def test_a_folder_with_other_settings_is_refused(recipe, tmp_path, name):
+    claim_folder(tmp_path / "run", recipe)
+    (tmp_path / "run" / name).write_text("epoch,loss")
     with pytest.raises(ValueError, match="other settings.*alpha, seed"):
         pretrain_text(dataclasses.replace(recipe, alpha=2.0, seed=1), tmp_path / "run")
 

@@ -315,7 +315,7 @@ def test_an_interrupted_run_continues_to_the_same_bytes(quick, tmp_path, monkeyp
     monkeypatch.setattr(shards, "_write_shard", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quick()
-    with pytest.raises(ValueError, match=r"has no manifest.json: it was interrupted"):
+    with pytest.raises(ValueError, match=r"has no whole manifest.json: it was interrupted"):
         AnnotatedText(tmp_path / "text")
     after = []
     monkeypatch.setattr(
@@ -368,11 +368,32 @@ def test_a_short_array_is_refused_then_made_again(quick, tmp_path, name):
     assert contents(tmp_path / "text") == whole
 
 
-def test_another_vocabulary_is_refused(quick, tmp_path):
+@pytest.mark.parametrize("name", ["tokens.json", "manifest.json"])
+def test_half_a_file_of_settings_is_made_again(quick, tmp_path, name):
     quick()
+    whole = contents(tmp_path / "text")
+    path = tmp_path / "text" / name
+    path.write_bytes(path.read_bytes()[:100])
+    if name == "manifest.json":
+        with pytest.raises(ValueError, match=r"has no whole manifest.json.*run `annotate`"):
+            AnnotatedText(tmp_path / "text")
+    quick()
+    assert contents(tmp_path / "text") == whole
+
+
+def test_a_file_is_no_folder(quick, tmp_path):
+    (tmp_path / "text").write_text("a text")
+    with pytest.raises(ValueError, match=r"`directory` must be a folder.*text', a file"):
+        quick()
+
+
+def test_another_vocabulary_is_refused(quick, tmp_path):
+    text = quick()
     other = WordPieceEncoder([*SPECIAL_TOKENS, "a"])
     with pytest.raises(ValueError, match=r"`encoder` must be the one that made.*of hash"):
         AnnotatedText(tmp_path / "text", other)
+    with pytest.raises(ValueError, match=rf"`masking` must have the encoder.*{other.hash}"):
+        masked_batches(text, PosMasking(other), 4)
 
 
 def test_the_encoder_comes_with_the_text(quick, encoder, tmp_path):

@@ -1,6 +1,7 @@
 """WordPiece: training, and equality with KerasHub's tokenizer."""
 
 import hashlib
+import os
 import pickle
 
 import keras_hub
@@ -125,6 +126,20 @@ def test_a_vocabulary_file_keeps_it_all(tmp_path):
     save_vocabulary(vocabulary, tmp_path / "vocab.txt")
     assert load_vocabulary(tmp_path / "vocab.txt") == vocabulary
     assert (tmp_path / "vocab.txt").read_bytes().count(b"\n") == len(vocabulary)
+
+
+def test_a_vocabulary_is_never_half_written(tmp_path, monkeypatch):
+    path = tmp_path / "vocab.txt"
+    save_vocabulary(LETTERS, path)
+
+    def fail(source, target):
+        raise OSError("disk")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk"):
+        save_vocabulary(SPECIAL_TOKENS, path)
+    assert load_vocabulary(path) == LETTERS
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_an_encoder_comes_from_a_keras_hub_tokenizer_or_preset(tmp_path):

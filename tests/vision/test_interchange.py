@@ -62,8 +62,12 @@ def test_missing_and_unused_parameters_are_listed(model):
 def test_a_padding_row_is_dropped(model):
     weights = save_multimae_weights(model)
     name = "input_adapters.semseg.class_emb.weight"
-    weights[name] = np.concatenate([weights[name], np.zeros((1, 64), "float32")])
-    assert name in load_multimae_weights(model, weights).loaded
+    classes = weights[name] + 1
+    weights[name] = np.concatenate([classes, np.full((1, 64), 0.02, "float32")])
+    report = load_multimae_weights(model, weights)
+    assert name in report.loaded
+    assert report.unused == (f"{name}[5]",)
+    np.testing.assert_array_equal(save_multimae_weights(model)[name], classes)
 
 
 def test_shapes_that_do_not_fit_are_listed_and_nothing_changes(model):
@@ -78,6 +82,18 @@ def test_shapes_that_do_not_fit_are_listed_and_nothing_changes(model):
 def test_another_checkpoint_is_refused(model):
     with pytest.raises(ValueError, match="must have parameter names of the reference"):
         load_multimae_weights(model, {"blocks.0.norm1.weight": np.zeros(3)})
+
+
+def test_another_file_is_refused(model, tmp_path):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "junk.pth").write_text("junk")
+    np.savez(tmp_path / "arrays.npz", **save_multimae_weights(model))
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    for name in ("junk.pth", "arrays.npz", "tensor.pth"):
+        with pytest.raises(ValueError, match=rf"must be a PyTorch checkpoint.*Received: .*{name}"):
+            load_multimae_weights(model, tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load_multimae_weights(model, tmp_path / "nowhere.pth")
 
 
 def test_a_backbone_without_biases_is_refused():

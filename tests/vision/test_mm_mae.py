@@ -376,6 +376,9 @@ def test_bad_masks(small):
     ):
         with pytest.raises(ValueError, match=message):
             small.visible_ids(bad)
+    maps = tiny.batch(small.network, size=3)
+    with pytest.raises(ValueError, match="`masks` must have 3 samples, as the inputs. Received: 4"):
+        small.task_losses(maps, masks)
 
 
 def test_losses_given_to_compile_are_refused(small):

@@ -1,0 +1,181 @@
+"""The options of the commands, as dataclasses that tyro turns into flags."""
+
+import dataclasses
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+Recipe = TypeVar("Recipe")
+Images = TypeVar("Images")
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Trains small models from the same initial weights and batches under several weightings, and
+    reports the worst task: a PoS-BERT on the text shipped with Python, an MM-MAE on procedural
+    scenes."""
+
+    part: Literal["text", "images", "all"] = "all"
+    """Which of the models."""
+    output: Path = Path("runs/demo")
+    """Folder of the reports, plots and presets. Finished runs in it are kept."""
+    steps: int | None = None
+    """Training steps under each weighting; by default 400 for text and 120 for images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Generic[Recipe]):
+    """One run."""
+
+    recipe: Recipe
+    output: Path = Path("runs/pretraining")
+    """Folder of the run. A killed run in it goes on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison(Generic[Recipe]):
+    """Runs that differ in weighting and seed."""
+
+    recipe: Recipe
+    output: Path = Path("runs/comparison")
+    """Folder of the report and the runs. Finished runs in it are kept."""
+    weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
+    """Names out of keras_taskrobust.weighting.available()."""
+    seeds: tuple[int, ...] = (0,)
+    """Each seed gives a run of every weighting."""
+    minimum_targets: int = 1000
+    """Held-out targets that a task needs to count for worst and mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextComparison(Comparison[Recipe]):
+    """Runs that differ in weighting and seed, fine-tuned if there are `--tasks`."""
+
+    tasks: tuple[str, ...] = ()
+    """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach; by default none."""
+    finetuning: Literal["glue", "small"] = "small"
+    """The recipe of fine-tuning."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    select: Literal["last", "best"] = "last"
+    """The epoch of fine-tuning whose scores are reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageComparison(Comparison[Recipe]):
+    """Runs that differ in weighting and seed, fine-tuned on their images if there are `--tasks`."""
+
+    tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ()
+    """Downstream tasks to fine-tune on, from RGB alone; by default none."""
+    finetuning: Literal[
+        "imagenet-classification",
+        "imagenet-s50-classification",
+        "imagenet-s50-semseg",
+        "nyuv2-semseg",
+        "nyuv2-depth",
+        "small",
+    ] = "small"
+    """The recipe of fine-tuning."""
+    select: Literal["last", "best"] = "last"
+    """The report of a fine-tuning run whose scores are shown."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuneImages(Generic[Recipe, Images]):
+    """Fine-tuning of finished models on images."""
+
+    recipe: Recipe
+    images: Images
+    preset: tuple[str, ...]
+    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
+    tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ("semseg", "depth")
+    """Downstream tasks."""
+    output: Path = Path("runs/finetune-images")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and augmentation."""
+    from_scratch: bool = False
+    """Add a row of the same network without pre-training."""
+    select: Literal["last", "best"] = "last"
+    """The report of a run whose scores are shown; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTune(Generic[Recipe]):
+    """Fine-tuning of finished presets."""
+
+    recipe: Recipe
+    preset: tuple[str, ...]
+    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
+    """Downstream tasks; besides GLUE's sentence_polarity, movie_reviews and ppattach."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    output: Path = Path("runs/finetune")
+    """Folder of the report and the predictions. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and dropout."""
+    from_scratch: bool = False
+    """Add a row of the same network without pre-training."""
+    select: Literal["last", "best"] = "last"
+    """The epoch whose scores are reported; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InheritText(Generic[Recipe]):
+    """ImageNet-RIB's protocol on texts: a head trained beforehand, fine-tuning on each of several
+    related tasks, and what that does to the others. `--probe-epochs` and `--probe-learning-rate`
+    are those of the head."""
+
+    recipe: Recipe
+    preset: tuple[str, ...]
+    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ("SST-2", "sentence_polarity", "movie_reviews")
+    """Two or more tasks of the same classes: these, QNLI and RTE, or QQP and MRPC."""
+    head_task: str | None = None
+    """The task that the head is trained on beforehand; by default the first."""
+    data_dir: Path | None = None
+    """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
+    output: Path = Path("runs/inherit-text")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and dropout."""
+    select: Literal["last", "best"] = "last"
+    """The epoch whose weights are scored; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InheritImages(Generic[Recipe, Images]):
+    """ImageNet-RIB's protocol on images: a head trained beforehand, fine-tuning on each of several
+    sets of the same classes, and what that does to the others. `--probe-epochs` and
+    `--probe-learning-rate` are those of the head."""
+
+    recipe: Recipe
+    images: Images
+    preset: tuple[str, ...]
+    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
+    tasks: tuple[str, ...] = ()
+    """clean (the images as they are), gaussian_noise, shot_noise, impulse_noise, defocus_blur,
+    brightness, contrast, pixelate, jpeg_compression, names of `--sets`; by default all."""
+    sets: tuple[str, ...] = ()
+    """Other sets with the same classes or some of them, such as tfds:imagenet_a, tfds:imagenet_r
+    or a folder of classes, each SOURCE or NAME=SOURCE. A share of each is held out."""
+    severity: int = 3
+    """Severity of the corruptions, 1 to 5."""
+    head_task: str = "clean"
+    """The task that the head is trained on beforehand; it need not be among the tasks."""
+    output: Path = Path("runs/inherit-images")
+    """Folder of the report. Finished cells in it are kept."""
+    seeds: tuple[int, ...] = (0,)
+    """Each fixes the head's initial weights, the order and augmentation."""
+    select: Literal["last", "best"] = "last"
+    """The report of a run whose weights are scored; both are recorded."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Redraw:
+    """Draws a report again from what is finished."""
+
+    directory: Path
+    """Folder that `compare` or `finetune` wrote."""
