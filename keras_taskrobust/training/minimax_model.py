@@ -332,6 +332,10 @@ class MinimaxModel(keras.Model):
         self.check_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
+    def export(self, *args, **kwargs):
+        """`keras.Model.export` of the network, which records the signature of its inputs."""
+        self.network.export(*args, **kwargs)
+
     def get_config(self):
         return {
             "name": self.name,
