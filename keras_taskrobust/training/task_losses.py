@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank
 
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.weighting.base import PACKAGE
@@ -245,11 +246,12 @@ def _elementwise(loss):
 def _values_and_weights(loss, y_true, y_pred, sample_weight):
     """Per-element losses times their weights, and the weights or `None`; float32, same shape."""
     y_pred = _cast_float(y_pred)
-    y_true = ops.convert_to_tensor(y_true)
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(y_true.dtype)):
-        y_true = _cast_float(y_true)
-    call = loss.call if isinstance(loss, keras.losses.Loss) else loss
-    values = ops.cast(call(y_true, y_pred), "float32")
+    y_true = ops.convert_to_tensor(y_true) if _takes_indices(loss) else _cast_float(y_true)
+    if isinstance(loss, keras.losses.Loss):
+        values = _cast_float(loss.call(y_true, y_pred))
+    else:
+        values = _cast_float(loss(*squeeze_or_expand_to_same_rank(y_true, y_pred)))
+    masks = [mask for mask in map(get_keras_mask, (y_pred, values)) if mask is not None]
     if len(values.shape) == 0:
         values = ops.broadcast_to(values, ops.shape(y_pred)[:1])
     weights = (
@@ -257,13 +259,20 @@ def _values_and_weights(loss, y_true, y_pred, sample_weight):
         if sample_weight is None
         else _align(ops.cast(sample_weight, "float32"), values, "sample_weight")
     )
-    mask = get_keras_mask(y_pred)
-    if mask is not None:
+    for mask in masks:
         mask = _align(ops.cast(mask, "float32"), values, "mask")
         weights = mask if weights is None else weights * mask
     if weights is None:
         return values, None
     return ops.where(weights != 0, values * weights, 0.0), weights
+
+
+def _takes_indices(loss) -> bool:
+    """Whether class indices may stay integers; all other losses get floats, as from Keras."""
+    return (
+        type(loss) is keras.losses.SparseCategoricalCrossentropy
+        or loss is keras.losses.sparse_categorical_crossentropy
+    )
 
 
 def _cast_float(x):
