@@ -198,7 +198,7 @@ class TaskLosses:
         return labels, {name: outputs[name] for name in names}, weights
 
     def _metric_weight(self, name, targets, sample_weight):
-        weight = _weight_of(name, sample_weight)
+        weight = self._weight_of(name, sample_weight)
         if not isinstance(self.losses.get(name), GroupedLoss):
             return weight
         inside = ops.cast(targets[name]["groups"] >= 0, "float32")
@@ -208,7 +208,17 @@ class TaskLosses:
         target = targets[name]
         if isinstance(loss, GroupedLoss):
             target = _grouped_target(name, targets)
-        return loss.totals_and_counts(target, outputs[name], _weight_of(name, sample_weight))
+        return loss.totals_and_counts(target, outputs[name], self._weight_of(name, sample_weight))
+
+    def _weight_of(self, name, sample_weight):
+        weight = sample_weight
+        if isinstance(weight, list | tuple):
+            weight = dict(zip(self._output_names, weight, strict=True))
+        if isinstance(weight, Mapping) and name in weight:
+            weight = weight[name]
+        elif isinstance(weight, Mapping) and "labels" not in weight:
+            return None
+        return weight["labels"] if isinstance(weight, Mapping) else weight
 
     def _by_output(self, structure, what: str) -> dict:
         expected = [*self.losses, *self.auxiliary]

@@ -88,3 +88,27 @@ def test_an_ignored_class_is_not_counted_in_its_group():
         inside = shares * (y["groups"] == group)
         expected = (losses * inside).sum() / inside.sum()
         assert logs[f"{name}_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one array", "an array each"])
+def test_sample_weight_of_targets_in_a_list(each):
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((3,))
+    outputs = [keras.layers.Dense(1, name=name)(inputs) for name in ("left", "right")]
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile(
+        loss={"left": "mse", "right": "mse"}, weighted_metrics={"left": ["mae"], "right": ["mae"]}
+    )
+    x, left, right = (rng.normal(size=(8, n)).astype("float32") for n in (3, 1, 1))
+    first, second = rng.uniform(size=(2, 8)).astype("float32")
+    weights = {"left": first, "right": second if each else first}
+    sample_weight = list(weights.values()) if each else first
+    predictions = dict(zip(weights, model.predict(x, verbose=0), strict=True))
+    y = [left, right]
+    logs = model.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=True)
+    for name, target in zip(weights, y, strict=True):
+        error = (predictions[name] - target)[:, 0]
+        squared = np.average(error**2, weights=weights[name])
+        assert logs[f"{name}_loss"] == pytest.approx(squared, rel=1e-5)
+        absolute = np.average(np.abs(error), weights=weights[name])
+        assert logs[f"{name}_mae"] == pytest.approx(absolute, rel=1e-5)
