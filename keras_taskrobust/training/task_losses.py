@@ -182,6 +182,15 @@ class TaskLosses:
             if isinstance(loss, GroupedLoss):
                 loss.check_groups(_grouped_target(name, targets)["groups"])
 
+    def expand_weights(self, sample_weight: Mapping) -> dict:
+        """Weights by output in the structure of the targets, in which Keras wants arrays."""
+        return {
+            name: {"labels": weight, "groups": weight}
+            if isinstance(self.losses.get(name), GroupedLoss) and not isinstance(weight, Mapping)
+            else weight
+            for name, weight in sample_weight.items()
+        }
+
     def for_metrics(self, y, y_pred, sample_weight=None):
         """What Keras's compiled metrics see: task outputs, and labels instead of groups.
 
@@ -308,15 +317,6 @@ def _align(x, values, name: str):
     while len(x.shape) < len(values.shape):
         x = ops.expand_dims(x, -1)
     return ops.broadcast_to(x, ops.shape(values))
-
-
-def _weight_of(name, sample_weight):
-    weight = sample_weight
-    if isinstance(weight, Mapping) and name in weight:
-        weight = weight[name]
-    elif isinstance(weight, Mapping) and "labels" not in weight:
-        return None
-    return weight["labels"] if isinstance(weight, Mapping) else weight
 
 
 def _labels(target):

@@ -112,3 +112,33 @@ def test_sample_weight_of_targets_in_a_list(each):
         assert logs[f"{name}_loss"] == pytest.approx(squared, rel=1e-5)
         absolute = np.average(np.abs(error), weights=weights[name])
         assert logs[f"{name}_mae"] == pytest.approx(absolute, rel=1e-5)
+
+
+def test_sample_weight_by_output_beside_a_grouped_output():
+    inputs = keras.Input((4, 5))
+    words = keras.layers.Dense(6, name="words")(inputs)
+    level = keras.layers.Dense(1, name="level")(keras.layers.Flatten()(inputs))
+    model = ktr.MinimaxModel(keras.Model(inputs, {"words": words, "level": level}))
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss={"words": ktr.GroupedLoss(cross_entropy, ("a", "b", "c")), "level": "mse"},
+    )
+    x, grouped = grouped_data()
+    rng = np.random.default_rng(1)
+    y = {"words": grouped, "level": rng.normal(size=(16, 1)).astype("float32")}
+    weights = {name: rng.uniform(size=16).astype("float32") for name in y}
+    predicted = model.predict(x, verbose=0)
+    losses = element_losses(predicted["words"], grouped["labels"])
+    squared = ((predicted["level"] - y["level"]) ** 2)[:, 0]
+    expected = {"level": np.average(squared, weights=weights["level"])}
+    for group, name in enumerate("abc"):
+        inside = weights["words"][:, None] * (grouped["groups"] == group)
+        expected[name] = (losses * inside).sum() / inside.sum()
+    logs = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    history = model.fit(
+        x, y, sample_weight=weights, validation_data=(x, y, weights), verbose=0
+    ).history
+    for name, loss in expected.items():
+        figures = logs[f"{name}_loss"], *history[f"{name}_loss"], *history[f"val_{name}_loss"]
+        assert figures == pytest.approx([loss] * 3, rel=1e-5)
