@@ -1,6 +1,7 @@
 """`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
 
 import math
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -303,24 +304,60 @@ class MinimaxModel(keras.Model):
         epochs=1,
         verbose="auto",
         callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
         *args,
         **kwargs,
     ):
-        """`keras.Model.fit`, with data that arrive as arrays checked first."""
+        """`keras.Model.fit`, with data that arrive as arrays checked first.
+
+        In a `sample_weight` by output, that of a grouped output may be one array.
+        """
         self.check_arrays(x, y)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple):
-            self.check_arrays(*(*validation, None)[:2])
+        if isinstance(validation_data, tuple):
+            self.check_arrays(*(*validation_data, None)[:2])
+            weights = map(self._weights_like_targets, validation_data[2:])
+            validation_data = (*validation_data[:2], *weights)
         self._steps_are_heard = verbose != 0 or hear_steps(callbacks)
         try:
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+            return super().fit(
+                x,
+                y,
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                validation_split,
+                validation_data,
+                shuffle,
+                class_weight,
+                self._weights_like_targets(sample_weight),
+                *args,
+                **kwargs,
+            )
         finally:
             self._steps_are_heard = True
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """`keras.Model.evaluate`, with data that arrive as arrays checked first."""
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        *args,
+        **kwargs,
+    ):
+        """`keras.Model.evaluate`, with data that arrive as arrays checked first.
+
+        In a `sample_weight` by output, that of a grouped output may be one array.
+        """
         self.check_arrays(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
+        sample_weight = self._weights_like_targets(sample_weight)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """`keras.Model.train_on_batch`, with the arrays checked first."""
@@ -331,6 +368,10 @@ class MinimaxModel(keras.Model):
         """`keras.Model.test_on_batch`, with the arrays checked first."""
         self.check_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """`keras.Model.export` of the network, which records the signature of its inputs."""
+        self.network.export(*args, **kwargs)
 
     def get_config(self):
         return {
@@ -428,6 +469,11 @@ class MinimaxModel(keras.Model):
         else:
             directions = split_like(direction, gradients)
         return objective, update.weights, update.own_weights, directions
+
+    def _weights_like_targets(self, sample_weight):
+        if isinstance(sample_weight, Mapping) and isinstance(self._task_losses, TaskLosses):
+            return self._task_losses.expand_weights(sample_weight)
+        return sample_weight
 
     def _packed_logs(self):
         logs = {}

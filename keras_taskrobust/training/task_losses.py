@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank
 
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.weighting.base import PACKAGE
@@ -181,6 +182,15 @@ class TaskLosses:
             if isinstance(loss, GroupedLoss):
                 loss.check_groups(_grouped_target(name, targets)["groups"])
 
+    def expand_weights(self, sample_weight: Mapping) -> dict:
+        """Weights by output in the structure of the targets, in which Keras wants arrays."""
+        return {
+            name: {"labels": weight, "groups": weight}
+            if isinstance(self.losses.get(name), GroupedLoss) and not isinstance(weight, Mapping)
+            else weight
+            for name, weight in sample_weight.items()
+        }
+
     def for_metrics(self, y, y_pred, sample_weight=None):
         """What Keras's compiled metrics see: task outputs, and labels instead of groups.
 
@@ -197,7 +207,7 @@ class TaskLosses:
         return labels, {name: outputs[name] for name in names}, weights
 
     def _metric_weight(self, name, targets, sample_weight):
-        weight = _weight_of(name, sample_weight)
+        weight = self._weight_of(name, sample_weight)
         if not isinstance(self.losses.get(name), GroupedLoss):
             return weight
         inside = ops.cast(targets[name]["groups"] >= 0, "float32")
@@ -207,7 +217,17 @@ class TaskLosses:
         target = targets[name]
         if isinstance(loss, GroupedLoss):
             target = _grouped_target(name, targets)
-        return loss.totals_and_counts(target, outputs[name], _weight_of(name, sample_weight))
+        return loss.totals_and_counts(target, outputs[name], self._weight_of(name, sample_weight))
+
+    def _weight_of(self, name, sample_weight):
+        weight = sample_weight
+        if isinstance(weight, list | tuple):
+            weight = dict(zip(self._output_names, weight, strict=True))
+        if isinstance(weight, Mapping) and name in weight:
+            weight = weight[name]
+        elif isinstance(weight, Mapping) and "labels" not in weight:
+            return None
+        return weight["labels"] if isinstance(weight, Mapping) else weight
 
     def _by_output(self, structure, what: str) -> dict:
         expected = [*self.losses, *self.auxiliary]
@@ -245,11 +265,12 @@ def _elementwise(loss):
 def _values_and_weights(loss, y_true, y_pred, sample_weight):
     """Per-element losses times their weights, and the weights or `None`; float32, same shape."""
     y_pred = _cast_float(y_pred)
-    y_true = ops.convert_to_tensor(y_true)
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(y_true.dtype)):
-        y_true = _cast_float(y_true)
-    call = loss.call if isinstance(loss, keras.losses.Loss) else loss
-    values = ops.cast(call(y_true, y_pred), "float32")
+    y_true = ops.convert_to_tensor(y_true) if _takes_indices(loss) else _cast_float(y_true)
+    if isinstance(loss, keras.losses.Loss):
+        values = _cast_float(loss.call(y_true, y_pred))
+    else:
+        values = _cast_float(loss(*squeeze_or_expand_to_same_rank(y_true, y_pred)))
+    masks = [mask for mask in map(get_keras_mask, (y_pred, values)) if mask is not None]
     if len(values.shape) == 0:
         values = ops.broadcast_to(values, ops.shape(y_pred)[:1])
     weights = (
@@ -257,13 +278,20 @@ def _values_and_weights(loss, y_true, y_pred, sample_weight):
         if sample_weight is None
         else _align(ops.cast(sample_weight, "float32"), values, "sample_weight")
     )
-    mask = get_keras_mask(y_pred)
-    if mask is not None:
+    for mask in masks:
         mask = _align(ops.cast(mask, "float32"), values, "mask")
         weights = mask if weights is None else weights * mask
     if weights is None:
         return values, None
     return ops.where(weights != 0, values * weights, 0.0), weights
+
+
+def _takes_indices(loss) -> bool:
+    """Whether class indices may stay integers; all other losses get floats, as from Keras."""
+    return (
+        type(loss) is keras.losses.SparseCategoricalCrossentropy
+        or loss is keras.losses.sparse_categorical_crossentropy
+    )
 
 
 def _cast_float(x):
@@ -289,15 +317,6 @@ def _align(x, values, name: str):
     while len(x.shape) < len(values.shape):
         x = ops.expand_dims(x, -1)
     return ops.broadcast_to(x, ops.shape(values))
-
-
-def _weight_of(name, sample_weight):
-    weight = sample_weight
-    if isinstance(weight, Mapping) and name in weight:
-        weight = weight[name]
-    elif isinstance(weight, Mapping) and "labels" not in weight:
-        return None
-    return weight["labels"] if isinstance(weight, Mapping) else weight
 
 
 def _labels(target):

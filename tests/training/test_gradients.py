@@ -163,6 +163,43 @@ def test_the_weighting_says_where_and_what_unless_compile_does():
     assert_step(make_model(weighting=GramianWeighted()), r.sums(w), w)
 
 
+class Subclassed(keras.Model):
+    """The network of `make_model`, which has its weights from its first call on."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = {
+            name: keras.layers.Dense(
+                SHAPES[name][1],
+                use_bias=False,
+                name=name,
+                kernel_initializer=lambda shape, dtype, value=value: ops.cast(value, dtype),
+                kernel_regularizer=keras.regularizers.L2(DECAY) if name == "encoder" else None,
+            )
+            for name, value in make_weights().items()
+        }
+
+    def call(self, inputs):
+        encoded = self.parts["encoder"](inputs)
+        middle = self.parts["middle"](encoded)
+        return {name: self.parts[name](encoded if name == "c" else middle) for name in TASKS}
+
+
+def test_a_network_that_its_first_step_builds():
+    r = reference()
+    rows = r.rows(("encoder", "middle"))
+    expected = r.sums(mixed_weights(rows @ rows.T))
+    model = ktr.MinimaxModel(Subclassed())
+    model.compile(
+        keras.optimizers.SGD(1.0), loss=dict.fromkeys(TASKS, "mse"), weighting=GramianWeighted()
+    )
+    x, y = make_data()
+    model.fit(x, y, batch_size=len(x), verbose=0)
+    for name, before in make_weights().items():
+        moved = before - ops.convert_to_numpy(model.network.parts[name].kernel)
+        np.testing.assert_allclose(moved, expected[name], rtol=2e-4, atol=2e-5, err_msg=name)
+
+
 @pytest.mark.parametrize("heads", [None, "weighted"])
 @pytest.mark.parametrize("layer", ["encoder", "middle"])
 def test_a_gramian_method_at_the_representation(layer, heads):

@@ -282,6 +282,17 @@ def test_save_weights_holds_the_weighting(tmp_path):
     assert np.array_equal(keras.ops.convert_to_numpy(other.weighting.log_probabilities), state)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModels are TensorFlow's")
+def test_export_after_fit(tmp_path):
+    model = two_headed_model()
+    x, y = two_headed_data()
+    model.fit(x, y, verbose=0)
+    model.export(tmp_path / "model", verbose=False)
+    served = keras.layers.TFSMLayer(tmp_path / "model", call_endpoint="serve")(x)
+    for name, output in model.predict(x, verbose=0).items():
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(served[name]), output, atol=1e-6)
+
+
 @pytest.mark.parametrize("weighting", EVERY_WEIGHTING)
 def test_evaluate_moves_no_state(weighting):
     model = two_headed_model(weighting=weighting)

@@ -44,9 +44,9 @@ def own_randomness(stream):
 
 def reached(model, x):
     """For each of `task_outputs`, which of the network's trainable variables it depends on."""
-    variables = [variable.value for variable in model.network.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
         outputs = model.task_outputs(model(x, training=False))
+    variables = [variable.value for variable in model.network.trainable_variables]
     return [
         [gradient is not None for gradient in tape.gradient(output, variables)]
         for output in outputs

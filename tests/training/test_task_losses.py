@@ -1,0 +1,144 @@
+"""Task losses against those of stock Keras, and against NumPy where Keras has no such thing."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from keras.src.losses import ALL_OBJECTS_DICT
+from networks import element_losses, grouped_data, grouped_model, grouped_network
+
+import keras_taskrobust as ktr
+
+#: All but the base classes and those for which an output of one column means nothing.
+LOSS_NAMES = sorted(
+    set(ALL_OBJECTS_DICT)
+    - {"Loss", "LossFunctionWrapper", "CTC", "ctc"}
+    - {"SparseCategoricalCrossentropy", "sparse_categorical_crossentropy"}
+)
+
+ignoring = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+
+
+def squared_error(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+class SquaredError(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return squared_error(y_true, y_pred)
+
+
+def network_of(names):
+    inputs = keras.Input((3,))
+    outputs = {n: keras.layers.Dense(1, activation="sigmoid", name=n)(inputs) for n in names}
+    return keras.Model(inputs, outputs)
+
+
+def ours_and_stock(network, losses, x, y):
+    """Keras's `<output>_loss` figures, from a MinimaxModel and from the network by itself."""
+    model = ktr.MinimaxModel(network)
+    found = []
+    for each in (model, network):
+        each.compile(loss=losses, run_eagerly=True)
+        logs = each.evaluate(x, y, batch_size=len(x), verbose=0, return_dict=True)
+        found.append({name: logs[f"{name}_loss"] for name in losses})
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:In loss categorical_:SyntaxWarning")
+def test_every_loss_by_name_is_keras_own_for_flat_targets():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6, 3)).astype("float32")
+    y = np.array([0, 1, 1, 0, 1, 0], "int32")
+    losses = {name: name for name in LOSS_NAMES}
+    ours, stock = ours_and_stock(network_of(losses), losses, x, dict.fromkeys(losses, y))
+    assert ours == pytest.approx(stock, rel=1e-5, abs=1e-9)
+
+
+def test_users_losses_see_integer_labels_as_floats():
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    labels = np.arange(6, dtype="int32")
+    losses = {"function": squared_error, "instance": SquaredError()}
+    y = {"function": labels, "instance": labels[:, None]}
+    ours, stock = ours_and_stock(network_of(losses), losses, x, y)
+    assert ours == pytest.approx(stock, rel=1e-5)
+
+
+def test_an_ignored_class_is_not_counted():
+    x, y = grouped_data()
+    labels = np.where(y["groups"] == 1, -1, y["labels"])
+    network = grouped_network()
+    model = ktr.MinimaxModel(network)
+    model.compile(loss={"words": ignoring})
+    network.compile(loss=ignoring)
+    ours = model.evaluate(x, {"words": labels}, batch_size=16, verbose=0, return_dict=True)
+    stock = network.evaluate(x, labels, batch_size=16, verbose=0)
+    assert ours["words_loss"] == pytest.approx(stock, rel=1e-5)
+
+
+def test_an_ignored_class_is_not_counted_in_its_group():
+    x, y = grouped_data()
+    y["labels"][y["labels"] == 2] = -1
+    weight = np.linspace(0.5, 2.0, len(x)).astype("float32")
+    model = grouped_model(loss=ktr.GroupedLoss(ignoring, ("a", "b", "c")))
+    losses = element_losses(model.predict(x, verbose=0), y["labels"])
+    shares = np.where(y["labels"] >= 0, weight[:, None], 0.0)
+    logs = model.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)
+    for group, name in enumerate("abc"):
+        inside = shares * (y["groups"] == group)
+        expected = (losses * inside).sum() / inside.sum()
+        assert logs[f"{name}_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one array", "an array each"])
+def test_sample_weight_of_targets_in_a_list(each):
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((3,))
+    outputs = [keras.layers.Dense(1, name=name)(inputs) for name in ("left", "right")]
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile(
+        loss={"left": "mse", "right": "mse"}, weighted_metrics={"left": ["mae"], "right": ["mae"]}
+    )
+    x, left, right = (rng.normal(size=(8, n)).astype("float32") for n in (3, 1, 1))
+    first, second = rng.uniform(size=(2, 8)).astype("float32")
+    weights = {"left": first, "right": second if each else first}
+    sample_weight = list(weights.values()) if each else first
+    predictions = dict(zip(weights, model.predict(x, verbose=0), strict=True))
+    y = [left, right]
+    logs = model.evaluate(x, y, sample_weight=sample_weight, verbose=0, return_dict=True)
+    for name, target in zip(weights, y, strict=True):
+        error = (predictions[name] - target)[:, 0]
+        squared = np.average(error**2, weights=weights[name])
+        assert logs[f"{name}_loss"] == pytest.approx(squared, rel=1e-5)
+        absolute = np.average(np.abs(error), weights=weights[name])
+        assert logs[f"{name}_mae"] == pytest.approx(absolute, rel=1e-5)
+
+
+def test_sample_weight_by_output_beside_a_grouped_output():
+    inputs = keras.Input((4, 5))
+    words = keras.layers.Dense(6, name="words")(inputs)
+    level = keras.layers.Dense(1, name="level")(keras.layers.Flatten()(inputs))
+    model = ktr.MinimaxModel(keras.Model(inputs, {"words": words, "level": level}))
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss={"words": ktr.GroupedLoss(cross_entropy, ("a", "b", "c")), "level": "mse"},
+    )
+    x, grouped = grouped_data()
+    rng = np.random.default_rng(1)
+    y = {"words": grouped, "level": rng.normal(size=(16, 1)).astype("float32")}
+    weights = {name: rng.uniform(size=16).astype("float32") for name in y}
+    predicted = model.predict(x, verbose=0)
+    losses = element_losses(predicted["words"], grouped["labels"])
+    squared = ((predicted["level"] - y["level"]) ** 2)[:, 0]
+    expected = {"level": np.average(squared, weights=weights["level"])}
+    for group, name in enumerate("abc"):
+        inside = weights["words"][:, None] * (grouped["groups"] == group)
+        expected[name] = (losses * inside).sum() / inside.sum()
+    logs = model.evaluate(x, y, sample_weight=weights, verbose=0, return_dict=True)
+    history = model.fit(
+        x, y, sample_weight=weights, validation_data=(x, y, weights), verbose=0
+    ).history
+    for name, loss in expected.items():
+        figures = logs[f"{name}_loss"], *history[f"{name}_loss"], *history[f"val_{name}_loss"]
+        assert figures == pytest.approx([loss] * 3, rel=1e-5)
