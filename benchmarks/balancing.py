@@ -4,10 +4,11 @@ Run it once a backend:
 
     KERAS_BACKEND=jax python benchmarks/balancing.py --output balancing_jax.csv
 
-K regressions on one trunk, four layers of 512 units, batches of 128. Each round times a block of
-steps of every model, in an order that rotates: the stock model, a second stock model, all
-weightings and, with PyTorch, the methods of torchjd on the same network under the same `fit`.
-Ratios are taken within a round.
+K regressions on one trunk: a ViT of 4 layers of 64 on 64 patches, batches of 16, or a perceptron of
+four layers of 512 units, batches of 128, whose steps are matrix products and little else. Each
+round times a block of steps of every model, in an order that rotates: the stock model, a second
+stock model, all weightings and, with PyTorch, the methods of torchjd on the same network under the
+same `fit`. Ratios are taken within a round.
 """
 
 import os
@@ -18,16 +19,15 @@ from pathlib import Path
 from typing import Literal
 
 import keras
+import keras_hub
 import numpy as np
 import tyro
 from timing import append_row, time_in_turn
 
 import keras_taskrobust as ktr
 
-BATCH_SIZE = 128
-INPUTS = 256
-WIDTH = 512
-DEPTH = 4
+Trunk = Literal["vit", "perceptron"]
+BATCH_SIZES = {"vit": 16, "perceptron": 128}
 
 #: Our name, and how torchjd calls the same method for K tasks.
 PEERS = {
@@ -51,32 +51,36 @@ def names_of(K: int) -> list[str]:
     return [f"task_{k}" for k in range(K)]
 
 
-def make_network(K: int) -> keras.Model:
+def make_network(trunk: Trunk, K: int) -> keras.Model:
     """The trunk, whose output is that of the layer "trunk", and K heads."""
     keras.utils.set_random_seed(0)
-    inputs = hidden = keras.Input((INPUTS,))
-    for index in range(DEPTH):
-        name = "trunk" if index == DEPTH - 1 else None
-        hidden = keras.layers.Dense(WIDTH, activation="relu", name=name)(hidden)
+    if trunk == "vit":
+        vit = keras_hub.models.ViTBackbone((32, 32, 3), 4, 4, 4, 64, 256)
+        inputs, hidden = vit.input, keras.layers.GlobalAveragePooling1D(name="trunk")(vit.output)
+    else:
+        inputs = hidden = keras.Input((256,))
+        for name in (None, None, None, "trunk"):
+            hidden = keras.layers.Dense(512, activation="relu", name=name)(hidden)
     return keras.Model(
         inputs, {name: keras.layers.Dense(1, name=name)(hidden) for name in names_of(K)}
     )
 
 
-def make_data(K: int, steps: int):
+def make_data(trunk: Trunk, K: int, steps: int):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(steps * BATCH_SIZE, INPUTS)).astype("float32")
+    shape = (32, 32, 3) if trunk == "vit" else (256,)
+    x = rng.normal(size=(steps * BATCH_SIZES[trunk], *shape)).astype("float32")
     return x, {n: rng.normal(size=(len(x), 1)).astype("float32") for n in names_of(K)}
 
 
-def stock_model(K: int) -> keras.Model:
-    model = make_network(K)
+def stock_model(trunk: Trunk, K: int) -> keras.Model:
+    model = make_network(trunk, K)
     model.compile(keras.optimizers.Adam(1e-3), loss=dict.fromkeys(names_of(K), "mse"))
     return model
 
 
-def our_model(name: str, K: int, place: str) -> keras.Model:
-    model = ktr.MinimaxModel(make_network(K))
+def our_model(name: str, trunk: Trunk, K: int, place: str) -> keras.Model:
+    model = ktr.MinimaxModel(make_network(trunk, K))
     layer = ktr.weighting.get(name)
     at = {}
     if place == "representation" and not layer.keeps_gradients:
@@ -86,7 +90,7 @@ def our_model(name: str, K: int, place: str) -> keras.Model:
     return model
 
 
-def peer_model(name: str, K: int) -> keras.Model:
+def peer_model(name: str, trunk: Trunk, K: int) -> keras.Model:
     """torchjd's way: the Jacobian at the shared weights, aggregated; each head its own gradient."""
     import torch
     from torchjd import aggregation
@@ -95,8 +99,8 @@ def peer_model(name: str, K: int) -> keras.Model:
     class Peer(keras.Model):
         def __init__(self, network, aggregator):
             super().__init__()
-            trunk = network.get_layer("trunk").output
-            self.network = keras.Model(network.input, [trunk, network.output])
+            features = network.get_layer("trunk").output
+            self.network = keras.Model(network.input, [features, network.output])
             self.aggregator = aggregator
 
         def call(self, inputs, training=None):
@@ -116,23 +120,23 @@ def peer_model(name: str, K: int) -> keras.Model:
             return {"loss": sum(losses).detach()}
 
     theirs, arguments = PEERS[name]
-    model = Peer(make_network(K), getattr(aggregation, theirs)(**arguments(K)))
+    model = Peer(make_network(trunk, K), getattr(aggregation, theirs)(**arguments(K)))
     model.compile(keras.optimizers.Adam(1e-3))
     return model
 
 
-def time_all(K: int, methods, place: str, rounds: int, steps: int) -> list[dict]:
+def time_all(trunk: Trunk, K: int, methods, place: str, rounds: int, steps: int) -> list[dict]:
     """A row for every method, ours and theirs."""
-    x, y = make_data(K, steps)
-    models = {("stock", ""): stock_model(K), ("stock again", ""): stock_model(K)}
+    x, y = make_data(trunk, K, steps)
+    models = {(name, ""): stock_model(trunk, K) for name in ("stock", "stock again")}
     for name in methods:
-        models[name, ""] = our_model(name, K, place)
+        models[name, ""] = our_model(name, trunk, K, place)
         if keras.backend.backend() == "torch" and name in PEERS and place == "shared":
-            models[name, "torchjd"] = peer_model(name, K)
+            models[name, "torchjd"] = peer_model(name, trunk, K)
 
     def block(model):
         start = time.perf_counter()
-        model.fit(x, y, batch_size=BATCH_SIZE, shuffle=False, verbose=0)
+        model.fit(x, y, batch_size=BATCH_SIZES[trunk], shuffle=False, verbose=0)
         return (time.perf_counter() - start) / steps
 
     blocks = [lambda model=model: block(model) for model in models.values()]
@@ -143,6 +147,7 @@ def time_all(K: int, methods, place: str, rounds: int, steps: int) -> list[dict]
         rows.append(
             {
                 "backend": keras.backend.backend(),
+                "trunk": trunk,
                 "tasks": K,
                 "method": name,
                 "peer": peer,
@@ -157,16 +162,18 @@ def time_all(K: int, methods, place: str, rounds: int, steps: int) -> list[dict]
 
 
 def main(
+    trunk: Trunk = "vit",
     tasks: tuple[int, ...] = (3, 5, 9, 20),
     methods: tuple[str, ...] = ktr.weighting.available(),
     place: Literal["shared", "representation"] = "shared",
-    rounds: int = 11,
-    steps: int = 20,
+    rounds: int = 5,
+    steps: int = 5,
     output: Path | None = None,
 ):
     """Prints a line a method, and appends it to a csv file.
 
     Args:
+        trunk: what the tasks share.
         tasks: the numbers of tasks.
         methods: names of weightings.
         place: where task gradients are taken; methods that keep them stay at the weights.
@@ -176,7 +183,7 @@ def main(
     """
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", file=sys.stderr)
     for K in tasks:
-        for row in time_all(K, methods, place, rounds, steps):
+        for row in time_all(trunk, K, methods, place, rounds, steps):
             print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
             if output is not None:
                 append_row(output, row)

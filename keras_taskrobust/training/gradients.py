@@ -192,16 +192,23 @@ class GradientPlan:
         return [found[id(variable)] for variable in variables]
 
 
-def as_rows(rows):
-    """Per-task gradients `(K, ...)` as `(K, P_i)` float32 matrices."""
-    return [ops.reshape(ops.cast(row, "float32"), (row.shape[0], -1)) for row in rows]
+def add(term, other):
+    """The sum of two terms, each of which may be `None`: nothing."""
+    if term is None or other is None:
+        return other if term is None else term
+    return term + other
 
 
-def split_like(direction, rows):
+def as_matrix(gradients):
+    """Per-task gradients `(K, ...)` side by side, `(K, P)`."""
+    return ops.concatenate([ops.reshape(g, (g.shape[0], -1)) for g in gradients], axis=1)
+
+
+def split_like(direction, gradients):
     """Cuts a direction `(P,)` into the shapes of the gradients `(K, ...)` it is made of."""
     parts, start = [], 0
-    for row in rows:
-        shape = ops.shape(row)[1:]
+    for gradient in gradients:
+        shape = ops.shape(gradient)[1:]
         size = math.prod(shape)
         parts.append(ops.reshape(direction[start : start + size], shape))
         start = start + size

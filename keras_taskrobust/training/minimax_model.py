@@ -13,7 +13,8 @@ from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.gradient_metric import GradientMetric
 from keras_taskrobust.training.gradients import (
     GradientPlan,
-    as_rows,
+    add,
+    as_matrix,
     check_settings,
     named_variables,
     split_like,
@@ -212,7 +213,7 @@ class MinimaxModel(keras.Model):
             losses, counts=counts, training=training, return_weights=True
         )
         self._task_metric.update_state(losses * counts, counts, weights)
-        return backend.scale_for_replicas(objective) + others
+        return add(backend.scale_for_replicas(objective), others)
 
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
         """The batch's loss sums and counts of each task.
@@ -257,16 +258,18 @@ class MinimaxModel(keras.Model):
         """The task losses of the global batch.
 
         Returns:
-            `losses` and `counts`, `(K,)`; the scalar sum of all that is outside the weighting;
-            and `(K,)` this replica's shares of the losses, which sum to them over the replicas.
+            `losses` and `counts`, `(K,)`; the scalar sum of all that is outside the weighting,
+            `None` if there is nothing; and `(K,)` this replica's shares of the losses, which sum to
+            them over the replicas.
         """
         local_totals, counts, others = self.compute_task_totals(x, y, y_pred, sample_weight)
         totals, counts = backend.sum_over_replicas(local_totals, counts)
         divisors = ops.where(counts > 0, counts, 1.0)
         losses, shares = totals / divisors, local_totals / divisors
-        others = backend.scale_for_replicas(others)
+        if others is not None:
+            others = backend.scale_for_replicas(others)
         for loss in self.losses if additional_losses is None else additional_losses:
-            others = others + ops.cast(self._aggregate_additional_loss(loss), "float32")
+            others = add(others, ops.cast(self._aggregate_additional_loss(loss), "float32"))
         return losses, counts, others, shares
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -437,19 +440,19 @@ class MinimaxModel(keras.Model):
         Args:
             losses: `(K,)`.
             counts: `(K,)`.
-            gradients: list of `(K, ...)` task gradients at the place of the plan, or `None`.
+            gradients: list of `(K, ...)` float32 task gradients at the place of the plan, or
+                `None`.
 
         Returns:
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
             gradients; and the list of directions in the shapes of `gradients`, or `None`.
         """
         gramian = matrix = None
-        rows = None if gradients is None else as_rows(gradients)
-        if rows is not None and self.weighting.needs == "gradients":
-            matrix = ops.concatenate(rows, axis=1)
         diagnostics = self._gradient_metric is not None
-        if rows is not None and (diagnostics or self.weighting.needs == "gramian"):
-            gramian = sum(backend.inner_products(row) for row in rows)
+        if gradients is not None and self.weighting.needs == "gradients":
+            matrix = as_matrix(gradients)
+        if gradients is not None and (diagnostics or self.weighting.needs == "gramian"):
+            gramian = sum(map(backend.inner_products, gradients))
         if diagnostics:
             self._gradient_metric.update_state(gramian, counts)
         objective, update = self.weighting(
@@ -461,11 +464,10 @@ class MinimaxModel(keras.Model):
         )
         self._task_metric.update_state(losses * counts, counts, update.weights)
         direction = update.direction
-        if rows is None:
+        if gradients is None:
             directions = None
         elif direction is None:
-            sums = [backend.weighted_sum(update.weights, row) for row in rows]
-            directions = [split_like(s, [g])[0] for s, g in zip(sums, gradients, strict=True)]
+            directions = [backend.weighted_sum(update.weights, g) for g in gradients]
         else:
             directions = split_like(direction, gradients)
         return objective, update.weights, update.own_weights, directions

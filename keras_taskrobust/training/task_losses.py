@@ -9,6 +9,7 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank
 
 from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.gradients import add
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -18,7 +19,7 @@ class TaskTotals(NamedTuple):
     Attributes:
         totals: `(K,)` float32, the summed loss of each task's elements.
         counts: `(K,)` float32, the number (or the summed sample weight) of those elements.
-        auxiliary: float32 scalar, the auxiliary losses, already averaged.
+        auxiliary: float32 scalar, the auxiliary losses, already averaged; `None` if there are none.
     """
 
     totals: Any
@@ -160,10 +161,10 @@ class TaskLosses:
             total, count = self._evaluate(name, loss, targets, outputs, sample_weight)
             totals.append(total)
             counts.append(count)
-        auxiliary = ops.zeros((), dtype="float32")
+        auxiliary = None
         for name, loss in self.auxiliary.items():
             total, count = self._evaluate(name, loss, targets, outputs, sample_weight)
-            auxiliary = auxiliary + ops.sum(total / ops.where(count > 0, count, 1.0))
+            auxiliary = add(auxiliary, ops.sum(total / ops.where(count > 0, count, 1.0)))
         return TaskTotals(ops.concatenate(totals), ops.concatenate(counts), auxiliary)
 
     def outputs_of_tasks(self, y_pred) -> list:

@@ -243,7 +243,7 @@ class MultiModalMAE(MinimaxModel):
             for task, patches, targets, masked in self._reconstructions(x, y_pred)
         }
         totals, counts = zip(*(sums.get(name, nothing) for name in self.task_names), strict=True)
-        return TaskTotals(ops.stack(totals), ops.stack(counts), ops.zeros((), "float32"))
+        return TaskTotals(ops.stack(totals), ops.stack(counts), None)
 
     def get_config(self):
         config = {"name": self.name, "trainable": self.trainable, **self._arguments}

@@ -8,7 +8,8 @@ Each module offers:
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
 - `reached(model, x)`: for each of the model's `task_outputs`, which of the network's trainable
   variables it depends on.
-- `inner_products(rows)`, `weighted_sum(weights, rows)`: of `(K, P)` float32 rows, in full float32.
+- `inner_products(gradients)`, `weighted_sum(weights, gradients)`: over the tasks of `(K, ...)`
+  float32 gradients, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.

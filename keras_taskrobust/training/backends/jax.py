@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import keras
 from jax.interpreters import partial_eval
 
+from keras_taskrobust.training.gradients import add
+
 
 def sum_by_group(values, member):
     return jnp.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
@@ -95,10 +97,13 @@ def gradient_train_step(model, state, data):
     )
 
     def pull(tasks, scale, upstream, variables):
+        if tasks is None and upstream is None and others is None:
+            return [None] * len(offsets if variables is None else variables)
         tasks = jnp.zeros_like(task_losses) if tasks is None else tasks
         upstream = [jnp.zeros_like(offset) for offset in offsets] if upstream is None else upstream
         upstream = [u.astype(offset.dtype) for u, offset in zip(upstream, offsets, strict=True)]
-        gradients, by_offset = pull_back((tasks, scale * jnp.ones_like(others), upstream))
+        one = None if others is None else scale * jnp.ones_like(others)
+        gradients, by_offset = pull_back((tasks, one, upstream))
         if variables is None:
             return by_offset
         return [gradients[index] for index in _positions(model.trainable_variables, variables)]
@@ -129,7 +134,7 @@ def gradient_train_step(model, state, data):
         optimizer_variables, gradients, trainable
     )
     logs, metrics_variables = model._update_metrics_variables(
-        metrics_variables, value + others, x, y, y_pred, sample_weight
+        metrics_variables, add(value, others), x, y, y_pred, sample_weight
     )
     return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
 
@@ -140,12 +145,25 @@ def _map_tasks(task_gradient, cotangents, plan):
     return jax.lax.map(task_gradient, cotangents, batch_size=plan.task_chunk)
 
 
-def inner_products(rows):
-    return jnp.matmul(rows, rows.T, precision="highest")
+def inner_products(gradients):
+    rows = _rows(gradients)
+    products = jnp.matmul(rows, rows.T, precision="highest")
+    # LAPACK wants its matrices column by column, and a product that is laid out so takes XLA ten
+    # times as long on a CPU: a vector has one layout only.
+    return jax.lax.optimization_barrier(products.reshape(-1)).reshape(products.shape)
 
 
-def weighted_sum(weights, rows):
-    return jnp.matmul(weights, rows, precision="highest")
+def weighted_sum(weights, gradients):
+    total = jnp.matmul(weights, _rows(gradients), precision="highest")
+    return total.reshape(gradients.shape[:0:-1]).T
+
+
+def _rows(gradients):
+    """`(K, P)`, the axes in reverse: so lie the gradients of a kernel that XLA takes for all tasks
+    at once, and need no copy.
+    """
+    axes = (0, *range(gradients.ndim - 1, 0, -1))
+    return gradients.transpose(axes).reshape(gradients.shape[0], -1)
 
 
 def _positions(variables, selected):

@@ -5,6 +5,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from keras_taskrobust.training.gradients import add
+
 
 @tf.custom_gradient
 def sum_by_group(values, member):
@@ -106,13 +108,17 @@ def gradient_train_step(model, data):
         losses, counts, others, _ = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 
     def pull(tasks, scale, upstream, variables):
-        targets, cotangents = [others], [scale * tf.ones_like(others)]
+        targets, cotangents = [], []
+        if others is not None:
+            targets, cotangents = [others], [scale * tf.ones_like(others)]
         if tasks is not None:
             targets, cotangents = [*targets, losses], [*cotangents, tasks]
         if upstream is not None:
             targets += uncut
             cotangents += [tf.cast(u, z.dtype) for u, z in zip(upstream, uncut, strict=True)]
         sources = cut_off if variables is None else [variable.value for variable in variables]
+        if not targets:
+            return [None] * len(sources)
         gradients = tape.gradient(targets, sources, output_gradients=cotangents)
         return [None if found is None else tf.convert_to_tensor(found) for found in gradients]
 
@@ -130,7 +136,7 @@ def gradient_train_step(model, data):
     for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
         gradients[position[id(variable)]] = None if slope is None else scale * slope
     batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-    model._loss_tracker.update_state(value + others, sample_weight=batch_size)
+    model._loss_tracker.update_state(add(value, others), sample_weight=batch_size)
     model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
@@ -151,9 +157,10 @@ def _task_gradients(tape, losses, sources, scale):
     return [tf.cast(tf.stack(rows), tf.float32) / scale for rows in zip(*by_task, strict=True)]
 
 
-def inner_products(rows):
+def inner_products(gradients):
+    rows = tf.reshape(gradients, (gradients.shape[0], -1))
     return tf.matmul(rows, rows, transpose_b=True)
 
 
-def weighted_sum(weights, rows):
-    return tf.linalg.matvec(rows, weights, transpose_a=True)
+def weighted_sum(weights, gradients):
+    return tf.tensordot(weights, gradients, axes=1)

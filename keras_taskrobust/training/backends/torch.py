@@ -6,6 +6,8 @@ import keras
 import torch
 from torch import distributed
 
+from keras_taskrobust.training.gradients import add
+
 
 def sum_by_group(values, member):
     return torch.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
@@ -93,9 +95,11 @@ def gradient_train_step(model, data):
     losses, counts, others, shares = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 
     def pull(tasks, scale, upstream, variables):
-        targets = [others] if tasks is None else [others, shares]
-        cotangents = [scale * torch.ones_like(others)]
-        cotangents += [] if tasks is None else [replicas * tasks]
+        targets, cotangents = [], []
+        if others is not None:
+            targets, cotangents = [others], [scale * torch.ones_like(others)]
+        if tasks is not None:
+            targets, cotangents = [*targets, shares], [*cotangents, replicas * tasks]
         if upstream is not None:
             targets += uncut
             cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
@@ -115,7 +119,7 @@ def gradient_train_step(model, data):
         position = next(i for i, v in enumerate(variables) if v.value is variable)
         gradients[position] = slope
     model._loss_tracker.update_state(
-        value.detach() + others.detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
+        add(value, others).detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
     )
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
@@ -159,9 +163,10 @@ def _mean_over_replicas(gradients):
     return gradients
 
 
-def inner_products(rows):
+def inner_products(gradients):
+    rows = gradients.reshape(len(gradients), -1)
     return rows @ rows.T
 
 
-def weighted_sum(weights, rows):
-    return weights @ rows
+def weighted_sum(weights, gradients):
+    return torch.tensordot(weights, gradients, dims=1)
