@@ -37,7 +37,7 @@ WEIGHTINGS = {
     "minimax": {"weighting": "minimax"},
 }
 GLUE = ("SST-2", "CoLA", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
-TASKS = ("ppattach", "sentence_polarity", "SST-2", "STS-B", "QQP")
+TASKS = ("ppattach", "sentence_polarity", "SST-2", "STS-B", "QQP", "CoLA", "RTE")
 FINETUNING = dataclasses.replace(SMALL, max_steps=250, sequence_length=32)
 _EXAMPLES_A_DOCUMENT = 20
 
