@@ -282,10 +282,12 @@ class MinimaxModel(keras.Model):
         if self._compile_metrics is not None:
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
             self._compile_metrics.update_state(y, y_pred, sample_weight)
-        return self._packed_logs()
-
-    def get_metrics_result(self):
-        return self._task_metric.unpack(self._packed_logs())
+        logs = {}
+        for metric in self.metrics:
+            is_task_metric = metric is self._task_metric
+            result = metric.packed() if is_task_metric else metric.result()
+            logs.update(result if isinstance(result, dict) else {metric.name: result})
+        return logs
 
     def make_train_function(self, force=False):
         made = self.train_function
@@ -476,14 +478,6 @@ class MinimaxModel(keras.Model):
         if isinstance(sample_weight, Mapping) and isinstance(self._task_losses, TaskLosses):
             return self._task_losses.expand_weights(sample_weight)
         return sample_weight
-
-    def _packed_logs(self):
-        logs = {}
-        for metric in self.metrics:
-            is_task_metric = metric is self._task_metric
-            result = metric.packed() if is_task_metric else metric.result()
-            logs.update(result if isinstance(result, dict) else {metric.name: result})
-        return logs
 
     def _training_logs(self, logs):
         logs = self._task_metric.unpack(logs)
