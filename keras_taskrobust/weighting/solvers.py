@@ -112,10 +112,10 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
     _, x, support, *_ = ops.while_loop(unfinished, advance, state)
     refined = x
-    # XLA solves nearly singular systems to a tenth of their solution only; and the residual without
-    # the ridge takes back its bias.
-    for _ in range(3):
-        refined = refined + solve(support, linear - ops.matmul(refined, plain))
+    # XLA solves nearly singular systems to a tenth of their solution only. The last step takes back
+    # the ridge's bias; more of them would let rounding errors grow where the matrix is singular.
+    for system in (matrix, matrix, matrix, plain):
+        refined = refined + solve(support, linear - ops.matmul(refined, system))
     keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
     return ops.where(keeps_sign, refined, x), support
 
