@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import zlib
 from pathlib import Path
 
+import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from downstream_data import save_tiny_preset, write_glue_folder
 
 from keras_taskrobust import cli
 from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream.image_encoder import open_image_model
+from keras_taskrobust.downstream.image_examples import open_image_task
+from keras_taskrobust.downstream.image_finetuning import finetune_images
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.recipes import text_inheritance
 from keras_taskrobust.recipes.image_finetuning import SMALL, TaskImages
@@ -22,12 +27,14 @@ from keras_taskrobust.recipes.image_inheritance import (
 )
 from keras_taskrobust.recipes.text_inheritance import LABEL_SPACES, RelatedTexts, inherit_text
 from keras_taskrobust.vision import CORRUPTIONS
+from keras_taskrobust.vision.corruptions import corrupt
 
 TEXT = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2, sequence_length=16)
 IMAGE = dataclasses.replace(
     SMALL, batch_size=4, epochs=1, warmup_epochs=0, max_steps=2, reports=1, least_crop=0.9
 )
 NAMES = ("red", "green", "blue")
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +45,7 @@ def bert(tmp_path_factory):
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets") / "vit"
+    keras.utils.set_random_seed(0)
     keras_hub.models.ViTBackbone((16, 16, 3), 8, 1, 2, 12, 16).save_to_preset(folder)
     return str(folder)
 
@@ -47,7 +55,7 @@ def glue(tmp_path):
     return str(write_glue_folder(tmp_path / "glue"))
 
 
-def save_colours(path, names=NAMES, splits=("train", "test"), number=12):
+def save_colours(path, names=NAMES, splits=("train", "test"), number=12, strength=120):
     """An .npz of images whose class is their colour."""
     generator = np.random.default_rng(0)
     arrays = {"label_names": np.array(names)}
@@ -55,7 +63,7 @@ def save_colours(path, names=NAMES, splits=("train", "test"), number=12):
         labels = np.arange(number) % len(names)
         rgb = generator.integers(0, 120, (number, 16, 16, 3))
         for index, label in enumerate(labels):
-            rgb[index, ..., NAMES.index(names[label])] += 120
+            rgb[index, ..., NAMES.index(names[label])] += strength
         arrays |= {f"{split}_rgb": rgb.astype("uint8"), f"{split}_label": labels}
     np.savez(path, **arrays)
     return str(path)
@@ -118,6 +126,61 @@ def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch):
     killed = inherit_text({"mine": bert}, (0,), related, tmp_path / "killed")
     assert counted == [("RTE", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
     np.testing.assert_allclose(killed.results["mine"][0].after, whole.results["mine"][0].after)
+
+
+def test_images_follow_the_protocol(vit, tmp_path):
+    """The same figures from plain fine-tunings, predictions on arrays, and sums by hand."""
+    colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)
+    settings = dataclasses.replace(IMAGE, epochs=3, max_steps=15, probe_epochs=2)
+    tasks = ("clean", "contrast", "gaussian_noise")
+    related = RelatedImages(tasks, "clean", settings, TaskImages(colours), severity=5)
+    found = inherit_images({"mine": vit}, (0,), related, tmp_path / "out").results["mine"][0]
+
+    with np.load(colours) as arrays:
+        sources = {"train": arrays["train_rgb"], "test": arrays["test_rgb"]}
+        labels = arrays["test_label"]
+    sets = {
+        task: {split: _corrupted(images, task) for split, images in sources.items()}
+        for task in tasks
+    }
+
+    def finetuned(task, settings, head=None):
+        path = tmp_path / f"{task}.npz"
+        arrays = {f"{split}_rgb": images for split, images in sets[task].items()}
+        arrays |= {f"{split}_label": labels for split in sources}
+        np.savez(path, label_names=np.array(NAMES), **arrays)
+        train_and_test = TaskImages(str(path)).open(("rgb",), ())
+        data = open_image_task("classification", *train_and_test, (16, 16))
+        keras.utils.set_random_seed(0)
+        result = finetune_images(open_image_model(vit), data, settings, 0, head)
+        result.model.set_weights(result.weights["last"])
+        return result.model
+
+    def accuracies(model):
+        shown = [(sets[task]["test"] / 255 - IMAGENET_MEAN) / IMAGENET_DEVIATION for task in tasks]
+        logits = [model.predict({"rgb": rgb.astype("float32")}, verbose=0) for rgb in shown]
+        return np.array([np.mean(one.argmax(axis=-1) == labels) for one in logits])
+
+    frozen = {"method": "linear_probe", "epochs": 2, "learning_rate": settings.probe_learning_rate}
+    probe = finetuned("clean", dataclasses.replace(settings, **frozen, warmup_epochs=0))
+    head = [variable.numpy() for variable in probe.head.weights]
+    before = accuracies(probe)
+    after = np.array([accuracies(finetuned(task, settings, head)) for task in tasks])
+    np.testing.assert_allclose(found.before, before, rtol=1e-6)
+    np.testing.assert_allclose(found.after, after, rtol=1e-6)
+    others = after - before
+    np.fill_diagonal(others, 0)
+    np.testing.assert_allclose(found.robustness_improvement, others.sum(axis=1) / 2, atol=1e-6)
+    print(before, after)
+    assert len(np.unique(after)) > 1
+
+
+def _corrupted(images, task):
+    if task == "clean":
+        return images
+    crc = zlib.crc32(task.encode())
+    noise = [np.random.default_rng([index, crc]) for index in range(len(images))]
+    return np.stack([corrupt(one, task, 5, rng) for one, rng in zip(images, noise, strict=True)])
 
 
 def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path):
