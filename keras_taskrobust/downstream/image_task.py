@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_taskrobust.downstream.metrics import ERRORS, IGNORE_LABEL
-from keras_taskrobust.downstream.task import DownstreamTask
+from keras_taskrobust.downstream.metrics import ERRORS
+from keras_taskrobust.downstream.task import DownstreamTask, mean_score
 
 TARGETS = {"classification": "label", "semseg": "semseg", "depth": "depth"}
 _METRICS = {"label": ("accuracy",), "semseg": ("mean_iou",), "depth": ("delta_1",)}
@@ -45,29 +45,29 @@ class ImageTask(DownstreamTask):
     def evaluate_trivial(self, train_labels: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Scores the best prediction that does not look at the image.
 
-        That is the majority class, the training depths' median at every pixel, or for label maps
-        the better of the most frequent class and of the most frequent class at each pixel.
+        That is the majority class, or for maps the better of two: the most frequent class or the
+        median depth of all training pixels, and those of each pixel.
         """
         if self.target == "label":
             return super().evaluate_trivial(train_labels, labels)
-        if self.target == "depth":
-            median = np.nanmedian(train_labels)
-            return self.evaluate(labels, np.full(labels.shape, median))
-        by_pixel = self._majority_map(train_labels)
-        constant = np.full(by_pixel.shape, _majority(train_labels, self.num_outputs))
-        best = max(
-            (constant, by_pixel),
-            key=lambda guess: self.evaluate(train_labels, _everywhere(guess, train_labels))[
-                "mean_iou"
-            ],
-        )
-        return self.evaluate(labels, _everywhere(best, labels))
+        guess = self._depths if self.target == "depth" else self._majorities
+        scores = [
+            self.evaluate(labels, np.broadcast_to(maps, labels.shape))
+            for maps in guess(train_labels)
+        ]
+        return max(scores, key=mean_score)
 
-    def _majority_map(self, labels):
-        """`(H, W)`: the most frequent class of each pixel, of all where it has none."""
+    def _depths(self, labels):
+        """The median of all depths, and `(H, W)` that of each pixel, of all where it has none."""
+        overall = np.nanmedian(labels)
+        unknown = np.isnan(labels).all(axis=0)
+        return overall, np.nanmedian(np.where(unknown, overall, labels), axis=0)
+
+    def _majorities(self, labels):
+        """The most frequent class, and `(H, W)` that of each pixel, of all where it has none."""
         counts = np.stack([(labels == index).sum(axis=0) for index in range(self.num_outputs)])
-        overall = _majority(labels, self.num_outputs)
-        return np.where(counts.any(axis=0), counts.argmax(axis=0), overall)
+        overall = counts.sum(axis=(1, 2)).argmax()
+        return overall, np.where(counts.any(axis=0), counts.argmax(axis=0), overall)
 
 
 def image_task(name: str, label_names: tuple[str, ...]) -> ImageTask:
@@ -92,12 +92,3 @@ def image_task(name: str, label_names: tuple[str, ...]) -> ImageTask:
     target = TARGETS[name]
     names = () if name == "depth" else tuple(label_names)
     return ImageTask(name, _METRICS[target], names, target)
-
-
-def _majority(labels, num_classes):
-    known = labels[labels != IGNORE_LABEL].astype("int64")
-    return np.bincount(known, minlength=num_classes).argmax()
-
-
-def _everywhere(guess, labels):
-    return np.broadcast_to(guess, labels.shape)

@@ -51,11 +51,18 @@ class DownstreamResult:
 
     @property
     def gain(self) -> float:
-        """`(score - trivial) / (ideal - trivial)`: the share of what there was to gain."""
+        """`(score - trivial) / (ideal - trivial)`: the share of what there was to gain.
+
+        NaN if there was nothing to gain.
+        """
         if not self.scores:
             return float("nan")
-        trivial = float(np.mean(list(self.trivial.values())))
-        return (self.score - trivial) / (self.ideal - trivial)
+        return share_of_gain(self.score, float(np.mean(list(self.trivial.values()))), self.ideal)
+
+
+def share_of_gain(score: float, trivial: float, ideal: float) -> float:
+    """`(score - trivial) / (ideal - trivial)`; NaN if the trivial score is the best there is."""
+    return (score - trivial) / (ideal - trivial) if ideal != trivial else float("nan")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +92,7 @@ class DownstreamRow:
     Attributes:
         weighting: its name.
         seeds: its seeds.
+        complete_seeds: the number of those with figures for all tasks that count.
         scores: task to `Interval` of the score.
         gains: task to `Interval` of the gain.
         metrics: task to metric to its value.
@@ -96,12 +104,13 @@ class DownstreamRow:
         rank: mean over the tasks of its rank among the rows, 1 being the best.
         relative_change: Delta_m, the mean relative change of the scores to the reference.
         differences: baseline to `Difference`.
-        seconds: fine-tuning on all tasks, for one seed.
+        seconds: fine-tuning on all tasks that it has figures for, for one seed.
         pretraining_seconds: pre-training, for one seed.
     """
 
     weighting: str
     seeds: tuple[int, ...]
+    complete_seeds: int
     scores: dict[str, Interval]
     gains: dict[str, Interval]
     metrics: dict[str, dict[str, float]]
@@ -125,6 +134,7 @@ class DownstreamComparison:
         rows: one `DownstreamRow` a weighting.
         tasks: the tasks that count: under some row the score lies clear of the trivial baseline.
         floor: the others, which are in neither worst, mean, rank nor Delta_m.
+        nothing_clear: whether no task lies clear of it, so that all count and say nothing.
         trivial: task to metric to the value of the trivial baseline.
         baselines: the baselines that there are rows of.
         reference: the row that Delta_m refers to, or `None`.
@@ -134,6 +144,7 @@ class DownstreamComparison:
     rows: tuple[DownstreamRow, ...]
     tasks: tuple[str, ...]
     floor: tuple[str, ...]
+    nothing_clear: bool
     trivial: dict[str, dict[str, float]]
     baselines: tuple[str, ...]
     reference: str | None
@@ -186,6 +197,7 @@ def compare_downstream(
         ),
         tasks=tuple(task for task, used in zip(tasks, counted, strict=True) if used),
         floor=tuple(task for task, used in zip(tasks, counted, strict=True) if not used),
+        nothing_clear=not clear,
         trivial={result.task: dict(result.trivial) for result in results if result.trivial},
         baselines=found,
         reference=reference,
@@ -234,6 +246,7 @@ class _Group:
         self.seeds = tuple(dict.fromkeys(seed for seed, _ in self.results))
         self.scores = self._array(lambda one: one.score)
         self.gains = self._array(lambda one: one.gain)
+        self.seconds = self._array(lambda one: float("nan") if one.failure else one.seconds)
         self.directions = np.array(
             [self._of_task(task, lambda one: 1.0 if one.ideal > 0 else -1.0) for task in tasks]
         )
@@ -282,11 +295,11 @@ def _row(group, groups, counted, baselines, reference, rank):
     complete = ~np.isnan(gains).any(axis=1)
     worst = [counted_tasks[index] for index in gains[complete].argmin(axis=1)]
     mean_gains = _mean(gains)
-    seconds = [one.seconds for one in group.results.values()]
     pretraining = {seed: one.pretraining_seconds for (seed, _), one in group.results.items()}
     return DownstreamRow(
         weighting=group.name,
         seeds=group.seeds,
+        complete_seeds=int(complete.sum()),
         scores=dict(zip(group.tasks, bootstrap_over_seeds(group.scores), strict=True)),
         gains=dict(zip(group.tasks, bootstrap_over_seeds(group.gains), strict=True)),
         metrics={task: group.mean_metrics(task) for task in group.tasks},
@@ -304,7 +317,7 @@ def _row(group, groups, counted, baselines, reference, rank):
             for name in baselines
             if name != group.name
         },
-        seconds=sum(seconds) / len(group.seeds),
+        seconds=float(np.nansum(_mean(group.seconds))),
         pretraining_seconds=float(np.mean(list(pretraining.values()))),
     )
 

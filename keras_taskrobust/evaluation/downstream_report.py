@@ -14,6 +14,7 @@ from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamResult,
     DownstreamRow,
     compare_downstream,
+    share_of_gain,
 )
 from keras_taskrobust.evaluation.rendering import (
     Block,
@@ -27,7 +28,14 @@ from keras_taskrobust.evaluation.rendering import (
     to_html,
     to_markdown,
 )
-from keras_taskrobust.evaluation.wording import NOTHING, PERCENT, bounds, number, signed
+from keras_taskrobust.evaluation.wording import (
+    FEW_SEEDS,
+    NOTHING,
+    PERCENT,
+    bounds,
+    number,
+    signed,
+)
 from keras_taskrobust.files import write_atomically
 
 PICTURE = "downstream.png"
@@ -125,7 +133,7 @@ def downstream_csv(results: Sequence[DownstreamResult]) -> str:
         key = (one.weighting, one.seed, one.task)
         for metric, value in one.scores.items():
             trivial = one.trivial[metric]
-            gain = (value - trivial) / (one.ideal - trivial)
+            gain = share_of_gain(value, trivial, one.ideal)
             writer.writerow(
                 (*key, metric, repr(value), repr(trivial), repr(gain), repr(one.seconds), "")
             )
@@ -147,6 +155,13 @@ def downstream_headline(comparison: DownstreamComparison) -> str:
     if row is None:
         return "No row has figures for all tasks that count."
     worst = f"{number(row.worst.estimate)} ({_worst_names(row)})"
+    if row.complete_seeds < len(row.seeds):
+        worst += f", over {row.complete_seeds} of {len(row.seeds)} seeds"
+    if comparison.nothing_clear:
+        return (
+            "Under no row does any task lie clear of the trivial baseline: these figures say "
+            f'nothing about the rows. The best worst gain, of "{row.weighting}", is {worst}.'
+        )
     if len(comparison.rows) == 1:
         return f'The smallest gain of "{row.weighting}" on a downstream task is {worst}.'
     start = f'"{row.weighting}" has the best worst downstream task: a gain of {worst}'
@@ -171,12 +186,13 @@ def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     yield (
         "The gain is (score - trivial) / (best possible - trivial), the trivial baseline being the "
-        "best constant prediction. The worst task is the one with the smallest gain; each seed has "
-        "its own, and they are averaged. The score of a task is the mean of its metrics."
+        "best prediction that does not look at the example. The worst task is the one with the "
+        "smallest gain; each seed has its own, and they are averaged. The score of a task is the "
+        "mean of its metrics."
     )
     yield (
         f"Brackets: {PERCENT} percentile bootstrap intervals over the seeds, {RESAMPLES:,} "
-        "resamples. Over few seeds they are rough, and rather too narrow."
+        f"resamples. {FEW_SEEDS}"
         if several
         else "One seed: there are no intervals, and other seeds may order the rows otherwise."
     )
@@ -207,6 +223,11 @@ def _verdict(interval):
         return "one seed, no interval"
     sides = "excludes" if interval.excludes_zero else "includes"
     return f"{bounds(interval, signed_figures=True)}, which {sides} 0"
+
+
+def _seeds(row):
+    complete, number_of_seeds = row.complete_seeds, len(row.seeds)
+    return str(complete) if complete == number_of_seeds else f"{complete} of {number_of_seeds}"
 
 
 def _worst_names(row):
@@ -240,7 +261,7 @@ def _summary(comparison):
         for name in baselines:
             cells += _difference_cells(row.differences.get(name))
         cells += [
-            Cell(str(len(row.seeds))),
+            Cell(_seeds(row)),
             Cell(f"{row.pretraining_seconds:.1f}"),
             Cell(f"{row.seconds:.1f}"),
         ]

@@ -24,7 +24,7 @@ from keras_taskrobust.evaluation.rendering import (
     to_markdown,
 )
 from keras_taskrobust.evaluation.terminal import encodable
-from keras_taskrobust.evaluation.wording import PERCENT, bounds, number, signed
+from keras_taskrobust.evaluation.wording import FEW_SEEDS, PERCENT, bounds, number, signed
 from keras_taskrobust.files import write_atomically
 
 TABLE = "inheritance.csv"
@@ -167,8 +167,8 @@ def _notes(results):
     )
     several = any(len(seeds) > 1 for seeds in results.values())
     yield (
-        f"Square brackets: {PERCENT} percentile bootstrap intervals over the seeds; over few seeds "
-        "they are rough, and rather too narrow. Worst changes are of the means over the seeds."
+        f"Square brackets: {PERCENT} percentile bootstrap intervals over the seeds. {FEW_SEEDS} "
+        "Worst changes are of the means over the seeds."
         if several
         else "One seed: there are no intervals, and other seeds may give other figures."
     )

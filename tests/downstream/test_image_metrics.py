@@ -52,9 +52,16 @@ def test_delta_1_is_symmetric():
 def test_trivial_depth_is_the_training_median():
     task = image_task("depth", ())
     train = np.array([[[1.0, 2.0, 50.0, np.nan]]])
-    labels = np.array([[[2.1, 2.4, 4.0]]])
+    labels = np.array([[[2.1, 2.4, 4.0, np.nan]]])
     assert task.evaluate_trivial(train, labels) == {"delta_1": pytest.approx(2 / 3)}
     assert set(task.errors(labels, labels)) == {"rmse", "rel"}
+
+
+def test_trivial_depth_knows_where_depths_lie():
+    train = np.array([[[1.0, 4.0, np.nan]], [[np.nan, 4.2, np.nan]], [[1.2, 9.0, np.nan]]])
+    # By pixel 1.1, 4.2 and the overall 4.0.
+    scores = image_task("depth", ()).evaluate_trivial(train, np.array([[[1.2, 4.0, 1.0]]]))
+    assert scores == {"delta_1": pytest.approx(2 / 3)}
 
 
 def test_trivial_segmentation_knows_where_classes_lie():

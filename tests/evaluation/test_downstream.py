@@ -146,6 +146,54 @@ def test_one_row_and_one_seed_claim_nothing_more(tmp_path):
     assert "minus" not in text
 
 
+def test_tasks_that_nobody_learns_order_no_rows(tmp_path):
+    rows = {"uniform": (0.5, 0.49), "minimax": (0.5, 0.51)}
+    results = [
+        result(row, seed, "RTE", score)
+        for row, scores in rows.items()
+        for seed, score in enumerate(scores)
+    ]
+    assert compare_downstream(results).nothing_clear
+    write_downstream_report(results, tmp_path, "Nothing", {})
+    text = (tmp_path / "report.md").read_text()
+    assert "Under no row does any task lie clear of the trivial baseline" in text
+    assert "has the best worst" not in text
+
+
+def test_a_task_without_anything_to_gain_hides_no_others(results, tmp_path):
+    constant = [
+        DownstreamResult(row, seed, "one class", {"accuracy": 1.0}, {"accuracy": 1.0})
+        for row in SCORES
+        for seed in range(3)
+    ]
+    comparison = compare_downstream([*results, *constant])
+    assert comparison.tasks == ("easy", "hard")
+    write_downstream_report([*results, *constant], tmp_path, "Title", {})
+    rows = list(csv.DictReader((tmp_path / "downstream.csv").read_text().splitlines()))
+    assert {row["gain"] for row in rows if row["task"] == "one class"} == {"nan"}
+
+
+def test_seeds_without_figures_are_not_counted(results, tmp_path):
+    broken = [
+        DownstreamResult("minimax", one.seed, one.task, failure="killed", seconds=50.0)
+        if one.weighting == "minimax" and one.task == "hard" and one.seed < 2
+        else one
+        for one in results
+    ]
+    row = compare_downstream(broken).row("minimax")
+    assert (row.complete_seeds, len(row.seeds), row.seconds) == (1, 3, 6.0)
+    write_downstream_report(broken, tmp_path, "Title", {})
+    text = (tmp_path / "report.md").read_text()
+    assert "a gain of 0.480 (easy), over 1 of 3 seeds; " in text
+    assert "| 1 of 3 |" in text
+
+
+def test_three_seeds_hold_the_mean_as_often_as_the_report_says():
+    drawn = np.random.default_rng(1).normal(size=(3, 2000))
+    holds = np.mean([one.lower <= 0 <= one.upper for one in bootstrap_over_seeds(drawn)])
+    assert holds == pytest.approx(3 / 4, abs=0.03)
+
+
 def test_both_stages_are_one_report(results, make_runs, tmp_path):
     runs = make_runs({"uniform": 0.0, "minimax": -0.2}, records=50, steps=3)
     write_report(runs, tmp_path, "Both", {}, downstream=results)
