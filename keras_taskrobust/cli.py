@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(words[len(command.split()) :], f"taskrobust {command}")
     except KeyboardInterrupt:
         sys.exit("\nInterrupted. The same command goes on from the last checkpoint.")
-    except (ValueError, LookupError, FloatingPointError, OSError) as error:
+    except (ValueError, LookupError, FloatingPointError, OSError, ImportError) as error:
         sys.exit(f"taskrobust {command}: {error}")
 
 

@@ -73,6 +73,15 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
     assert "`weighting` must be one of" in captured.out + captured.err
 
 
+def test_a_missing_package_is_one_sentence(monkeypatch):
+    def need_a_package(words, program):
+        raise ModuleNotFoundError("No module named 'missing'")
+
+    monkeypatch.setattr(cli, "_report", need_a_package)
+    with pytest.raises(SystemExit, match=r"^taskrobust report: No module named 'missing'$"):
+        cli.main(["report", "nowhere"])
+
+
 def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
     folders = []
 

@@ -20,7 +20,16 @@ from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 Recipe = TypeVar("Recipe", bound=Pretraining)
 
 #: What a cell may fail with while the other cells go on.
-FAILURES = (ValueError, TypeError, LookupError, ArithmeticError, OSError, RuntimeError, MemoryError)
+FAILURES = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    ImportError,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -141,6 +141,21 @@ def test_a_failing_cell_is_marked_and_tried_again(preset, downstream, tmp_path, 
     assert not any(one.failure for one in drawn.results)
 
 
+def test_a_missing_package_leaves_the_other_cells(
+    preset, downstream, tmp_path, untrained, monkeypatch
+):
+    finetune = text_finetuning.finetune_text
+
+    def need_a_package(backbone, task, *others):
+        if task.name == "STS-B":
+            raise ModuleNotFoundError("No module named 'missing'")
+        return finetune(backbone, task, *others)
+
+    monkeypatch.setattr(text_finetuning, "finetune_text", need_a_package)
+    drawn = finetune_presets({"mine": preset}, (0,), downstream, tmp_path)
+    assert [one.failure for one in drawn.results] == ["", "No module named 'missing'"]
+
+
 def test_a_start_is_known_by_its_content(preset, tmp_path):
     copy = save_tiny_preset(tmp_path / "copy", seed=1)
     assert start_from_preset("a", 0, preset).identity == start_from_preset("b", 1, preset).identity
