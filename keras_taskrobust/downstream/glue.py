@@ -67,7 +67,7 @@ class GlueTask(TextTask):
             if index == 0 or find_table(folder, files)
         }
         test = {
-            name: self._read_examples(path, labelled="auto")
+            name: self._read_examples(path, is_test=True)
             for name, files in self.test_files.items()
             if (path := find_table(folder, files))
         }
@@ -87,11 +87,11 @@ class GlueTask(TextTask):
             )
         return self._read_examples(path)
 
-    def _read_examples(self, path: Path, labelled: bool | str = True) -> Examples:
-        """`labelled="auto"`: labels are taken where the table has them."""
-        table = read_table(path, self.header if labelled is True else ())
+    def _read_examples(self, path: Path, is_test: bool = False) -> Examples:
+        """Test sets may lack labels, and GLUE's site wants a prediction for every row of them."""
+        table = read_table(path, () if is_test else self.header, every_row=is_test)
         texts = take_columns(table, self.columns, path)
-        has_labels = labelled is True or self.label_column in table
+        has_labels = not is_test or self.label_column in table
         labels = self._labels(table, path) if has_labels else None
         return Examples(texts, labels, str(path), table.get("index", table.get("id", ())))
 
@@ -124,7 +124,7 @@ class GlueTask(TextTask):
         keys = zip(*take_columns(table, ("#1 ID", "#2 ID"), Path(train.source)), strict=True)
         is_dev = np.array([key in held_out for key in keys])
         test = {
-            name: self._read_examples(found, labelled="auto")
+            name: self._read_examples(found, is_test=True)
             for name, files in self.test_files.items()
             if (found := find_table(folder, files))
         }

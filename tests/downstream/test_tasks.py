@@ -206,8 +206,9 @@ def test_bad_tables_get_one_sentence(glue_folder):
     refused(good.splitlines()[0] + "\n", r"at least one example. Received: .*dev.tsv")
     refused("", r"dev.tsv must hold a header line and rows")
     refused(
-        good + "1\tbroken\n", r"dev.tsv must have 4 tab-separated cells .* fewer in 1 of 13 rows"
+        good + "1\tbroken\n", r"dev.tsv must have 4 tab-separated cells .* or more in 1 of 13 rows"
     )
+    refused(good + "1\ta\tb\tentailment\tmore\n", r"dev.tsv must have 4 .* in 1 of 13 rows")
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"dev.tsv must be a UTF-8 table"):
         task.load(glue_folder)
@@ -237,6 +238,25 @@ def test_a_few_broken_rows_of_many_are_left_out(glue_folder):
     with pytest.warns(UserWarning, match="train.tsv: 1 of 2401 rows are broken"):
         data = text_task("QQP").load(glue_folder)
     assert len(data.train) == 2400
+
+
+def test_cells_hold_any_character_but_tab_and_line_feed(glue_folder):
+    path = glue_folder / "SST-2" / "train.tsv"
+    cells = ["a\rb", 'c "d', "e\u2028f\x0bg", "h" * 200_000]
+    lines = ["index\tsentence\tlabel", *(f"{k}\t{cell}\t1" for k, cell in enumerate(cells))]
+    for end in ("\n", "\r\n"):
+        path.write_bytes("".join(line + end for line in [*lines, ""]).encode())
+        data = text_task("SST-2").load(glue_folder)
+        assert data.train.texts[0] == cells
+        assert data.train.labels.tolist() == [1] * 4
+
+
+def test_no_row_of_a_test_set_is_left_out(glue_folder):
+    path = glue_folder / "QQP" / "test.tsv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[1:] * 200, "7\tbroken"]) + "\n\n")
+    with pytest.raises(ValueError, match=r"test.tsv must have 3 .* Received: 2 in row 2401$"):
+        text_task("QQP").load(glue_folder)
 
 
 def test_examples_refuse():
