@@ -162,6 +162,9 @@ def _refuse_single_runs(words):
 
 
 def _compare(arguments, compare):
+    from keras_taskrobust.recipes.checks import check_distinct
+
+    check_distinct("weightings", arguments.weightings)
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
     _print_drawn(compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum))
@@ -230,7 +233,7 @@ def _inherit_text(words, program):
         from keras_taskrobust.recipes import text_inheritance as texts
     arguments = _arguments(words, program, InheritText, texts.RECIPES)
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
-    head_task = arguments.head_task or arguments.tasks[0]
+    head_task = arguments.head_task or next(iter(arguments.tasks), "")
     related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
     _inherit(arguments, texts.inherit_text, related)
 
@@ -264,10 +267,16 @@ def _inherit(arguments, inherit, related):
 
 def _presets(arguments):
     """Rows of the report to presets."""
-    return dict(
-        entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
-        for entry in arguments.preset
-    )
+    presets: dict[str, str] = {}
+    for entry in arguments.preset:
+        row, preset = entry.split("=", 1) if "=" in entry else (Path(entry).name, entry)
+        if row in presets:
+            raise ValueError(
+                "`preset` must give each model a row of its own, with NAME=PRESET if need be. "
+                f"Received: {presets[row]} and {preset}, both in the row {row!r}"
+            )
+        presets[row] = preset
+    return presets
 
 
 def _report(words, program):

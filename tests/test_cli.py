@@ -105,6 +105,23 @@ def test_an_unknown_weighting_is_refused_before_data_are_read(words):
         cli.main(["compare", *words, "nowhere", "--weightings", "uniform", "x"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "received"),
+    [
+        (["--weightings", "uniform", "uniform"], "`weightings` .* uniform, uniform"),
+        (["--weightings"], "`weightings` .* none"),
+        (["--seeds", "0", "1", "0"], "`seeds` .* 0, 1, 0"),
+        (["--seeds"], "`seeds` .* none"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", [["text", "pos-bert-tiny", "--corpus"], ["images", "mm-mae-tiny", "--data"]]
+)
+def test_doubles_are_refused_before_data_are_read(words, flags, received):
+    with pytest.raises(SystemExit, match=received):
+        cli.main(["compare", *words, "nowhere", *flags])
+
+
 @pytest.mark.parametrize("flag", ["--seed", "--weighting=uniform"])
 def test_a_comparison_refuses_the_flags_of_a_single_run(flag):
     with pytest.raises(SystemExit, match=r"A comparison takes `--(seeds|weightings)`"):

@@ -21,10 +21,10 @@ from rich.progress import (
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.recipes.checks import SCRATCH, check_distinct, check_rows
 from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
-SCRATCH = "scratch"
 DOWNSTREAM_INTRODUCTION = (
     "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
     '"scratch" is the same network fine-tuned from random weights.'
@@ -121,7 +121,12 @@ def starts_from_presets(
 
     Returns:
         list of `Start`.
+
+    Raises:
+        ValueError: there are no presets or seeds, or a row or seed twice.
     """
+    check_rows("presets", presets, from_scratch)
+    check_distinct("seeds", seeds)
     starts = [
         start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
     ]

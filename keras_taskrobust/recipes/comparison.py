@@ -15,6 +15,7 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.evaluation import Run
+from keras_taskrobust.recipes.checks import check_distinct, check_rows
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
@@ -52,7 +53,10 @@ class PretrainedCell(Generic[Recipe]):
 
 
 def grid(
-    recipe: Recipe, weightings: Mapping[str, dict], seeds: Iterable[int]
+    recipe: Recipe,
+    weightings: Mapping[str, dict],
+    seeds: Iterable[int],
+    from_scratch: bool = False,
 ) -> list[PretrainedCell[Recipe]]:
     """Each weighting with each seed, not yet trained.
 
@@ -60,13 +64,18 @@ def grid(
         recipe: the settings that all runs share.
         weightings: names for the report to the recipe fields that differ.
         seeds: each gives a run of every weighting.
+        from_scratch: bool. Whether fine-tuning adds a row without pre-training.
 
     Returns:
         list of `PretrainedCell`.
 
     Raises:
-        ValueError: a recipe refuses its fields.
+        ValueError: a recipe refuses its fields; there are no weightings or seeds, or a row or
+            seed twice.
     """
+    seeds = tuple(seeds)
+    check_rows("weightings", weightings, from_scratch)
+    check_distinct("seeds", seeds)
     return [
         PretrainedCell(name, *_cell(name, recipe, seed, fields))
         for seed in seeds

@@ -66,7 +66,8 @@ def compare_images(
     Raises:
         ValueError: a weighting is unknown, or no run is finished.
     """
-    planned = grid(recipe, weightings, seeds)
+    from_scratch = downstream is not None and downstream.from_scratch
+    planned = grid(recipe, weightings, seeds, from_scratch)
     images = open_images(recipe)
     cells = pretrain_all(
         planned, directory, lambda cell, folder, name: pretrain_images(cell, folder, images, name)

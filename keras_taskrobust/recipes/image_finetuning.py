@@ -23,6 +23,7 @@ from keras_taskrobust.recipes.cells import (
     special_settings,
     starts_from_presets,
 )
+from keras_taskrobust.recipes.checks import check_distinct
 from keras_taskrobust.recipes.comparison import versions
 from keras_taskrobust.recipes.image_data import ImageData, split_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
@@ -160,7 +161,7 @@ class ImageDownstream:
         other_images: names of tasks to `TaskImages`, for those with images of their own.
 
     Raises:
-        ValueError: there is no such task.
+        ValueError: there is no such task, no task, or one twice.
     """
 
     tasks: tuple[str, ...]
@@ -171,8 +172,8 @@ class ImageDownstream:
     other_images: Mapping[str, TaskImages] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        unknown = [name for name in self.tasks if name not in TARGETS]
-        if unknown or not self.tasks:
+        check_distinct("tasks", self.tasks)
+        if not set(self.tasks) <= set(TARGETS):
             raise ValueError(
                 f"`tasks` must be some of {', '.join(TARGETS)}. Received: {self.tasks}"
             )

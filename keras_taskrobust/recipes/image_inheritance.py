@@ -151,18 +151,27 @@ def all_tasks(sets: Mapping[str, str]) -> tuple[str, ...]:
 def named_sets(entries: Sequence[str]) -> dict[str, str]:
     """Names of tasks to sources, from SOURCE or NAME=SOURCE.
 
+    Raises:
+        ValueError: two have the same name.
+
     Example:
 
     >>> named_sets(["tfds:imagenet_v2/top-images", "a=/data/imagenet-a"])
     {'imagenet_v2-top-images': 'tfds:imagenet_v2/top-images', 'a': '/data/imagenet-a'}
     """
-    found = {}
+    found: dict[str, str] = {}
     for entry in entries:
         name, sign, source = entry.partition("=")
         if not sign:
             source = entry
             name = entry.removeprefix("tfds:") if entry.startswith("tfds:") else Path(entry).stem
-        found[file_name(name)] = source
+        name = file_name(name)
+        if name in found:
+            raise ValueError(
+                "`sets` must have a name each, with NAME=SOURCE if need be. "
+                f"Received: {found[name]} and {source}, both {name!r}"
+            )
+        found[name] = source
     return found
 
 

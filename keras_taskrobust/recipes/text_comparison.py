@@ -12,6 +12,7 @@ from keras_taskrobust.recipes.cells import (
     starts_from_grid,
     starts_from_presets,
 )
+from keras_taskrobust.recipes.checks import check_distinct
 from keras_taskrobust.recipes.comparison import (
     failures,
     finished_runs,
@@ -51,7 +52,7 @@ class Downstream:
         select: "last" or "best": the epoch whose scores are shown.
 
     Raises:
-        ValueError: there is no such task.
+        ValueError: there is no such task, no task, or one twice.
     """
 
     tasks: tuple[str, ...]
@@ -61,6 +62,7 @@ class Downstream:
     select: str = "last"
 
     def __post_init__(self):
+        check_distinct("tasks", self.tasks)
         for name in self.tasks:
             text_task(name)
 
@@ -96,7 +98,8 @@ def compare_text(
     Raises:
         ValueError: a weighting is unknown, or nothing is finished.
     """
-    planned = grid(recipe, weightings, seeds)
+    from_scratch = downstream is not None and downstream.from_scratch
+    planned = grid(recipe, weightings, seeds, from_scratch)
     text = prepare_text(recipe, directory)
     pretrained = pretrain_all(
         planned, directory, lambda cell, folder, name: pretrain_text(cell, folder, text, name)

@@ -228,6 +228,34 @@ def test_the_command_fine_tunes(preset, tmp_path, capsys):
     assert (output / "report.html").exists()
 
 
+def test_doubles_and_empty_lists_are_refused(preset, tmp_path, counted):
+    def message(*flags):
+        words = ["--preset", preset, "--tasks", "RTE", "--output", str(tmp_path / "out"), *flags]
+        with pytest.raises(SystemExit) as error:
+            cli.main(["finetune", "text", "small", *words])
+        return str(error.value)
+
+    assert "`seeds` must be one or more different values. Rec" in message("--seeds", "0", "0")
+    assert message("--seeds").endswith(
+        "`seeds` must be one or more different values. Received: none"
+    )
+    assert message("--tasks", "RTE", "RTE").endswith("Received: RTE, RTE")
+    assert "`tasks` must be one or more" in message("--tasks")
+    assert "`presets` must be one or more" in message("--preset")
+    said = message("--preset", f"scratch={preset}", "--from-scratch")
+    assert "other names than 'scratch', the row without pre-training" in said
+    said = message("--preset", preset, "elsewhere/tiny")
+    assert f"with NAME=PRESET if need be. Received: {preset} and elsewhere/tiny" in said
+    assert not counted
+
+
+def test_a_comparison_refuses_a_row_called_scratch(recipe, downstream, tmp_path):
+    cases = {"scratch": {"weighting": "uniform"}}
+    downstream = dataclasses.replace(downstream, from_scratch=True)
+    with pytest.raises(ValueError, match="`weightings` must have other names than 'scratch'"):
+        compare_text(recipe, tmp_path, cases, downstream=downstream)
+
+
 def test_bad_input_is_one_sentence(preset, tmp_path):
     def message(*arguments):
         with pytest.raises(SystemExit) as error:

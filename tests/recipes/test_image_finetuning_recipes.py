@@ -162,6 +162,21 @@ def test_an_unknown_task_is_refused():
         ImageDownstream(("normals",))
 
 
+def test_doubles_and_no_tasks_are_refused(preset, tmp_path, untrained):
+    for tasks, received in (((), "none"), (("depth", "depth"), "depth, depth")):
+        with pytest.raises(ValueError, match=f"`tasks` must be one or more.* Received: {received}"):
+            ImageDownstream(tasks)
+    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS)
+    for presets, seeds, message in (
+        ({"tiny": str(preset)}, (1, 1), "`seeds` must be .* Received: 1, 1"),
+        ({"scratch": str(preset)}, (0,), "`presets` must have other names than 'scratch'"),
+        ({}, (0,), "`presets` must be one or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune_image_presets(presets, seeds, downstream, tmp_path)
+    assert not untrained
+
+
 def test_a_comparison_fine_tunes_what_it_trained(tmp_path, untrained):
     recipe = dataclasses.replace(
         TINY,

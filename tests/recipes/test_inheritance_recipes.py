@@ -293,6 +293,8 @@ def test_the_command_for_images(vit, colours, tmp_path, capsys):
 def test_names():
     assert all_tasks({"sketch": "tfds:imagenet_sketch"}) == ("clean", *CORRUPTIONS, "sketch")
     assert named_sets(["/data/set.npz"]) == {"set": "/data/set.npz"}
+    with pytest.raises(ValueError, match="Received: a/set.npz and b/set.npz, both 'set'"):
+        named_sets(["a/set.npz", "b/set.npz"])
 
 
 def test_bad_input_is_one_sentence(bert, vit, colours, glue, tmp_path):
@@ -304,6 +306,8 @@ def test_bad_input_is_one_sentence(bert, vit, colours, glue, tmp_path):
 
     text = ("text", "small", "--preset", bert, "--data-dir", glue, "--tasks")
     assert "two or more different names. Received: RTE" in message(*text, "RTE")
+    assert "two or more different names. Received: " in message(*text)
+    assert "`seeds` must be one or more" in message(*text, "RTE", "QNLI", "--seeds", "0", "0")
     assert "must share their classes: SST-2" in message(*text, "RTE", "SST-2")
     assert "must share their classes" in message(*text, "RTE", "QNLI", "--head-task", "CoLA")
     assert "must be one of MNLI" in message(*text, "RTE", "X")
