@@ -1,6 +1,7 @@
-"""Files that are either the old ones or the new ones, never half of one."""
+"""Files that are either the old ones or the new ones, never half of one, and their folders."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -19,3 +20,22 @@ def write_atomically(path: str | os.PathLike, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def make_folder(directory: str | os.PathLike) -> None:
+    """Makes a folder for results if it is missing, and tries whether it can be written to.
+
+    Args:
+        directory: path of the folder.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=os.fspath(directory)).close()
+    except OSError as error:
+        raise ValueError(
+            "The output must be a folder that can be written to. "
+            f"Received: {directory}: {error.strerror}"
+        ) from error

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import make_folder, write_atomically
 from keras_taskrobust.recipes.checks import SCRATCH, check_distinct, check_rows
 from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
@@ -190,7 +190,11 @@ def compute_cells(
 
     Returns:
         list of strings, the keys of the cells.
+
+    Raises:
+        ValueError: the folder cannot be written to.
     """
+    make_folder(directory)
     to_do = [cell for cell in cells if not _is_finished(directory, cell)]
     with _progress() as progress:
         bar = progress.add_task("fine-tuning", total=len(cells), figures="")

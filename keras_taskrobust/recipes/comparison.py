@@ -15,6 +15,7 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.evaluation import Run
+from keras_taskrobust.files import make_folder
 from keras_taskrobust.recipes.checks import check_distinct, check_rows
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
@@ -100,7 +101,11 @@ def pretrain_all(
 
     Returns:
         list of `PretrainedCell`, with their runs or failures.
+
+    Raises:
+        ValueError: the folder cannot be written to.
     """
+    make_folder(directory)
     return [_pretrain(cell, directory, pretrain) for cell in cells]
 
 

@@ -8,6 +8,7 @@ import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.files import make_folder
 from keras_taskrobust.recipes.text_recipe import TextPretraining
 from keras_taskrobust.recipes.training_run import (
     claim_folder,
@@ -52,7 +53,11 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
 
     Returns:
         `PreparedText`.
+
+    Raises:
+        ValueError: the folder cannot be written to, or there is no such corpus.
     """
+    make_folder(directory)
     corpus = load_corpus(recipe.corpus, strict=recipe.strict)
     encoder = _encoder(recipe, corpus, directory / "text")
     annotated = directory / "text" / "annotated"

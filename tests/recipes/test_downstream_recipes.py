@@ -11,7 +11,7 @@ from keras_taskrobust import cli
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import FineTuned
 from keras_taskrobust.evaluation import drawing
-from keras_taskrobust.recipes import text_comparison, text_finetuning
+from keras_taskrobust.recipes import text_comparison, text_finetuning, text_pretraining
 from keras_taskrobust.recipes.cells import start_from_preset
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
@@ -226,6 +226,20 @@ def test_the_command_fine_tunes(preset, tmp_path, capsys):
     assert "WNLI" in printed
     assert "mine" in printed
     assert (output / "report.html").exists()
+
+
+def test_an_output_that_cannot_be_written_to_is_refused_first(
+    preset, recipe, downstream, tmp_path, counted, monkeypatch
+):
+    output = tmp_path / "file"
+    output.write_text("")
+    message = f"The output must be a folder that can be written to. Received: {output}: "
+    with pytest.raises(ValueError, match=message):
+        finetune_presets({"mine": preset}, (0,), downstream, output)
+    monkeypatch.delattr(text_pretraining, "load_corpus")
+    with pytest.raises(ValueError, match=message):
+        compare_text(recipe, output)
+    assert not counted
 
 
 def test_doubles_and_empty_lists_are_refused(preset, tmp_path, counted):

@@ -162,6 +162,14 @@ def test_an_unknown_task_is_refused():
         ImageDownstream(("normals",))
 
 
+def test_an_output_that_cannot_be_written_to_is_refused_first(tmp_path, monkeypatch):
+    output = tmp_path / "file"
+    output.write_text("")
+    monkeypatch.delattr(image_comparison, "pretrain_images")
+    with pytest.raises(ValueError, match=f"can be written to. Received: {output}: "):
+        image_comparison.compare_images(dataclasses.replace(TINY, scenes=20), output)
+
+
 def test_doubles_and_no_tasks_are_refused(preset, tmp_path, untrained):
     for tasks, received in (((), "none"), (("depth", "depth"), "depth, depth")):
         with pytest.raises(ValueError, match=f"`tasks` must be one or more.* Received: {received}"):
