@@ -1,10 +1,18 @@
 """The settings of a fine-tuning run."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
+from keras_taskrobust.weighting import checks
+
+DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Method = Literal["full", "linear_probe", "probe_then_full", "l2_sp", "ewc", "lwf", "lora"]
 Soup = Literal["uniform", "greedy", "model_stock"]
+Head = Literal["standard", "linear"]
+Pooling = Literal["mean", "global"]
+
+#: [CLS], a word, [SEP], a word, [SEP].
+_SHORTEST_PAIR = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Adaptation:
     """Passes over the training examples; the held-out ones are scored after each."""
     max_steps: int | None = None
     """Steps, at most."""
-    dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    dtype_policy: DtypePolicy = "float32"
     """Keras's dtype policy."""
 
     method: Method = "full"
@@ -44,15 +52,23 @@ class Adaptation:
     """How they are averaged."""
 
     def __post_init__(self):
-        for name in ("batch_size", "epochs", "probe_epochs", "fisher_examples", "soup_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"`{name}` must be an integer >= 1. Received: {name}={getattr(self, name)}"
-                )
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(
-                f"`max_steps` must be an integer >= 1 or None. Received: max_steps={self.max_steps}"
-            )
+        for name in (
+            "batch_size",
+            "epochs",
+            "probe_epochs",
+            "fisher_examples",
+            "lora_rank",
+            "soup_size",
+        ):
+            checks.integer(name, getattr(self, name), least=1)
+        _check_integer_or_none("max_steps", self.max_steps, least=1)
+        for name in ("learning_rate", "probe_learning_rate"):
+            checks.positive(name, getattr(self, name))
+        for name in ("weight_decay", "strength"):
+            checks.nonnegative(name, getattr(self, name))
+        checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
+        checks.choice("method", self.method, get_args(Method))
+        checks.choice("soup", self.soup, get_args(Soup))
         if not 0 <= self.wise_share <= 1:
             raise ValueError(
                 f"`wise_share` must lie between 0 and 1. Received: wise_share={self.wise_share}"
@@ -78,11 +94,9 @@ class FineTuning(Adaptation):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.warmup_share < 1:
-            raise ValueError(
-                "`warmup_share` must be at least 0 and less than 1. "
-                f"Received: warmup_share={self.warmup_share}"
-            )
+        _check_integer_or_none("sequence_length", self.sequence_length, _SHORTEST_PAIR)
+        for name in ("warmup_share", "dropout"):
+            checks.share(name, getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +127,11 @@ class ImageFineTuning(Adaptation):
     """Height and width, pixels; None: those of the pre-trained model."""
     modalities: tuple[str, ...] = ("rgb",)
     """What the model sees of an image."""
-    head: Literal["standard", "linear"] = "standard"
+    head: Head = "standard"
     """For dense tasks: standard is ConvNeXt blocks for semseg and a DPT for depth."""
     head_width: int | None = None
     """Width of the standard heads; by default 384 for semseg and 256 for depth."""
-    pooling: Literal["mean", "global"] = "mean"
+    pooling: Pooling = "mean"
     """For classification: what of the encoder's tokens the head sees."""
     least_crop: float = 0.08
     """For classification: the least share of an image that a random crop shows."""
@@ -136,6 +150,18 @@ class ImageFineTuning(Adaptation):
 
     def __post_init__(self):
         super().__post_init__()
+        checks.integer("reports", self.reports, least=1)
+        _check_integer_or_none("head_width", self.head_width, least=1)
+        checks.choice("head", self.head, get_args(Head))
+        checks.choice("pooling", self.pooling, get_args(Pooling))
+        for name in ("least_learning_rate", "mixup", "cutmix"):
+            checks.nonnegative(name, getattr(self, name))
+        for name in ("beta_1", "beta_2"):
+            checks.share(name, getattr(self, name))
+        self._check_ranges()
+        self._check_images()
+
+    def _check_ranges(self):
         for name, least, most in (
             ("layer_decay", 0, 1),
             ("drop_path", 0, 0.999),
@@ -153,6 +179,23 @@ class ImageFineTuning(Adaptation):
                 "`warmup_epochs` must be at least 0 and less than `epochs`. "
                 f"Received: warmup_epochs={self.warmup_epochs}, epochs={self.epochs}"
             )
+
+    def _check_images(self):
+        if self.image_size is not None and min(self.image_size) < 1:
+            raise ValueError(
+                "`image_size` must be a height and a width >= 1, or None. "
+                f"Received: image_size={self.image_size}"
+            )
+        if not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ValueError(
+                "`jitter` must be two positive factors, the smaller first. "
+                f"Received: jitter={self.jitter}"
+            )
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(
+                "`modalities` must be one or more different names. "
+                f"Received: modalities={self.modalities}"
+            )
         mixes = self.rand_augment or self.mixup or self.cutmix
         if mixes and tuple(self.modalities) != ("rgb",):
             raise ValueError(
@@ -161,3 +204,10 @@ class ImageFineTuning(Adaptation):
                 f"modalities={self.modalities}, rand_augment={self.rand_augment}, "
                 f"mixup={self.mixup}, cutmix={self.cutmix}"
             )
+
+
+def _check_integer_or_none(name, value, least):
+    if value is not None and value < least:
+        raise ValueError(
+            f"`{name}` must be an integer >= {least} or None. Received: {name}={value}"
+        )

@@ -82,7 +82,7 @@ def open_bert(
             preset, load_weights=not from_scratch, dtype=dtype_policy
         )
         encoder = WordPieceEncoder.from_preset(preset)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             "`preset` must be the folder, name or URI of a KerasHub BERT with its tokenizer. "

@@ -1,6 +1,7 @@
 """Token arrays against KerasHub's; every task fine-tuned for some steps; who is refused."""
 
 import dataclasses
+import shutil
 
 import keras
 import keras_hub
@@ -147,6 +148,14 @@ def test_a_bert_without_tokenizer_is_refused(tmp_path, preset):
         open_bert(str(tmp_path / "bare"))
 
 
+def test_damaged_weights_name_the_preset(tmp_path, preset):
+    folder = tmp_path / "damaged"
+    shutil.copytree(preset, folder)
+    (folder / "model.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="must be the folder, .* Received: preset='.*damaged'"):
+        open_bert(str(folder))
+
+
 def test_more_tokens_than_positions_are_refused(preset, glue_folder):
     settings = dataclasses.replace(SETTINGS, sequence_length=64)
     task = text_task("CoLA")
@@ -167,6 +176,18 @@ def test_a_broken_loss_is_an_error(preset, glue_folder):
     [
         ({"batch_size": 0}, "`batch_size` must be an integer >= 1. Received: batch_size=0"),
         ({"max_steps": 0}, "`max_steps`"),
+        ({"epochs": 1.5}, "`epochs` must be an integer >= 1. Received: epochs=1.5"),
+        ({"lora_rank": 0}, "`lora_rank` must be an integer >= 1. Received: lora_rank=0"),
+        ({"sequence_length": 4}, "`sequence_length` must be an integer >= 5 or None"),
+        ({"sequence_length": 0}, "`sequence_length` .* Received: sequence_length=0"),
+        ({"learning_rate": 0}, "`learning_rate` must be a positive number"),
+        ({"probe_learning_rate": -1.0}, "`probe_learning_rate` must be a positive number"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be a number >= 0"),
+        ({"strength": -1}, "`strength` must be a number >= 0"),
+        ({"dropout": 1}, "`dropout` must be at least 0 and less than 1"),
+        ({"method": "probe"}, "`method` must be one of full, .*lora. Received: method=probe"),
+        ({"soup": "onion"}, "`soup` must be one of uniform, greedy"),
+        ({"dtype_policy": "half"}, "`dtype_policy` must be one of float32"),
         ({"warmup_share": 1.0}, "`warmup_share`"),
         ({"wise_share": 1.5}, "`wise_share` must lie between 0 and 1"),
         ({"method": "lora", "soup_size": 2}, "must be 1 with method='lora'"),
