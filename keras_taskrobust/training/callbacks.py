@@ -6,6 +6,8 @@ from pathlib import Path
 
 import keras
 
+from keras_taskrobust.training.task_losses import GroupedLoss
+
 
 class StopOnBrokenLoss(keras.callbacks.Callback):
     """Ends training with an error at the first non-finite loss, and names the task and the step.
@@ -39,9 +41,16 @@ class StopOnBrokenLoss(keras.callbacks.Callback):
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         raise FloatingPointError(
             f"The loss must be finite. Received: a non-finite loss {cause} at step {step} "
-            f"(batch {batch} of its epoch). Group ids out of range do this too. What earlier "
-            "callbacks saved is untouched."
+            f"(batch {batch} of its epoch). {_hint(self.model)}What earlier callbacks saved is "
+            "untouched."
         )
+
+
+def _hint(model):
+    losses = getattr(getattr(model, "_task_losses", None), "losses", {})
+    if any(isinstance(loss, GroupedLoss) for loss in losses.values()):
+        return "Group ids out of range do this too. "
+    return ""
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -3,7 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from networks import two_headed_data, two_headed_model, two_headed_network
+from networks import (
+    grouped_data,
+    grouped_model,
+    two_headed_data,
+    two_headed_model,
+    two_headed_network,
+)
 
 import keras_taskrobust as ktr
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
@@ -32,6 +38,20 @@ def test_a_broken_loss_stops_with_its_task_and_step_and_keeps_the_checkpoint(tmp
     fresh = two_headed_model()
     assert Checkpoint(tmp_path).restore(fresh) == 1
     assert all(np.isfinite(w).all() for w in fresh.get_weights())
+
+
+def test_group_ids_are_a_cause_where_there_are_groups():
+    two_headed, grouped = two_headed_data(), grouped_data()
+    two_headed[1]["level"][0] = np.nan
+    grouped[0][0] = np.nan
+    stop = [StopOnBrokenLoss()]
+    with pytest.raises(FloatingPointError, match="Group ids out of range do this too"):
+        grouped_model().fit(*grouped, callbacks=stop, verbose=0)
+    plain = keras.Sequential([keras.layers.Dense(1)])
+    plain.compile("sgd", "mse")
+    for model, data in ((two_headed_model(), two_headed), (plain, (grouped[0], grouped[0]))):
+        with pytest.raises(FloatingPointError, match=r"of its epoch\)\. What earlier callbacks"):
+            model.fit(*data, callbacks=stop, verbose=0)
 
 
 def test_a_run_from_a_checkpoint_equals_an_uninterrupted_one(tmp_path):
