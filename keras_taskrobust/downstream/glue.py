@@ -54,9 +54,10 @@ class GlueTask(TextTask):
             return self._load_tfds()
         folder = Path(data_dir) / self.name
         if not folder.is_dir():
+            received = "a folder without it" if Path(data_dir).is_dir() else "no such folder"
             raise ValueError(
                 f"{data_dir} must be a folder of GLUE's tables with a folder {self.name!r}. "
-                "Received: a folder without it"
+                f"Received: {received}"
             )
         if self.name == "MRPC" and find_table(folder, ("train.tsv",)) is None:
             return self._load_msr(folder)

@@ -72,6 +72,12 @@ class ImageData:
         options = self._options()
         train = load_images(self.data, self.split, self.strict, **options)
         absent = [name for name in self.modalities if name not in train.modalities]
+        if "label" in absent:
+            raise ValueError(
+                "Classification must have images with classes; procedural scenes and folders of "
+                f"maps have no classes. Received: {self.data!r}, which has "
+                f"{', '.join(train.modalities)}"
+            )
         if absent or not self.modalities:
             raise ValueError(
                 f"`modalities` must be some of {', '.join(MAPS)} that the images have: depth/ and "

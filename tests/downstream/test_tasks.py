@@ -217,8 +217,10 @@ def test_bad_tables_get_one_sentence(glue_folder):
         ValueError, match=r"QNLI must hold dev.tsv or dev.tsv.gz. Received: \['test"
     ):
         task.load(glue_folder)
-    with pytest.raises(ValueError, match=r"nowhere must be a folder .* with a folder 'QNLI'"):
+    with pytest.raises(ValueError, match=r"nowhere must be .* a folder 'QNLI'. Received: no such"):
         task.load(glue_folder / "nowhere")
+    with pytest.raises(ValueError, match=r"RTE must be .* a folder 'QNLI'. Received: a folder w"):
+        task.load(glue_folder / "RTE")
     damaged = glue_folder / "RTE" / "train.tsv.gz"
     damaged.write_bytes(damaged.read_bytes()[:40])
     with pytest.raises(ValueError, match=r"train.tsv.gz must be a UTF-8 table, plain or gzip"):
