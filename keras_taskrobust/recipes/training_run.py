@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
+from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.training import MinimaxModel
@@ -58,20 +60,21 @@ def claim_folder(directory: Path, recipe: Pretraining) -> None:
         recipe: the settings.
 
     Raises:
-        ValueError: it holds a run with other settings.
+        ValueError: it holds a run with other settings, or with damaged ones.
     """
     path = directory / "recipe.json"
-    settings = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    content = json.dumps(dataclasses.asdict(recipe), indent=1)
+    if path.exists() and path.read_bytes() == content.encode():
+        return
     if path.exists() and _has_trained(directory):
-        found = json.loads(path.read_text())
+        found, settings = _read_settings(directory), json.loads(content)
         changed = sorted(k for k in settings if found.get(k) != settings[k])
         if changed:
             raise ValueError(
                 f"{directory} holds a run with other settings: choose another folder. "
                 f"Received other values of: {', '.join(changed)}"
             )
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1))
+    write_atomically(path, content.encode())
 
 
 def is_finished(directory: Path) -> bool:
@@ -88,7 +91,7 @@ def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
         seconds: what the training took.
     """
     scores.save(directory / "scores.npz")
-    (directory / "finished.json").write_text(json.dumps({"seconds": seconds}))
+    write_atomically(directory / "finished.json", json.dumps({"seconds": seconds}).encode())
 
 
 def load_run(directory: Path, label: str) -> Run:
@@ -100,9 +103,12 @@ def load_run(directory: Path, label: str) -> Run:
 
     Returns:
         `Run`.
+
+    Raises:
+        ValueError: its settings or its end are damaged.
     """
-    settings = json.loads((directory / "recipe.json").read_text())
-    seconds = json.loads((directory / "finished.json").read_text())["seconds"]
+    settings = _read_settings(directory)
+    seconds = _read_json(directory / "finished.json", ("seconds",))["seconds"]
     scores = TaskScores.load(directory / "scores.npz")
     history = _read_history(directory / "history.csv", settings["steps_per_report"])
     return Run(label, settings["seed"], scores, history, seconds)
@@ -151,6 +157,23 @@ def train(
         ],
     )
     return time.perf_counter() - start
+
+
+def _read_settings(directory: Path) -> dict[str, Any]:
+    return _read_json(directory / "recipe.json", ("seed", "steps_per_report"))
+
+
+def _read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= set(names):
+        raise ValueError(
+            f"{path} must be JSON with {' and '.join(names)}, as its run wrote it. "
+            "Received: a damaged file; remove the run's folder to train it again"
+        )
+    return content
 
 
 def _has_trained(directory):

@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 
 import keras_taskrobust as ktr
+from keras_taskrobust import files
+from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.recipes import training_run
 from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.text_pretraining import build_pos_bert, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import PAPER, TINY
-from keras_taskrobust.recipes.training_run import claim_folder
+from keras_taskrobust.recipes.training_run import (
+    claim_folder,
+    finish_run,
+    is_finished,
+    load_run,
+)
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
 
 SENTENCES = [
@@ -124,6 +131,37 @@ def test_a_folder_with_other_settings_is_refused(recipe, tmp_path, name):
     (tmp_path / "run" / name).write_text("epoch,loss")
     with pytest.raises(ValueError, match="other settings.*alpha, seed"):
         pretrain_text(dataclasses.replace(recipe, alpha=2.0, seed=1), tmp_path / "run")
+
+
+def test_settings_are_written_whole_and_once(recipe, tmp_path, monkeypatch):
+    path = tmp_path / "run" / "recipe.json"
+    claim_folder(path.parent, recipe)
+    written = path.stat().st_mtime_ns, path.read_bytes()
+    claim_folder(path.parent, recipe)
+    assert (path.stat().st_mtime_ns, path.read_bytes()) == written
+
+    def fail(source, target):
+        if target.suffix == ".json":
+            raise OSError("disk")
+
+    monkeypatch.setattr(files.os, "replace", fail)
+    with pytest.raises(OSError, match="disk"):
+        claim_folder(path.parent, dataclasses.replace(recipe, seed=1))
+    with pytest.raises(OSError, match="disk"):
+        finish_run(path.parent, TaskScores(("a",), np.ones((1, 1)), np.ones((1, 1))), 1.0)
+    assert path.read_bytes() == written[1]
+    assert not is_finished(path.parent)
+
+
+@pytest.mark.parametrize("content", ["", '{"seed": 0', "[]", '{"alpha": 1.0}'])
+def test_damaged_settings_are_one_sentence(recipe, tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    (tmp_path / "history.csv").write_text("epoch,loss")
+    for read in (lambda: claim_folder(tmp_path, recipe), lambda: load_run(tmp_path, "uniform")):
+        with pytest.raises(ValueError, match=r"recipe\.json must be JSON with.* Received") as error:
+            read()
+        assert str(tmp_path) in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
