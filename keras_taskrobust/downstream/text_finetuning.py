@@ -44,8 +44,8 @@ class FineTuned:
             the held-out splits.
         test_scores: the same on the test splits that have labels.
         trivial_scores: metric names to the values of the best constant prediction.
-        dev_predictions: held-out split to predictions `(N,)` of the best epoch.
-        test_predictions: prediction file to predictions `(N,)` of the best epoch.
+        dev_predictions: "last" and "best" to held-out split to predictions `(N,)`.
+        test_predictions: "last" and "best" to prediction file to predictions `(N,)`.
         seconds: float. What training and scoring took.
         weights: "last" and "best" to the weights of the classifier.
     """
@@ -55,8 +55,8 @@ class FineTuned:
     scores: dict[str, dict[str, float]]
     test_scores: dict[str, dict[str, float]]
     trivial_scores: dict[str, float]
-    dev_predictions: Predictions
-    test_predictions: Predictions
+    dev_predictions: dict[str, Predictions]
+    test_predictions: dict[str, Predictions]
     seconds: float
     weights: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -157,18 +157,16 @@ def finetune_text(
     )
     run = _TextRun(classifier, task, data, settings, head)
     chosen, history = run.train_all(seed)
-    scores, test_scores = {}, {}
+    dev, test = {}, {}
     for name in ("last", "best"):
         classifier.set_weights(chosen[name])
-        dev = {split: run.predict(arrays) for split, (arrays, _) in data.dev.items()}
-        test = {file: run.predict(arrays) for file, (arrays, _) in data.test.items()}
-        scores[name] = _evaluate(task, data.dev, dev)
-        test_scores[name] = _evaluate(task, data.test, test)
+        dev[name] = {split: run.predict(arrays) for split, (arrays, _) in data.dev.items()}
+        test[name] = {file: run.predict(arrays) for file, (arrays, _) in data.test.items()}
     return FineTuned(
         classifier,
         history,
-        scores,
-        test_scores,
+        {name: _evaluate(task, data.dev, found) for name, found in dev.items()},
+        {name: _evaluate(task, data.test, found) for name, found in test.items()},
         _evaluate_trivial(task, data),
         dev,
         test,

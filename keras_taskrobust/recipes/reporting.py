@@ -15,6 +15,7 @@ from keras_taskrobust.evaluation.reconstructions import (
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.cells import load_results
+from keras_taskrobust.recipes.predictions import publish_predictions
 from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, load_run
 
 _MANIFEST = "comparison.json"
@@ -77,7 +78,7 @@ def save_and_draw(manifest: Manifest, directory: Path) -> Drawn:
 
 
 def draw(directory: Path) -> Drawn:
-    """Draws the report of a folder again, computing nothing.
+    """Draws the report of a folder again, with its predictions, computing nothing.
 
     Args:
         directory: a folder that `taskrobust compare` or `finetune` wrote.
@@ -106,6 +107,7 @@ def draw(directory: Path) -> Drawn:
         write_downstream_report(
             drawn.results, directory, manifest.title, manifest.settings, manifest.introduction
         )
+    publish_predictions(directory, manifest.cells, drawn.results, manifest.select)
     return drawn
 
 

@@ -84,8 +84,8 @@ def compare_text(
 
     Args:
         recipe: the settings that all runs share.
-        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/` and
-            `cells/`.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/`,
+            `cells/` and `predictions/`.
         weightings: names for the report to the recipe fields that differ.
         seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
         minimum_targets: held-out targets that a task needs to count for worst and mean.

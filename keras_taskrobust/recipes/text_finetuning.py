@@ -1,6 +1,6 @@
 """Fine-tuning pre-trained BERTs on text tasks: a grid of cells, each computed once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from keras_taskrobust.downstream.text_finetuning import (
     open_bert,
 )
 from keras_taskrobust.downstream.text_task import TextTask
-from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells
-from keras_taskrobust.recipes.comparison import file_name
+from keras_taskrobust.recipes.predictions import write_predictions
 
 GLUE = FineTuning()
 SMALL = FineTuning(learning_rate=5e-4, weight_decay=0.01, warmup_share=0.1, epochs=5, max_steps=500)
@@ -41,8 +40,8 @@ def finetune_cells(
 ) -> list[str]:
     """Fine-tunes every start on every task. Finished cells are kept; failed ones tried again.
 
-    Predictions lie in `predictions/<row>/seed-<seed>/`, those for test sets in the format that
-    GLUE's site takes.
+    Predictions of the last and the best epoch lie beside each cell, those for test sets in the
+    format that GLUE's site takes; the report's are copied to `predictions/<row>/seed-<seed>/`.
 
     Args:
         starts: the starts.
@@ -102,19 +101,18 @@ def _compute(cell: Cell, directory: Path, encoded: _EncodedTasks) -> dict[str, A
 def _write_predictions(
     cell: Cell, task: TextTask, data: EncodedTask, result: FineTuned, directory: Path
 ) -> None:
-    folder = directory / "predictions" / file_name(cell.start.row) / f"seed-{cell.start.seed}"
-    splits: Mapping[str, tuple] = {
-        **{
-            f"{task.name}-{split}": (data.dev[split], predictions)
-            for split, predictions in result.dev_predictions.items()
-        },
-        **{
-            file: (data.test[file], predictions)
-            for file, predictions in result.test_predictions.items()
-        },
-    }
-    for name, ((_, examples), predictions) in splits.items():
-        lines = task.prediction_lines(name, predictions)
-        rows = [f"{index}\t{line}" for index, line in zip(examples.ids, lines, strict=True)]
-        text = "".join(f"{row}\n" for row in ["index\tprediction", *rows])
-        write_atomically(folder / f"{name}.tsv", text.encode())
+    splits = {f"{task.name}-{split}": examples for split, (_, examples) in data.dev.items()}
+    splits |= {file: examples for file, (_, examples) in data.test.items()}
+    for epoch, dev in result.dev_predictions.items():
+        predictions = {f"{task.name}-{split}": found for split, found in dev.items()}
+        predictions |= result.test_predictions[epoch]
+        texts = {
+            name: _prediction_table(splits[name].ids, task.prediction_lines(name, found))
+            for name, found in predictions.items()
+        }
+        write_predictions(directory, cell.key, epoch, texts)
+
+
+def _prediction_table(ids: Sequence[str], lines: Sequence[str]) -> str:
+    rows = [f"{index}\t{line}" for index, line in zip(ids, lines, strict=True)]
+    return "".join(f"{row}\n" for row in ["index\tprediction", *rows])

@@ -85,9 +85,10 @@ def test_every_kind_of_task_fine_tunes(name, glue_folder, preset):
         assert len(scores) == splits * len(task.metrics)
         assert set(scores) == set(result.trivial_scores)
     assert result.test_scores["best"] == {}
-    assert list(result.test_predictions) == list(task.test_files)
-    for file, predictions in result.test_predictions.items():
-        assert len(task.prediction_lines(file, predictions)) == 12
+    for epoch in ("last", "best"):
+        assert list(result.test_predictions[epoch]) == list(task.test_files)
+        for file, predictions in result.test_predictions[epoch].items():
+            assert len(task.prediction_lines(file, predictions)) == 12
 
 
 @pytest.mark.slow
@@ -106,7 +107,9 @@ def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch(preset, glue_fol
     assert result.scores["best"]["accuracy"] == max(scores) > 0.9
     assert result.scores["last"]["accuracy"] == scores[-1]
     labels = task.load(glue_folder).dev["dev"].labels
-    assert (result.dev_predictions["dev"] == labels).mean() == max(scores)
+    for epoch in ("last", "best"):
+        correct = (result.dev_predictions[epoch]["dev"] == labels).mean()
+        assert correct == result.scores[epoch]["accuracy"]
 
 
 def test_the_same_seed_gives_the_same_numbers(preset, glue_folder):

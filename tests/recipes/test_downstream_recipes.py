@@ -61,12 +61,13 @@ def untrained(monkeypatch):
         return {name: rng.integers(0, 2, len(examples)) for name, (_, examples) in splits.items()}
 
     def finetune(backbone, task, data, settings, seed):
-        dev = predict(task, data.dev, seed)
-        scores = task.evaluate(data.dev["dev"][1].labels, dev["dev"])
-        trivial = task.evaluate_trivial(data.train[1].labels, data.dev["dev"][1].labels)
-        both = {"last": scores, "best": scores}
-        test = predict(task, data.test, seed)
-        return FineTuned(None, [], both, {"last": {}, "best": {}}, trivial, dev, test, 1.0)
+        labels = data.dev["dev"][1].labels
+        seeds = {"last": (seed, settings.epochs), "best": (seed, settings.epochs, 1)}
+        dev = {epoch: predict(task, data.dev, one) for epoch, one in seeds.items()}
+        test = {epoch: predict(task, data.test, one) for epoch, one in seeds.items()}
+        scores = {epoch: task.evaluate(labels, found["dev"]) for epoch, found in dev.items()}
+        trivial = task.evaluate_trivial(data.train[1].labels, labels)
+        return FineTuned(None, [], scores, {"last": {}, "best": {}}, trivial, dev, test, 1.0)
 
     monkeypatch.setattr(text_finetuning, "finetune_text", finetune)
 
@@ -100,6 +101,33 @@ def test_finetuning_writes_report_cells_and_predictions(
     assert len(counted) == 4
     finetune_presets({"mine": preset}, (0, 1, 2), downstream, output)
     assert counted[4:] == [("mine", 2, "RTE"), ("mine", 2, "STS-B")]
+
+
+def test_the_predictions_are_those_of_the_report(preset, downstream, tmp_path, counted, untrained):
+    labels = {f"{row + 100}": ("entailment", "not_entailment")[row % 2] for row in range(12)}
+    downstream = dataclasses.replace(downstream, tasks=("RTE",))
+    longer = dataclasses.replace(SETTINGS, epochs=2)
+
+    def check(**changes):
+        case = dataclasses.replace(downstream, **changes)
+        drawn = finetune_presets({"mine": preset}, (0,), case, tmp_path / "out")
+        (path,) = (tmp_path / "out" / "predictions").glob("mine/seed-0/RTE-dev.tsv")
+        rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+        share = np.mean([labels[index] == label for index, label in rows])
+        assert drawn.results[0].scores["accuracy"] == share
+        return path.read_text()
+
+    last, best = check(), check(select="best")
+    others = check(settings=longer), check(settings=longer, select="best")
+    assert len({last, best, *others}) == 4
+    assert check() == last
+    assert len(counted) == 2
+    (tmp_path / "glue" / "RTE" / "train.tsv.gz").unlink()
+    both = dataclasses.replace(downstream, tasks=("RTE", "STS-B"), settings=GLUE)
+    drawn = finetune_presets({"mine": preset}, (0,), both, tmp_path / "out")
+    assert [bool(one.failure) for one in drawn.results] == [True, False]
+    written = {path.stem for path in (tmp_path / "out" / "predictions").glob("mine/seed-0/*")}
+    assert written == {"STS-B", "STS-B-dev"}
 
 
 def test_a_killed_grid_goes_on_to_the_same_report(
