@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import make_folder, write_atomically
@@ -87,7 +88,7 @@ class Cell:
 
 
 def start_from_preset(row: str, seed: int, preset: str) -> Start:
-    """The start from a finished preset, known by the content of its files.
+    """The start from a finished preset, known by the content of what is read of it.
 
     Args:
         row: string. The row of the report.
@@ -103,7 +104,7 @@ def start_from_preset(row: str, seed: int, preset: str) -> Start:
         digest = hashlib.sha256(folder.read_bytes())
     elif folder.is_dir():
         digest = hashlib.sha256()
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for file in preset_files(folder):
             digest.update(file.relative_to(folder).as_posix().encode())
             digest.update(file.read_bytes())
     return Start(row, seed, preset, digest.hexdigest())

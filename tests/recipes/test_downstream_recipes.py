@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
 
 from keras_taskrobust import cli
+from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.downstream.text_finetuning import FineTuned
+from keras_taskrobust.downstream.text_finetuning import FineTuned, open_bert
 from keras_taskrobust.evaluation import drawing
 from keras_taskrobust.recipes import text_comparison, text_finetuning, text_pretraining
 from keras_taskrobust.recipes.cells import start_from_preset
@@ -188,6 +191,44 @@ def test_a_start_is_known_by_its_content(preset, tmp_path):
     copy = save_tiny_preset(tmp_path / "copy", seed=1)
     assert start_from_preset("a", 0, preset).identity == start_from_preset("b", 1, preset).identity
     assert start_from_preset("a", 0, preset).identity != start_from_preset("a", 0, copy).identity
+
+
+def identity_of(folder):
+    return start_from_preset("row", 0, str(folder)).identity
+
+
+def test_a_start_is_known_by_what_is_read_of_it(preset, downstream, tmp_path, counted, untrained):
+    folder = tmp_path / "preset"
+    shutil.copytree(preset, folder)
+    downstream = dataclasses.replace(downstream, tasks=("RTE",))
+    for _ in range(2):
+        finetune_presets({"mine": str(folder)}, (0,), downstream, folder)
+    assert len(counted) == 1
+    assert identity_of(folder) == identity_of(preset)
+    read = preset_files(folder)
+    assert {path.name for path in read} == {
+        "config.json",
+        "model.weights.h5",
+        "tokenizer.json",
+        "vocabulary.txt",
+    }
+    for path in read:
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        assert identity_of(folder) != identity_of(preset), path
+        path.write_bytes(content)
+
+
+def test_the_files_of_a_preset_are_all_that_is_opened(preset, tmp_path):
+    folder = tmp_path / "preset"
+    for path in preset_files(Path(preset)):
+        copy = folder / path.relative_to(preset)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (backbone, encoder), (given, vocabulary) = open_bert(str(folder)), open_bert(preset)
+    assert encoder.hash == vocabulary.hash
+    for one, other in zip(backbone.get_weights(), given.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture

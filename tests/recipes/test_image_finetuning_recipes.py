@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras_hub
 import numpy as np
@@ -11,6 +12,7 @@ from keras_taskrobust import cli
 from keras_taskrobust.downstream.image_finetuning import FineTunedImages
 from keras_taskrobust.evaluation import drawing
 from keras_taskrobust.recipes import image_comparison, image_finetuning
+from keras_taskrobust.recipes.cells import start_from_preset
 from keras_taskrobust.recipes.image_finetuning import (
     FINETUNING_RECIPES,
     SMALL,
@@ -120,6 +122,19 @@ def test_finished_cells_are_kept_and_the_report_redrawn(preset, tmp_path, untrai
     assert {one.weighting for one in again.results} == {"tiny", "scratch"}
     assert "mean_iou" in (tmp_path / "report.md").read_text()
     assert draw(tmp_path).results == again.results
+
+
+def test_a_run_is_known_by_its_model(preset, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(preset, folder)
+    before = start_from_preset("tiny", 0, str(folder)).identity
+    (folder / "report.md").write_text("a report")
+    (folder / "recipe.json").write_text("{}")
+    (folder / "checkpoint-00000001.weights.h5").write_text("a checkpoint")
+    assert start_from_preset("tiny", 0, str(folder)).identity == before
+    with (folder / "model.keras").open("ab") as file:
+        file.write(b" ")
+    assert start_from_preset("tiny", 0, str(folder)).identity != before
 
 
 def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untrained):
