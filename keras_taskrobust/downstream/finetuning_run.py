@@ -147,22 +147,25 @@ class FineTuningRun(abc.ABC):
         settings = self.settings
         if settings.soup_size == 1:
             weights = members[0]
-        elif settings.soup == "model_stock":
-            weights = robust.model_stock(start, members)
         elif settings.soup == "greedy":
             weights = robust.greedy_soup(members, self._score_weights)
         else:
             weights = robust.uniform_soup(members)
+            if settings.soup == "model_stock":
+                weights = self._with_new_head(robust.model_stock(start, members), weights)
         if settings.wise_share == 1:
             return weights
         mixed = robust.interpolate(start, weights, settings.wise_share)
+        return self._with_new_head(mixed, weights)
+
+    def _with_new_head(self, pulled, fine_tuned):
+        """`pulled` to the start, but a new head `fine_tuned`: its start was random."""
         if self.has_trained_head:
-            return mixed
-        # A new head stays the fine-tuned one: its start was random.
+            return pulled
         shared = {id(variable) for variable in self.model.backbone.weights}
         return [
-            mix if id(variable) in shared else weight
-            for variable, mix, weight in zip(self._variables, mixed, weights, strict=True)
+            near if id(variable) in shared else own
+            for variable, near, own in zip(self._variables, pulled, fine_tuned, strict=True)
         ]
 
     def _score_weights(self, weights):

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 from keras_taskrobust.downstream import robust, text_task
+from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import encode_task, finetune_text, open_bert
 
@@ -126,7 +127,7 @@ def test_model_stock_of_models_that_did_not_move_is_the_start():
         robust.model_stock(start, [start])
 
 
-def moved(preset, folder, **fields):
+def moved(preset, folder, head=None, **fields):
     """How far each weight of the encoder went, and the result."""
     task = text_task("RTE")
     keras.utils.set_random_seed(0)
@@ -134,7 +135,7 @@ def moved(preset, folder, **fields):
     before = {variable.path: ops.convert_to_numpy(variable) for variable in backbone.weights}
     settings = dataclasses.replace(SETTINGS, **fields)
     data = encode_task(task.load(folder), encoder, backbone.max_sequence_length, settings)
-    result = finetune_text(backbone, task, data, settings)
+    result = finetune_text(backbone, task, data, settings, head=head)
     distances = {
         variable.path: np.abs(ops.convert_to_numpy(variable) - before[variable.path]).max()
         for variable in backbone.weights
@@ -194,3 +195,17 @@ def test_a_soup_ends_between_start_and_fine_tuned(preset, glue_folder):
     whole, _ = moved(preset, glue_folder)
     soup, _ = moved(preset, glue_folder, soup_size=2, soup="model_stock", max_steps=1)
     assert 0 < sum(soup.values()) <= sum(whole.values())
+
+
+def test_model_stock_pulls_a_head_only_if_it_was_trained(preset, glue_folder):
+    rng = np.random.default_rng(0)
+    trained = [rng.normal(size=shape).astype("float32") for shape in ((8, 2), 2)]
+    for head, is_pulled in ((None, False), (trained, True)):
+        fields = {"head": head, "batch_size": 4, "soup_size": 2, "max_steps": 1}
+        (far, mean), (near, stock) = (
+            moved(preset, glue_folder, **fields, soup=soup) for soup in ("uniform", "model_stock")
+        )
+        assert sum(near.values()) < sum(far.values())
+        heads = [head_variables(one.classifier) for one in (mean, stock)]
+        same = [np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*heads, strict=True)]
+        assert all(same) != is_pulled
