@@ -10,7 +10,7 @@ from keras_taskrobust.downstream.classification import ClassificationHead
 from keras_taskrobust.downstream.depth import DPTHead, dpt_hooks
 from keras_taskrobust.downstream.image_encoder import ImageEncoder, OpenedModel
 from keras_taskrobust.downstream.image_task import ImageTask
-from keras_taskrobust.downstream.robust import FeatureDistillation
+from keras_taskrobust.downstream.robust import FeatureDistillation, pulled_variables
 from keras_taskrobust.downstream.segmentation import ConvNeXtHead, LinearMapHead
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.training.optimizers import ScaledAdamW
@@ -155,6 +155,7 @@ def layer_decay_optimizer(
 
     Of L blocks, block l (from 1) has the learning rate times `layer_decay^(L + 1 - l)`; patch
     embedding, tokens and positions count as l = 0; what comes after the blocks has all of it.
+    Weight decay spares biases, normalisations, tokens, positions and what is pulled to its start.
 
     Args:
         model: `ImageModel`.
@@ -179,6 +180,7 @@ def layer_decay_optimizer(
     )
     variables = model.trainable_variables
     undecayed = [variable for variable in variables if variable.name in _UNDECAYED]
+    undecayed += pulled_variables(model)
     betas = {"beta_1": settings.beta_1, "beta_2": settings.beta_2, "epsilon": 1e-8}
     if settings.layer_decay == 1:  # Keras's own updates all variables at once in PyTorch
         optimizer = keras.optimizers.AdamW(schedule, settings.weight_decay, **betas)

@@ -67,7 +67,8 @@ def penalize_distance(
     """Pulls variables of a model to where they are now, from the next `compile` on.
 
     Without importances this is L2-SP: `strength / 2 * ||w - w_0||^2`. With the diagonal of the
-    Fisher information it is EWC: `strength / 2 * sum_i F_i (w_i - w_0i)^2`.
+    Fisher information it is EWC: `strength / 2 * sum_i F_i (w_i - w_0i)^2`. The pull takes the
+    place of weight decay: optimizers are to spare the `pulled_variables`.
 
     Args:
         model: the model that is going to be trained.
@@ -89,6 +90,11 @@ def penalize_distance(
         variable.regularizer = PenaltyToStart(start, strength, factor)
 
 
+def pulled_variables(model: keras.Model) -> list[keras.Variable]:
+    """The variables of a model that `penalize_distance` pulls to where they were."""
+    return [one for one in model.weights if isinstance(one.regularizer, PenaltyToStart)]
+
+
 def release(model: keras.Model) -> None:
     """Ends what `penalize_distance` began, if it did: the model is what it was before.
 
@@ -101,9 +107,8 @@ def release(model: keras.Model) -> None:
             model._tracker.unlock()
             model._tracker.untrack(anchors)
             delattr(model, name)
-    for variable in model.weights:
-        if isinstance(variable.regularizer, PenaltyToStart):
-            variable.regularizer = None
+    for variable in pulled_variables(model):
+        variable.regularizer = None
 
 
 class _SquaredGradients(keras.optimizers.Optimizer):

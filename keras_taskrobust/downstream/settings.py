@@ -24,7 +24,7 @@ class Adaptation:
     batch_size: int = 32
     """Examples in a step."""
     weight_decay: float = 0.1
-    """AdamW's weight decay; biases and normalisations are spared."""
+    """AdamW's weight decay; biases, normalisations and what l2_sp or ewc pulls are spared."""
     epochs: int = 3
     """Passes over the training examples; the held-out ones are scored after each."""
     max_steps: int | None = None
@@ -108,7 +108,7 @@ class ImageFineTuning(Adaptation):
     batch_size: int = 1024
     """Images in a step."""
     weight_decay: float = 0.05
-    """AdamW's weight decay; biases and normalisations are spared."""
+    """AdamW's weight decay; biases, normalisations and what l2_sp or ewc pulls are spared."""
     epochs: int = 100
     """Passes over the training images; the held-out ones are scored after each report."""
     warmup_epochs: int = 20

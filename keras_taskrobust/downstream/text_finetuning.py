@@ -219,7 +219,8 @@ class _TextRun(FineTuningRun):
             LinearWarmupDecay(learning_rate, warmup, steps),
             weight_decay=self.settings.weight_decay,
         )
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        pulled = robust.pulled_variables(self.model)
+        optimizer.exclude_from_weight_decay(pulled, ["bias", "gamma", "beta"])
         return optimizer
 
     def score(self) -> float:

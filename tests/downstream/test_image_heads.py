@@ -26,6 +26,7 @@ from keras_taskrobust.downstream.image_model import (
 )
 from keras_taskrobust.downstream.image_task import image_task
 from keras_taskrobust.downstream.metrics import IGNORE_LABEL
+from keras_taskrobust.downstream.robust import penalize_distance
 from keras_taskrobust.downstream.segmentation import ConvNeXtHead, split_patches
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.training.optimizers import ScaledAdamW
@@ -337,3 +338,22 @@ def test_without_layer_decay_keras_s_adamw_takes_the_same_steps():
     assert kinds == [True, False]
     for plain, scaled in zip(*weights, strict=True):
         np.testing.assert_allclose(plain, scaled, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer_decay", [1.0, 0.75])
+@pytest.mark.parametrize("has_importances", [False, True])
+def test_a_pull_takes_the_place_of_weight_decay(layer_decay, has_importances):
+    settings = dataclasses.replace(SETTINGS, layer_decay=layer_decay, weight_decay=0.5)
+    model = build_image_model(opened(tiny_vit(2)), image_task("semseg", CLASSES), settings)
+    pulled = model.backbone.trainable_variables
+    importances = [np.ones(v.shape, "float32") for v in pulled] if has_importances else None
+    penalize_distance(model, pulled, 0.01, importances)
+    variables = model.trainable_variables
+    before = [as_array(v) for v in variables]
+    optimizer = layer_decay_optimizer(model, settings, 1e-2, steps=10, warmup_steps=0)
+    optimizer.apply([ops.zeros_like(v) for v in variables], variables)
+    moved = [v for v, old in zip(variables, before, strict=True) if (as_array(v) != old).any()]
+    kernels = [v for v in model.head.trainable_variables if v.name == "kernel"]
+    assert kernels
+    assert {v.path for v in kernels} <= {v.path for v in moved}
+    assert not {id(v) for v in moved} & {id(v) for v in pulled}

@@ -174,6 +174,18 @@ def test_a_strong_pull_keeps_the_encoder_near_its_start(preset, glue_folder):
     assert sum(held.values()) < 0.6 * sum(free.values())
 
 
+def test_a_pull_takes_the_place_of_weight_decay(preset, glue_folder):
+    """The first step has no penalty yet: only weight decay could move the encoder otherwise."""
+    for method, is_decayed in (("full", True), ("l2_sp", False)):
+        fields = {"method": method, "max_steps": 1}
+        (free, one), (decayed, other) = (
+            moved(preset, glue_folder, **fields, weight_decay=rate) for rate in (0.0, 5.0)
+        )
+        assert (free != decayed) == is_decayed
+        kernels = [head_variables(result.classifier)[0].numpy() for result in (one, other)]
+        assert not np.array_equal(*kernels)
+
+
 def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
     whole, _ = moved(preset, glue_folder)
     half, _ = moved(preset, glue_folder, wise_share=0.5)
