@@ -209,15 +209,19 @@ def compute_cells(
 
 
 def special_settings(settings: Adaptation) -> str:
-    """The method of fine-tuning in words, for a report."""
-    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
-    special = {
-        name: value
-        for name, value in dataclasses.asdict(settings).items()
-        if name in ("method", "strength", "wise_share", "soup_size", "soup", "lora_rank")
-        and value != defaults[name]
+    """The method of fine-tuning in words, for a report: what is used and is not the default."""
+    is_used = {
+        "method": True,
+        "strength": settings.method in ("l2_sp", "ewc", "lwf"),
+        "lora_rank": settings.method == "lora",
+        "wise_share": True,
+        "soup_size": True,
+        "soup": settings.soup_size > 1,
     }
-    return ", ".join(f"{name} {value}" for name, value in special.items()) or "full"
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+    values = {name: getattr(settings, name) for name, used in is_used.items() if used}
+    special = [f"{name} {value}" for name, value in values.items() if value != defaults[name]]
+    return ", ".join(special) or "full"
 
 
 def load_results(

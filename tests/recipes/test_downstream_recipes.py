@@ -15,7 +15,7 @@ from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import FineTuned, open_bert
 from keras_taskrobust.evaluation import drawing
 from keras_taskrobust.recipes import text_comparison, text_finetuning, text_pretraining
-from keras_taskrobust.recipes.cells import start_from_preset
+from keras_taskrobust.recipes.cells import special_settings, start_from_preset
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
 from keras_taskrobust.recipes.text_finetuning import GLUE
@@ -229,6 +229,23 @@ def test_the_files_of_a_preset_are_all_that_is_opened(preset, tmp_path):
     assert encoder.hash == vocabulary.hash
     for one, other in zip(backbone.get_weights(), given.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "full"),
+        ({"strength": 0.5, "lora_rank": 4, "soup": "greedy"}, "full"),
+        ({"method": "lora", "strength": 0.5, "lora_rank": 4}, "method lora, lora_rank 4"),
+        ({"method": "l2_sp", "strength": 0.5, "lora_rank": 4}, "method l2_sp, strength 0.5"),
+        (
+            {"wise_share": 0.5, "soup_size": 3, "soup": "greedy"},
+            "wise_share 0.5, soup_size 3, soup greedy",
+        ),
+    ],
+)
+def test_a_report_names_the_settings_that_were_used(fields, words):
+    assert special_settings(dataclasses.replace(GLUE, **fields)) == words
 
 
 @pytest.fixture
