@@ -180,7 +180,10 @@ def starts_from_grid(
 
 
 def compute_cells(
-    cells: Sequence[Cell], directory: Path, compute: Callable[[Cell], dict[str, Any]]
+    cells: Sequence[Cell],
+    directory: Path,
+    compute: Callable[[Cell], dict[str, Any]],
+    is_whole: Callable[[Cell], bool] = lambda cell: True,
 ) -> list[str]:
     """Computes what is not finished. Failed cells are marked, and tried again the next time.
 
@@ -188,6 +191,7 @@ def compute_cells(
         cells: sequence of `Cell`.
         directory: the folder. A cell is `cells/<key>.json` in it, written when it is finished.
         compute: from a cell to its figures: "scores", "trivial", "seconds" and others.
+        is_whole: whether the files that a finished cell leaves beside its figures are there.
 
     Returns:
         list of strings, the keys of the cells.
@@ -196,7 +200,7 @@ def compute_cells(
         ValueError: the folder cannot be written to.
     """
     make_folder(directory)
-    to_do = [cell for cell in cells if not _is_finished(directory, cell)]
+    to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
     with _progress() as progress:
         bar = progress.add_task("fine-tuning", total=len(cells), figures="")
         progress.advance(bar, len(cells) - len(to_do))

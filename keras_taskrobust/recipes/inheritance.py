@@ -146,7 +146,10 @@ def inherit(
         for head in heads
     ]
     keys = compute_cells(
-        [*heads, *cells], directory, lambda cell: _compute(cell, related, directory)
+        [*heads, *cells],
+        directory,
+        lambda cell: _compute(cell, related, directory),
+        lambda cell: cell.task != BEFORE or _head_path(directory, cell.key).exists(),
     )
     inherited = _gather(load_results(directory, keys, select), related.tasks)
     if not inherited.results:
@@ -200,7 +203,7 @@ def _load_head(directory, key) -> list[np.ndarray]:
     if not path.exists():
         raise ValueError(
             "The head must be trained before a task is fine-tuned on. "
-            f"Received: no {path.name}; its cell failed, or the file was removed"
+            f"Received: no {path.name}; its cell failed"
         )
     with np.load(path) as arrays:
         return [arrays[f"arr_{index}"] for index in range(len(arrays))]

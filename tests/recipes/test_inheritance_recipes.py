@@ -183,6 +183,20 @@ def _corrupted(images, task):
     return np.stack([corrupt(one, task, 5, rng) for one, rng in zip(images, noise, strict=True)])
 
 
+def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted):
+    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
+    whole = inherit_text({"mine": bert}, (0,), related, tmp_path)
+    (head,) = (tmp_path / "heads").iterdir()
+    head.unlink()
+    (cell,) = (tmp_path / "cells").glob("mine-0-QNLI-*.json")
+    cell.unlink()
+    counted.clear()
+    again = inherit_text({"mine": bert}, (0,), related, tmp_path)
+    assert counted == [("RTE", "linear_probe"), ("QNLI", "full")]
+    assert not again.failures
+    np.testing.assert_allclose(again.results["mine"][0].after, whole.results["mine"][0].after)
+
+
 def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path):
     related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
     presets = {"mine": bert, "none": str(tmp_path / "nowhere")}
