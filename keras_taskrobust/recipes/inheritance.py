@@ -50,7 +50,8 @@ class RelatedTasks(abc.ABC):
     def __post_init__(self):
         if len(self.tasks) < 2 or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(
-                f"`tasks` must be two or more different names. Received: {', '.join(self.tasks)}"
+                "`tasks` must be two or more different names. "
+                f"Received: {', '.join(self.tasks) or 'none'}"
             )
 
     #: Further settings that differ for the head.
