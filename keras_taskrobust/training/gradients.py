@@ -204,6 +204,17 @@ def as_matrix(gradients):
     return ops.concatenate([ops.reshape(g, (g.shape[0], -1)) for g in gradients], axis=1)
 
 
+def break_where_broken(direction, gradients, counts):
+    """A direction `(P,)`; NaN if a task with `counts` has `gradients` `(K, P)` that are not finite.
+
+    The weighting masks such a task: what is left of the direction would hide it from the optimizer,
+    which has to skip the step and lower its loss scale.
+    """
+    finite = ops.isfinite(ops.sum(gradients * gradients, axis=1))
+    broken = ops.any(ops.logical_and(counts > 0, ops.logical_not(finite)))
+    return ops.where(broken, float("nan"), direction)
+
+
 def split_like(direction, gradients):
     """Cuts a direction `(P,)` into the shapes of the gradients `(K, ...)` it is made of."""
     parts, start = [], 0

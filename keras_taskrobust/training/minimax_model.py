@@ -15,6 +15,7 @@ from keras_taskrobust.training.gradients import (
     GradientPlan,
     add,
     as_matrix,
+    break_where_broken,
     check_settings,
     named_variables,
     split_like,
@@ -471,7 +472,7 @@ class MinimaxModel(keras.Model):
         elif direction is None:
             directions = [backend.weighted_sum(update.weights, g) for g in gradients]
         else:
-            directions = split_like(direction, gradients)
+            directions = split_like(break_where_broken(direction, matrix, counts), gradients)
         return objective, update.weights, update.own_weights, directions
 
     def _weights_like_targets(self, sample_weight):

@@ -303,6 +303,42 @@ def test_loss_scaling_changes_nothing(weighting):
         np.testing.assert_allclose(steps[0][name], steps[1][name], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("weighting", "at"),
+    [
+        ("graddrop", "shared"),
+        ("graddrop", "representation"),
+        ("moco", "shared"),
+        ("db_mtl", "shared"),
+    ],
+)
+def test_an_overflow_of_one_task_lowers_the_loss_scale(weighting, at):
+    x, y = make_data()
+    model = make_model(
+        dtype="mixed_float16",
+        weighting=weighting,
+        gradients_at=at,
+        representation="middle" if at == "representation" else None,
+        optimizer=keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-4), 2.0**15),
+    )
+    logs = model.fit(x, {**y, "a": y["a"] + 100.0}, epochs=12, batch_size=6, verbose=0).history
+    assert float(ops.convert_to_numpy(model.optimizer.dynamic_scale)) < 2.0**13
+    assert logs["a_weight"][-1] > 0
+    assert logs["a_loss"][-1] < logs["a_loss"][0]
+
+
+@pytest.mark.parametrize("weighting", ["mgda", "graddrop", "db_mtl"])
+def test_a_gradient_that_is_not_finite_breaks_the_step(weighting):
+    x, y = make_data()
+    y["a"][2] = np.nan
+    step, _ = step_of(make_model(weighting=weighting), x, y)
+    assert np.isnan(step["encoder"]).all()
+    model = make_model(weighting=weighting)
+    absent = {name: np.full(6, float(name != "a"), "float32") for name in TASKS}
+    model.fit(x, {**y, "a": np.zeros((6, 1))}, sample_weight=absent, batch_size=6, verbose=0)
+    assert all(np.isfinite(ops.convert_to_numpy(v)).all() for v in model.network.weights)
+
+
 @pytest.mark.parametrize("weighting", ["imtl_g", "graddrop"])
 def test_mixed_precision_at_the_representation(weighting):
     x, y = make_data()
