@@ -144,10 +144,10 @@ class GradientPlan:
             yield
         finally:
             del layer.__dict__["call"]
-        if not calls:
+        if calls != 1:
             raise ValueError(
-                "`representation` must name a layer that the network calls in training. "
-                f"Received: representation={layer.name!r}, which it did not call"
+                "`representation` must name a layer that the network calls once in a forward pass. "
+                f"Received: representation={layer.name!r}, which it called {calls} times"
             )
 
     def gradients(self, variables, pull, weights, own_weights, directions, scale) -> list:

@@ -124,7 +124,8 @@ class MinimaxModel(keras.Model):
                 or paths of layers and variables; or `"representation"`, the output of the layer
                 `representation`, from which the combination is then pulled back through the rest of
                 the network in one backward pass. `None`: `"shared"`, for GradNorm `"last_shared"`.
-            representation: str, the layer for `gradients_at="representation"`.
+            representation: str, the layer for `gradients_at="representation"`. The network must
+                call it once in a forward pass.
             head_gradients: what the weights that one task alone reaches get: `"weighted"`, the
                 weight of the task's loss times its gradient, or `"own"`, the gradient as it is.
                 `None`: `"weighted"` for weightings of the losses and GradNorm, else `"own"`, as in

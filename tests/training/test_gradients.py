@@ -460,6 +460,25 @@ def test_fit_refuses(arguments, message):
         model.fit(x, y, verbose=0)
 
 
+@pytest.mark.parametrize(("name", "number"), [("twice", 2), ("never", 0)])
+def test_a_representation_must_be_called_once(name, number):
+    inputs = keras.Input((4,))
+    twice = keras.layers.Dense(4, name="twice")
+    shared = twice(twice(inputs))
+    network = keras.Model(inputs, {n: keras.layers.Dense(1, name=n)(shared) for n in TASKS})
+    if name == "never":
+        network.spare = keras.layers.Dense(1, name="never")
+    model = ktr.MinimaxModel(network)
+    model.compile(
+        loss=dict.fromkeys(TASKS, "mse"),
+        weighting="mgda",
+        gradients_at="representation",
+        representation=name,
+    )
+    with pytest.raises(ValueError, match=f"once in a forward pass.*{name}.* called {number} times"):
+        model.fit(*make_data(), verbose=0)
+
+
 def cosines_of(rows):
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return (unit @ unit.T)[np.triu_indices(len(rows), 1)]
