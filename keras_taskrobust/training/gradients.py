@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 from keras import ops
+from keras.src.backend import get_keras_mask, set_keras_mask
 
 PLACES = ("shared", "last_shared", "representation")
 HEADS = ("weighted", "own")
@@ -131,7 +132,11 @@ class GradientPlan:
 
         def cut_floats(tensor):
             is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
-            return cut(tensor) if is_float else tensor
+            if not is_float:
+                return tensor
+            result = cut(tensor)
+            set_keras_mask(result, get_keras_mask(tensor))
+            return result
 
         def call_and_cut(*args, **kwargs):
             nonlocal calls

@@ -460,6 +460,27 @@ def test_fit_refuses(arguments, message):
         model.fit(x, y, verbose=0)
 
 
+def test_the_mask_of_a_nested_encoder_passes_the_cut():
+    tokens = keras.Input((4,), dtype="int32")
+    embedded = keras.layers.Embedding(7, 3, mask_zero=True)(tokens)
+    encoder = keras.Model(tokens, keras.layers.Dense(3)(embedded), name="encoder")
+    pooled = keras.layers.GlobalAveragePooling1D()(encoder(tokens))
+    outputs = {name: keras.layers.Dense(1, name=name)(pooled) for name in TASKS}
+    model = ktr.MinimaxModel(keras.Model(tokens, outputs))
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss=dict.fromkeys(TASKS, "mse"),
+        weighting="mgda",
+        gradients_at="representation",
+        representation="encoder",
+    )
+    x, y = np.array([[1, 2, 0, 0], [3, 0, 0, 0], [4, 5, 6, 0]], "int32"), make_data(3)[1]
+    logs = model.fit(x, y, verbose=0).history
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    for name in TASKS:
+        np.testing.assert_allclose(logs[f"{name}_loss"], expected[f"{name}_loss"], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "number"), [("twice", 2), ("never", 0)])
 def test_a_representation_must_be_called_once(name, number):
     inputs = keras.Input((4,))
