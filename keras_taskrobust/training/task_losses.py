@@ -70,7 +70,8 @@ class GroupedLoss:
         Returns:
             `totals` and `counts`, each `(K,)` float32.
         """
-        values, weights = _values_and_weights(self.loss, y_true["labels"], y_pred, sample_weight)
+        labels = _finite_where(ops.less(y_true["groups"], 0), y_true["labels"])
+        values, weights = _values_and_weights(self.loss, labels, y_pred, sample_weight)
         groups = _align(ops.cast(y_true["groups"], "int32"), values, "groups")
         number = len(self.task_names)
         member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
@@ -266,6 +267,8 @@ def _elementwise(loss):
 def _values_and_weights(loss, y_true, y_pred, sample_weight):
     """Per-element losses times their weights, and the weights or `None`; float32, same shape."""
     y_pred = _cast_float(y_pred)
+    if sample_weight is not None:
+        y_true = _finite_where(ops.equal(sample_weight, 0), y_true)
     y_true = ops.convert_to_tensor(y_true) if _takes_indices(loss) else _cast_float(y_true)
     if isinstance(loss, keras.losses.Loss):
         values = _cast_float(loss.call(y_true, y_pred))
@@ -285,6 +288,25 @@ def _values_and_weights(loss, y_true, y_pred, sample_weight):
     if weights is None:
         return values, None
     return ops.where(weights != 0, values * weights, 0.0), weights
+
+
+def _finite_where(excluded, labels):
+    """Labels with 0 for what is not finite at `excluded` elements, or elements of leading axes.
+
+    To leave out the loss of such an element is not enough: its gradient would be 0 * NaN.
+    """
+    labels = ops.convert_to_tensor(labels)
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(labels.dtype)):
+        return labels
+    rank = len(labels.shape)
+    if len(excluded.shape) == rank + 1 and excluded.shape[-1] == 1:
+        excluded = ops.squeeze(excluded, axis=-1)
+    excluded = ops.reshape(excluded, (*ops.shape(excluded), *[1] * (rank - len(excluded.shape))))
+    sizes = zip(excluded.shape, labels.shape, strict=False)
+    if len(excluded.shape) > rank or any(e not in (1, n) and n is not None for e, n in sizes):
+        return labels  # A loss whose elements are not those of the labels.
+    broken = ops.logical_and(excluded, ops.logical_not(ops.isfinite(labels)))
+    return ops.where(broken, ops.zeros_like(labels), labels)
 
 
 def _takes_indices(loss) -> bool:

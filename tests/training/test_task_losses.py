@@ -142,3 +142,68 @@ def test_sample_weight_by_output_beside_a_grouped_output():
     for name, loss in expected.items():
         figures = logs[f"{name}_loss"], *history[f"{name}_loss"], *history[f"val_{name}_loss"]
         assert figures == pytest.approx([loss] * 3, rel=1e-5)
+
+
+def excluding_model(loss, weighting):
+    inputs = keras.Input((4, 3))
+    trunk = keras.layers.Dense(3, kernel_initializer="identity")(inputs)
+    outputs = {
+        name: keras.layers.Dense(2, kernel_initializer="ones", name=name)(trunk)
+        for name in ("whole", "part")
+    }
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile(
+        keras.optimizers.SGD(0.1), loss={"whole": "mse", "part": loss}, weighting=weighting
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    ("by", "weighting"),
+    [
+        ("weight of samples", "uniform"),
+        ("weight of elements", "upgrad"),
+        ("group", "uniform"),
+        ("group", "upgrad"),
+    ],
+)
+def test_the_label_of_an_excluded_element_does_not_matter(by, weighting):
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(6, 4, 3)).astype("float32"), rng.normal(size=(6, 4, 2))
+    left_out = np.zeros((6, 4), bool)
+    left_out[1] = True
+    if by != "weight of samples":
+        left_out[2, 3] = True
+    found = []
+    for value in (0.5, [np.nan, np.inf]):
+        part = np.where(left_out[..., None], value, labels).astype("float32")
+        loss, weight = "mse", np.where(left_out, 0.0, 2.0).astype("float32")
+        if by == "weight of samples":
+            weight = weight[:, 0]
+        if by == "group":
+            loss, weight = ktr.GroupedLoss("mse", ("u", "v")), None
+            part = {"labels": part, "groups": np.where(left_out, -1, np.arange(4) % 2)}
+        model = excluding_model(loss, weighting)
+        weights = None if weight is None else {"whole": np.ones(len(x)), "part": weight}
+        y = {"whole": labels.astype("float32"), "part": part}
+        model.fit(x, y, sample_weight=weights, batch_size=6, verbose=0)
+        found.append(model.network.get_weights())
+    for expected, actual in zip(*found, strict=True):
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+def test_the_label_of_an_element_that_counts_does():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(6, 4, 3)), rng.normal(size=(6, 4, 2)).astype("float32")
+    broken = labels.copy()
+    broken[3, 1, 0] = np.nan
+    model = excluding_model("mse", "uniform")
+    model.fit(
+        x,
+        {"whole": labels, "part": broken},
+        sample_weight={"whole": np.ones(6), "part": np.arange(6.0)},
+        batch_size=6,
+        verbose=0,
+    )
+    assert np.isnan(model.network.get_weights()[0]).all()
