@@ -79,7 +79,9 @@ class GradientPlan:
 
     Args:
         network: the network.
-        numbers: for each of its trainable variables, the number of tasks that reach it.
+        tasks_per_output: the number of tasks in each of its outputs that carry any.
+        find_reached: function of a layer or `None`; returns for each of those outputs V + 1 bools:
+            has it a gradient by the network's v-th trainable variable, and by what the layer gives?
         settings: `GradientSettings`.
 
     Attributes:
@@ -91,19 +93,25 @@ class GradientPlan:
         task_chunk: the number of tasks of one backward pass, or `None` for all.
     """
 
-    def __init__(self, network, numbers, settings: GradientSettings):
+    def __init__(self, network, tasks_per_output, find_reached, settings: GradientSettings):
         variables = network.trainable_variables
         self.takes_rows = settings.takes_rows
         self.layer = None
+        if self.takes_rows and settings.gradients_at == "representation":
+            self.layer = _layer_named(network, settings.representation)
+        numbers = [
+            sum(number for number, depends in zip(tasks_per_output, column, strict=True) if depends)
+            for column in zip(*find_reached(self.layer), strict=True)
+        ]
+        at_layer = numbers.pop()
+        least = min(2, sum(tasks_per_output))
         self.task_chunk = settings.task_chunk
         self.weighted_heads = settings.head_gradients == "weighted"
         place: Sequence[int] = ()
-        if not self.takes_rows:
-            pass
-        elif settings.gradients_at == "representation":
-            self.layer = _layer_named(network, settings.representation)
-        else:
-            place = _place(variables, numbers, settings.gradients_at, settings.weighting)
+        if self.layer is not None:
+            _check_representation(self.layer, at_layer, least, settings.weighting)
+        elif self.takes_rows:
+            place = _place(variables, numbers, least, settings.gradients_at, settings.weighting)
         taken = set(place)
         self.place = [variables[index] for index in place]
         self.heads = [
@@ -116,44 +124,6 @@ class GradientPlan:
     def number_of_elements(self) -> int:
         """P, the number of gradient elements at the place."""
         return sum(math.prod(variable.shape) for variable in self.place)
-
-    @contextlib.contextmanager
-    def cutting(self, cut: Callable):
-        """While open, every floating-point output of `layer` goes through `cut(tensor)`.
-
-        Args:
-            cut: function of a tensor; returns the tensor that the rest of the network gets.
-        """
-        layer = self.layer
-        if layer is None:
-            yield
-            return
-        call, calls = layer.call, 0
-
-        def cut_floats(tensor):
-            is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
-            if not is_float:
-                return tensor
-            result = cut(tensor)
-            set_keras_mask(result, get_keras_mask(tensor))
-            return result
-
-        def call_and_cut(*args, **kwargs):
-            nonlocal calls
-            calls += 1
-            return keras.tree.map_structure(cut_floats, call(*args, **kwargs))
-
-        # Past Keras's tracking of attributes.
-        layer.__dict__["call"] = call_and_cut
-        try:
-            yield
-        finally:
-            del layer.__dict__["call"]
-        if calls != 1:
-            raise ValueError(
-                "`representation` must name a layer that the network calls once in a forward pass. "
-                f"Received: representation={layer.name!r}, which it called {calls} times"
-            )
 
     def gradients(self, variables, pull, weights, own_weights, directions, scale) -> list:
         """The gradient of each of the model's trainable variables.
@@ -197,11 +167,61 @@ class GradientPlan:
         return [found[id(variable)] for variable in variables]
 
 
+@contextlib.contextmanager
+def cutting(layer, cut: Callable):
+    """While open, every floating-point output of `layer` goes through `cut(tensor)`.
+
+    Args:
+        layer: a layer of the network that runs meanwhile, or `None`: nothing is cut.
+        cut: function of a tensor; returns the tensor that the rest of the network gets.
+    """
+    if layer is None:
+        yield
+        return
+    call, calls, cuts = layer.call, 0, 0
+
+    def cut_floats(tensor):
+        nonlocal cuts
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+            return tensor
+        cuts += 1
+        result = cut(tensor)
+        set_keras_mask(result, get_keras_mask(tensor))
+        return result
+
+    def call_and_cut(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        return keras.tree.map_structure(cut_floats, call(*args, **kwargs))
+
+    # Past Keras's tracking of attributes.
+    layer.__dict__["call"] = call_and_cut
+    try:
+        yield
+    finally:
+        del layer.__dict__["call"]
+    if calls != 1:
+        raise ValueError(
+            "`representation` must name a layer that the network calls once in a forward pass. "
+            f"Received: representation={layer.name!r}, which it called {calls} times"
+        )
+    if not cuts:
+        raise ValueError(
+            "`representation` must name a layer with a floating-point output. "
+            f"Received: representation={layer.name!r}, which has none"
+        )
+
+
 def add(term, other):
     """The sum of two terms, each of which may be `None`: nothing."""
     if term is None or other is None:
         return other if term is None else term
     return term + other
+
+
+def by_variable_and_layer(found: list[bool], number: int) -> list[bool]:
+    """What was `found` of the `number` variables, and one entry for all outputs of the layer."""
+    return [*found[:number], any(found[number:])]
 
 
 def as_matrix(gradients):
@@ -249,16 +269,29 @@ def _sum(direction, other):
     return direction if other is None else direction + ops.cast(other, "float32")
 
 
-def _place(variables, numbers, at, who) -> list[int]:
+def _place(variables, numbers, least: int, at, who: str) -> list[int]:
     if at in ("shared", "last_shared"):
-        return _shared(variables, numbers, last_layer=at == "last_shared", who=who)
+        return _shared(variables, numbers, least, last_layer=at == "last_shared", who=who)
     place = named_variables(variables, at)
-    if max(numbers[index] for index in place) < 2:
+    if max(numbers[index] for index in place) < least:
         raise ValueError(
-            f"`gradients_at` must name at least one variable that two tasks share, since {who} "
+            f"`gradients_at` must name at least one variable that {_sharers(least)}, since {who} "
             f"compares their gradients. Received: gradients_at={list(at)}"
         )
     return place
+
+
+def _check_representation(layer, number: int, least: int, who: str) -> None:
+    if number < least:
+        raise ValueError(
+            f"`representation` must name a layer whose output {_sharers(least)}, since {who} "
+            f"compares their gradients. Received: representation={layer.name!r}, whose output "
+            f"{number} of the tasks depend on"
+        )
+
+
+def _sharers(least: int) -> str:
+    return "two tasks share" if least > 1 else "the task depends on"
 
 
 def named_variables(variables, names) -> list[int]:
@@ -284,15 +317,16 @@ def named_variables(variables, names) -> list[int]:
     return sorted(found)
 
 
-def _shared(variables, numbers, last_layer: bool, who: str) -> list[int]:
+def _shared(variables, numbers, least: int, last_layer: bool, who: str) -> list[int]:
     largest = max(numbers, default=0)
-    if largest < 2:
+    if largest < least:
         raise ValueError(
-            f"{who} compares the tasks' gradients, but no trainable variable is shared by two of "
-            f"the tasks. Received: {len(variables)} trainable variables, none of them shared"
+            f"{who} compares the tasks' gradients, but no trainable variable is "
+            f"{'shared by two of the tasks' if least > 1 else 'reached by the task'}. "
+            f"Received: {len(variables)} trainable variables"
         )
     if not last_layer:
-        return [index for index, number in enumerate(numbers) if number > 1]
+        return [index for index, number in enumerate(numbers) if number >= least]
     most = [index for index, number in enumerate(numbers) if number == largest]
     layer = _layer_path(variables[most[-1]])
     return [index for index in most if _layer_path(variables[index]) == layer]

@@ -426,16 +426,13 @@ class MinimaxModel(keras.Model):
         """Where the gradients are taken and what they do, found once a `compile`.
 
         Args:
-            find_reached: callable without arguments; returns, for each of `task_outputs`, V bools:
-                does it depend on the network's v-th trainable variable?
+            find_reached: as for `GradientPlan`, for the outputs in `task_outputs`.
         """
         if self._gradient_plan is None:
             tasks = self._task_losses.tasks_per_output()
-            numbers = [
-                sum(number for number, depends in zip(tasks, column, strict=True) if depends)
-                for column in zip(*find_reached(), strict=True)
-            ]
-            self._gradient_plan = GradientPlan(self.network, numbers, self._gradient_settings)
+            self._gradient_plan = GradientPlan(
+                self.network, tasks, find_reached, self._gradient_settings
+            )
         return self._gradient_plan
 
     def weigh_gradients(self, losses, counts, gradients):
@@ -511,7 +508,8 @@ class MinimaxModel(keras.Model):
                 "shape, or name layers or variables in `gradients_at`. "
                 f"Received: gradients_at={at!r}, network={self.network}"
             )
-        return number, self.gradient_plan(lambda: backend.reached(self, batch)).number_of_elements
+        plan = self.gradient_plan(lambda layer: backend.reached(self, batch, layer))
+        return number, plan.number_of_elements
 
     def _replace(self, name, value):
         """Sets a tracked attribute, and forgets the one that a former `compile` set."""

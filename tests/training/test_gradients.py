@@ -451,6 +451,10 @@ def test_compile_refuses(arguments, message):
             {"gradients_at": "representation", "representation": "trunk"},
             "the name of one layer of the network. Received: .*'trunk', the name of 0 layers",
         ),
+        (
+            {"gradients_at": "representation", "representation": "a"},
+            "whose output two tasks share, since MGDA .*'a', whose output 1 of the tasks depend on",
+        ),
     ],
 )
 def test_fit_refuses(arguments, message):
@@ -479,6 +483,50 @@ def test_the_mask_of_a_nested_encoder_passes_the_cut():
     expected = model.evaluate(x, y, verbose=0, return_dict=True)
     for name in TASKS:
         np.testing.assert_allclose(logs[f"{name}_loss"], expected[f"{name}_loss"], rtol=1e-5)
+
+
+def test_a_representation_must_be_of_floats():
+    inputs = keras.Input((4,))
+    bins = keras.layers.Discretization([0.0], name="bins")(inputs)
+    joint = keras.layers.Concatenate()([inputs, keras.layers.Rescaling(1.0)(bins)])
+    outputs = {name: keras.layers.Dense(1, name=name)(joint) for name in TASKS}
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile(
+        loss=dict.fromkeys(TASKS, "mse"),
+        weighting="mgda",
+        gradients_at="representation",
+        representation="bins",
+    )
+    with pytest.raises(ValueError, match="a floating-point output. Received: .*'bins'"):
+        model.fit(*make_data(), verbose=0)
+
+
+def test_a_task_behind_stop_gradient_shares_nothing():
+    inputs = keras.Input((4,))
+    encoded = keras.layers.Dense(3)(inputs)
+    probed = keras.layers.Lambda(ops.stop_gradient)(encoded)
+    outputs = {"a": keras.layers.Dense(1)(encoded), "b": keras.layers.Dense(1)(probed)}
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile(loss={"a": "mse", "b": "mse"}, weighting="mgda")
+    x, y = make_data()
+    with pytest.raises(ValueError, match="no trainable variable is shared"):
+        model.fit(x, {"a": y["a"], "b": y["b"]}, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.parametrize("at", ["last_shared", ("middle",), "representation"], ids=str)
+def test_one_task_trains_as_it_would_alone(at):
+    x, y = make_data()
+    model = make_model(
+        loss={"a": "mse"},
+        weighting=ktr.weighting.get("mgda"),
+        gradients_at=at if isinstance(at, str) else list(at),
+        representation="middle" if at == "representation" else None,
+    )
+    step, _ = step_of(model, x, {"a": y["a"]})
+    expected = reference().sums(np.array([1.0, 0.0, 0.0]))
+    for name in ("encoder", "middle", "a"):
+        np.testing.assert_allclose(step[name], expected[name], rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize(("name", "number"), [("twice", 2), ("never", 0)])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import keras
 from jax.interpreters import partial_eval
 
-from keras_taskrobust.training.gradients import add
+from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
 
 
 def sum_by_group(values, member):
@@ -30,25 +30,42 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
-def reached(model, x):
-    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
+def reached(model, x, layer):
+    """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
 
-    def outputs(trainable, non_trainable, x):
-        prediction, _ = model.stateless_call(trainable, non_trainable, x, training=False)
-        return model.task_outputs(prediction)
+    And, as the last entry, whether it has one by an output of `layer`.
+    """
+
+    def outputs(trainable, non_trainable, x, offsets):
+        uncut = []
+
+        def shift(tensor):
+            uncut.append(tensor)
+            return tensor if offsets is None else tensor + offsets[len(uncut) - 1]
+
+        with cutting(layer, shift):
+            prediction, _ = model.stateless_call(trainable, non_trainable, x, training=False)
+        return model.task_outputs(prediction), uncut
+
+    def slopes(sources, tangents, non_trainable, x):
+        return jax.jvp(lambda *s: outputs(s[0], non_trainable, x, s[1])[0], sources, tangents)[1]
 
     # The variables' values are donated to the running step: only their shapes are at hand.
-    specifications = keras.tree.map_structure(
+    trainable, non_trainable, x = keras.tree.map_structure(
         lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype),
         (model.trainable_variables, model.non_trainable_variables, x),
     )
-    jaxpr = jax.make_jaxpr(outputs)(*specifications).jaxpr
-    number = len(jaxpr.outvars)
+    _, offsets = jax.eval_shape(lambda *shapes: outputs(*shapes, None), trainable, non_trainable, x)
+    sources = (trainable, offsets)
+    jaxpr = jax.make_jaxpr(slopes)(sources, sources, non_trainable, x).jaxpr
+    first, number = len(trainable) + len(offsets), len(jaxpr.outvars)
     positions = _positions(model.trainable_variables, model.network.trainable_variables)
+    order = [*positions, *range(len(trainable), first)]
     depends = []
     for output in range(number):
         _, used = partial_eval.dce_jaxpr(jaxpr, [output == index for index in range(number)])
-        depends.append([used[position] for position in positions])
+        found = [used[first + position] for position in order]
+        depends.append(by_variable_and_layer(found, len(positions)))
     return depends
 
 
@@ -67,7 +84,7 @@ def with_logs(step_function, change):
 def gradient_train_step(model, state, data):
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    plan = model.gradient_plan(lambda: reached(model, x))
+    plan = model.gradient_plan(lambda layer: reached(model, x, layer))
 
     def forward(trainable, offsets):
         uncut = []
@@ -78,7 +95,7 @@ def gradient_train_step(model, state, data):
                 return tensor
             return jax.lax.stop_gradient(tensor) + offsets[len(uncut) - 1]
 
-        with plan.cutting(cut):
+        with cutting(plan.layer, cut):
             y_pred, updated, losses = model.stateless_call(
                 trainable, non_trainable, x, return_losses=True, training=True
             )

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_taskrobust.training.gradients import add
+from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
 
 
 @tf.custom_gradient
@@ -44,15 +44,27 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
-def reached(model, x):
-    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
-    with tf.GradientTape(persistent=True) as tape:
+def reached(model, x, layer):
+    """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
+
+    And, as the last entry, whether it has one by an output of `layer`.
+    """
+    watched: list = []
+
+    def watch(tensor):
+        watched.append(tf.identity(tensor))
+        tape.watch(watched[-1])
+        return watched[-1]
+
+    with tf.GradientTape(persistent=True) as tape, cutting(layer, watch):
         outputs = model.task_outputs(model(x, training=False))
     variables = [variable.value for variable in model.network.trainable_variables]
-    return [
-        [gradient is not None for gradient in tape.gradient(output, variables)]
-        for output in outputs
-    ]
+    depends = []
+    for output in outputs:
+        gradients = tape.gradient(output, [*variables, *watched])
+        found = [gradient is not None for gradient in gradients]
+        depends.append(by_variable_and_layer(found, len(variables)))
+    return depends
 
 
 def stock_train_step(model, data):
@@ -93,7 +105,7 @@ def gradient_train_step(model, data):
             f"Received: {replicas} replicas"
         )
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    plan = model.gradient_plan(lambda: reached(model, x))
+    plan = model.gradient_plan(lambda layer: reached(model, x, layer))
     uncut, cut_off = [], []
 
     def cut(tensor):
@@ -103,7 +115,7 @@ def gradient_train_step(model, data):
         return cut_off[-1]
 
     with tf.GradientTape(persistent=True) as tape:
-        with plan.cutting(cut):
+        with cutting(plan.layer, cut):
             y_pred = model(x, training=True)
         losses, counts, others, _ = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 

@@ -6,7 +6,7 @@ import keras
 import torch
 from torch import distributed
 
-from keras_taskrobust.training.gradients import add
+from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
 
 
 def sum_by_group(values, member):
@@ -49,17 +49,25 @@ def own_randomness(stream):
         yield
 
 
-def reached(model, x):
-    """For each of `task_outputs`, which of the network's trainable variables it depends on."""
-    values = [variable.value for variable in model.network.trainable_variables]
-    with torch.enable_grad():
+def reached(model, x, layer):
+    """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
+
+    And, as the last entry, whether it has one by an output of `layer`.
+    """
+    variables = [variable.value for variable in model.network.trainable_variables]
+    watched: list = []
+
+    def watch(tensor):
+        watched.append(tensor if tensor.requires_grad else tensor.detach().requires_grad_())
+        return watched[-1]
+
+    with torch.enable_grad(), cutting(layer, watch):
         outputs = model.task_outputs(model(x, training=False))
     depends = []
     for output in outputs:
-        gradients = torch.autograd.grad(
-            output.float().sum(), values, retain_graph=True, allow_unused=True
-        )
-        depends.append([gradient is not None for gradient in gradients])
+        gradients = _gradients([output.float().sum()], [None], [*variables, *watched])
+        found = [gradient is not None for gradient in gradients]
+        depends.append(by_variable_and_layer(found, len(variables)))
     return depends
 
 
@@ -76,7 +84,7 @@ def with_logs(step_function, change):
 
 def gradient_train_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    plan = model.gradient_plan(lambda: reached(model, x))
+    plan = model.gradient_plan(lambda layer: reached(model, x, layer))
     replicas = _replicas()
     if plan.layer is not None and replicas > 1:
         raise ValueError(
@@ -90,7 +98,7 @@ def gradient_train_step(model, data):
         cut_off.append(tensor.detach().requires_grad_())
         return cut_off[-1]
 
-    with plan.cutting(cut):
+    with cutting(plan.layer, cut):
         y_pred = model(x, training=True)
     losses, counts, others, shares = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 
