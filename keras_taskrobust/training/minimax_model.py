@@ -22,7 +22,7 @@ from keras_taskrobust.training.gradients import (
     symbolic_batch,
 )
 from keras_taskrobust.training.logs import UnheardLogs, hear_steps
-from keras_taskrobust.training.optimizers import with_weighting_rate
+from keras_taskrobust.training.optimizers import with_weighting_rate, without_weighting_rate
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
 from keras_taskrobust.weighting.base import PACKAGE
@@ -161,7 +161,7 @@ class MinimaxModel(keras.Model):
         self._replace("_task_metric", TaskMetric(task_names))
         diagnostics = self._gradient_settings.diagnostics
         self._replace("_gradient_metric", GradientMetric(task_names) if diagnostics else None)
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = without_weighting_rate(keras.optimizers.get(optimizer))
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
             metrics=metrics,

@@ -32,18 +32,18 @@ class TwoRateOptimizer(optimizers.MultiOptimizer):
             loss_scale_factor=optimizer.loss_scale_factor,
             name="two_rate_optimizer",
         )
-        self._main = optimizer
+        self.main = optimizer
         self._second = copy
         self._own_rate = learning_rate is not None
 
     @property
     def learning_rate(self):
         """The rate of the user's optimizer."""
-        return self._main.learning_rate
+        return self.main.learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value):
-        self._main.learning_rate = value
+        self.main.learning_rate = value
         if not self._own_rate:
             self._second.learning_rate = value
 
@@ -55,11 +55,18 @@ class TwoRateOptimizer(optimizers.MultiOptimizer):
     @property
     def iterations(self):
         """The updates made, as the user's optimizer counts them."""
-        return self._main.iterations
+        return self.main.iterations
+
+    @property
+    def _model_variables_moving_average(self):
+        """For Keras's `SwapEMAWeights`, which pairs them with all trainable variables in order: the
+        weighting's, which have no average, are the last.
+        """
+        return self.main._model_variables_moving_average
 
     def get_config(self):
         """The user's optimizer's: a model is compiled again from that."""
-        return self._main.get_config()
+        return self.main.get_config()
 
 
 def _undecayed_copy(optimizer, learning_rate):
@@ -87,12 +94,28 @@ def with_weighting_rate(optimizer, weighting):
     if not variables:
         return optimizer
     if isinstance(optimizer, optimizers.LossScaleOptimizer):
-        return optimizers.LossScaleOptimizer(
-            with_weighting_rate(optimizer.inner_optimizer, weighting),
-            initial_scale=optimizer.initial_scale,
-            dynamic_growth_steps=optimizer.dynamic_growth_steps,
-        )
+        inner = with_weighting_rate(optimizer.inner_optimizer, weighting)
+        return _with_scaling_of(optimizer, inner)
     return TwoRateOptimizer(optimizer, variables, weighting.learning_rate)
+
+
+def without_weighting_rate(optimizer):
+    """The optimizer that `with_weighting_rate` wrapped; one that it did not wrap as it is."""
+    if isinstance(optimizer, TwoRateOptimizer):
+        return optimizer.main
+    if isinstance(optimizer, optimizers.LossScaleOptimizer):
+        inner = without_weighting_rate(optimizer.inner_optimizer)
+        if inner is not optimizer.inner_optimizer:
+            return _with_scaling_of(optimizer, inner)
+    return optimizer
+
+
+def _with_scaling_of(optimizer, inner):
+    return optimizers.LossScaleOptimizer(
+        inner,
+        initial_scale=optimizer.initial_scale,
+        dynamic_growth_steps=optimizer.dynamic_growth_steps,
+    )
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -315,6 +315,40 @@ def test_compiling_again_forgets_the_old_weighting():
     assert len(history) == len(set(history)) == 7
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_compiling_again_with_the_models_own_optimizer(policy, tmp_path):
+    x, y = two_headed_data()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = two_headed_model(weighting="uncertainty")
+        model.fit(x, y, verbose=0)
+        for weighting in ("uncertainty", "uniform"):
+            model.compile(model.optimizer, loss=LOSSES, weighting=weighting)
+            history = model.fit(x, y, verbose=0).history
+            assert np.isfinite(history["loss"][0])
+            model.save(tmp_path / "model.keras")
+            keras.models.load_model(tmp_path / "model.keras")
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "uncertainty"])
+def test_moving_averages_are_swapped_in_for_evaluation(weighting):
+    x, y = two_headed_data()
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=1.0)
+    model = two_headed_model(optimizer=optimizer, weighting=weighting)
+    model.train_on_batch(x, y)  # After it, the averages stay.
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)["mean_loss"]
+    model.train_on_batch(x, y)
+    weights = model.network.get_weights()
+    found = model.evaluate(
+        x, y, verbose=0, return_dict=True, callbacks=[keras.callbacks.SwapEMAWeights()]
+    )
+    assert found["mean_loss"] == pytest.approx(expected, rel=1e-5)
+    for before, after in zip(weights, model.network.get_weights(), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
 class Halves(ktr.weighting.TaskWeighting):
     def weigh(self, tasks):
         return keras.ops.ones_like(tasks.losses) / 2.0
