@@ -74,6 +74,14 @@ def check_settings(
     )
 
 
+def check_places(network, settings: GradientSettings) -> None:
+    """Raises a `ValueError` if a named place of the gradients is not in the built `network`."""
+    if isinstance(settings.gradients_at, tuple):
+        named_variables(network.trainable_variables, settings.gradients_at)
+    if settings.representation is not None:
+        _layer_named(network, settings.representation)
+
+
 class GradientPlan:
     """What a gradient step does with which trainable variable of the network.
 
@@ -95,6 +103,7 @@ class GradientPlan:
 
     def __init__(self, network, tasks_per_output, find_reached, settings: GradientSettings):
         variables = network.trainable_variables
+        self._variables = variables
         self.takes_rows = settings.takes_rows
         self.layer = None
         if self.takes_rows and settings.gradients_at == "representation":
@@ -119,6 +128,10 @@ class GradientPlan:
             for index, variable in enumerate(variables)
             if numbers[index] <= 1 and index not in taken
         ]
+
+    def is_for(self, network) -> bool:
+        """Whether the trainable variables of `network` are those that the plan was made for."""
+        return list(map(id, network.trainable_variables)) == list(map(id, self._variables))
 
     @property
     def number_of_elements(self) -> int:

@@ -16,6 +16,7 @@ from keras_taskrobust.training.gradients import (
     add,
     as_matrix,
     break_where_broken,
+    check_places,
     check_settings,
     named_variables,
     split_like,
@@ -142,7 +143,8 @@ class MinimaxModel(keras.Model):
         Raises:
             ValueError: if `loss` names no task, an output twice, or clashing task names; or if
                 `loss_weights` is given: weighing the tasks is what `weighting` is for; or if a
-                place of the gradients is not in the network.
+                place of the gradients is not in the network, which for one that is not built yet
+                shows at its first step.
         """
         if kwargs.pop("loss_weights", None) is not None:
             raise ValueError(
@@ -155,6 +157,8 @@ class MinimaxModel(keras.Model):
         self._gradient_settings = check_settings(
             layer, gradients_at, representation, head_gradients, task_chunk, gradient_diagnostics
         )
+        if self.network.built:
+            check_places(self.network, self._gradient_settings)
         self._gradient_plan = None
         layer.build(self._shape_for(layer, len(task_names)))
         self._replace("weighting", layer)
@@ -423,11 +427,19 @@ class MinimaxModel(keras.Model):
         return self._task_losses.outputs_of_tasks(y_pred)
 
     def gradient_plan(self, find_reached) -> GradientPlan:
-        """Where the gradients are taken and what they do, found once a `compile`.
+        """Where the gradients are taken and what they do, for the variables that are trainable.
 
         Args:
             find_reached: as for `GradientPlan`, for the outputs in `task_outputs`.
         """
+        if self._gradient_plan is not None and not self._gradient_plan.is_for(self.network):
+            if self.weighting.keeps_gradients:
+                raise ValueError(
+                    f"{type(self.weighting).__name__} keeps a state for every gradient element: "
+                    "compile again after a change of the trainable variables, with a new "
+                    "weighting. Received: a network with other trainable variables"
+                )
+            self._gradient_plan = None
         if self._gradient_plan is None:
             tasks = self._task_losses.tasks_per_output()
             self._gradient_plan = GradientPlan(

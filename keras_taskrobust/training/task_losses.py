@@ -231,13 +231,28 @@ class TaskLosses:
             return None
         return weight["labels"] if isinstance(weight, Mapping) else weight
 
+    def _check_output_names(self):
+        names = self._output_names
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "The outputs in a list must have distinct names; give them in a dict instead. "
+                f"Received: {names}"
+            )
+
     def _by_output(self, structure, what: str) -> dict:
         expected = [*self.losses, *self.auxiliary]
+        listed = isinstance(structure, list | tuple)
+        if what == "outputs" and listed and len(expected) == 1 and not self._output_names:
+            raise ValueError(
+                "The outputs of a network that is not functional must be one tensor or a dict. "
+                f"Received: outputs as a {type(structure).__name__}"
+            )
         if expected == [None]:
             return {None: structure}
         if isinstance(structure, Mapping):
             found = dict(structure)
-        elif isinstance(structure, list | tuple) and self._output_names:
+        elif listed and self._output_names:
+            self._check_output_names()
             found = dict(zip(self._output_names, structure, strict=True))
         elif len(expected) == 1:
             found = {expected[0]: structure}

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import keras_taskrobust as ktr
+from keras_taskrobust.training.backends import backend
 
 TASKS = ("a", "b", "c")
 DECAY = 0.05
@@ -432,6 +433,12 @@ def test_a_subclassed_network():
             "MoCo keeps a state for every gradient element.*not at a representation",
         ),
         ({"weighting": "moco", "gradients_at": ["trunk"]}, "Received: 'trunk'; the variables are"),
+        ({"gradients_at": ["trunk"]}, "Received: 'trunk'; the variables are .*encoder/kernel"),
+        (
+            {"gradients_at": "representation", "representation": "trunk"},
+            "the name of one layer of the network. Received: .*'trunk', the name of 0 layers",
+        ),
+        ({"weighting": "minimax", "gradients_at": ["trunk"]}, "Received: 'trunk'; the variables"),
     ],
 )
 def test_compile_refuses(arguments, message):
@@ -442,14 +449,9 @@ def test_compile_refuses(arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"gradients_at": ["trunk"]}, "Received: 'trunk'; the variables are .*encoder/kernel"),
         (
             {"gradients_at": ["a"]},
             r"at least one variable that two tasks share, since MGDA.*\['a'\]",
-        ),
-        (
-            {"gradients_at": "representation", "representation": "trunk"},
-            "the name of one layer of the network. Received: .*'trunk', the name of 0 layers",
         ),
         (
             {"gradients_at": "representation", "representation": "a"},
@@ -511,6 +513,20 @@ def test_a_task_behind_stop_gradient_shares_nothing():
     x, y = make_data()
     with pytest.raises(ValueError, match="no trainable variable is shared"):
         model.fit(x, {"a": y["a"], "b": y["b"]}, verbose=0)
+
+
+def test_a_layer_frozen_after_compile():
+    x, y = make_data()
+    model = make_model(weighting="upgrad", run_eagerly=True)
+    model.gradient_plan(lambda layer: backend.reached(model, x, layer))
+    model.network.get_layer("middle").trainable = False
+    step, _ = step_of(model, x, y)
+    assert not step["middle"].any()
+    assert step["encoder"].any()
+    model = make_model(weighting="moco")
+    model.network.get_layer("middle").trainable = False
+    with pytest.raises(ValueError, match="MoCo keeps .* compile again"):
+        model.fit(x, y, verbose=0)
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")

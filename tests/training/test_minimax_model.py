@@ -374,6 +374,35 @@ def test_outputs_in_a_list_go_by_their_names():
     assert logs["right_loss"] == pytest.approx(np.mean(np.abs(right - y["level"])), rel=1e-5)
 
 
+def test_outputs_in_a_list_must_have_distinct_names():
+    inputs = keras.Input((5,))
+    head = keras.layers.Dense(1, name="head")
+    model = ktr.MinimaxModel(keras.Model(inputs, [head(inputs), head(-inputs)]))
+    model.compile("sgd", loss={"head": "mse"})
+    x, y = two_headed_data()
+    with pytest.raises(ValueError, match=r"distinct names.*Received: \['head', 'head'\]"):
+        model.fit(x, [y["level"], y["level"]], verbose=0)
+
+
+class Pair(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.head = keras.layers.Dense(1)
+
+    def call(self, inputs):
+        return self.head(inputs), self.head(-inputs)
+
+
+@pytest.mark.parametrize("loss", [{"first": "mse"}, ktr.GroupedLoss("mse", ("first",))])
+def test_a_tuple_of_outputs_without_names_is_refused(loss):
+    model = ktr.MinimaxModel(Pair())
+    model.compile("sgd", loss=loss)
+    x, y = two_headed_data()
+    target = {"labels": y["level"], "groups": np.zeros(len(x), "int32")}
+    with pytest.raises(ValueError, match=r"one tensor or a dict. Received: outputs as a tuple"):
+        model.fit(x, y["level"] if isinstance(loss, dict) else target, verbose=0)
+
+
 @pytest.mark.parametrize("form", ["dict", "tuple"])
 def test_inputs_in_a_dict_or_tuple(form):
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")

@@ -36,7 +36,7 @@ def reached(model, x, layer):
     And, as the last entry, whether it has one by an output of `layer`.
     """
 
-    def outputs(trainable, non_trainable, x, offsets):
+    def outputs(trainable, non_trainable, x, offsets=None):
         uncut = []
 
         def shift(tensor):
@@ -55,7 +55,7 @@ def reached(model, x, layer):
         lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype),
         (model.trainable_variables, model.non_trainable_variables, x),
     )
-    _, offsets = jax.eval_shape(lambda *shapes: outputs(*shapes, None), trainable, non_trainable, x)
+    _, offsets = jax.eval_shape(outputs, trainable, non_trainable, x)
     sources = (trainable, offsets)
     jaxpr = jax.make_jaxpr(slopes)(sources, sources, non_trainable, x).jaxpr
     first, number = len(trainable) + len(offsets), len(jaxpr.outvars)
