@@ -23,9 +23,9 @@ RECIPE = dataclasses.replace(
     image_size=(48, 64),
     visible_tokens=24,
     batch_size=16,
-    steps=300,
-    warmup_steps=30,
-    reports_per_checkpoint=10,
+    steps=3_000,
+    warmup_steps=100,
+    reports_per_checkpoint=20,
     pictures=3,
 )
 WEIGHTINGS = {
@@ -39,7 +39,7 @@ WEIGHTINGS = {
 FINETUNING = dataclasses.replace(
     SMALL,
     batch_size=16,
-    max_steps=200,
+    max_steps=500,
     head="linear",
     layer_decay=1.0,
     least_crop=0.7,
