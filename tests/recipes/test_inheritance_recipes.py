@@ -171,7 +171,6 @@ def test_images_follow_the_protocol(vit, tmp_path):
     others = after - before
     np.fill_diagonal(others, 0)
     np.testing.assert_allclose(found.robustness_improvement, others.sum(axis=1) / 2, atol=1e-6)
-    print(before, after)
     assert len(np.unique(after)) > 1
 
 
