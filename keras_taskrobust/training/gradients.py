@@ -102,8 +102,6 @@ class GradientPlan:
     """
 
     def __init__(self, network, tasks_per_output, find_reached, settings: GradientSettings):
-        variables = network.trainable_variables
-        self._variables = variables
         self.takes_rows = settings.takes_rows
         self.layer = None
         if self.takes_rows and settings.gradients_at == "representation":
@@ -112,6 +110,9 @@ class GradientPlan:
             sum(number for number, depends in zip(tasks_per_output, column, strict=True) if depends)
             for column in zip(*find_reached(self.layer), strict=True)
         ]
+        # Only now: a network may be built by the pass that finds what is reached.
+        variables = network.trainable_variables
+        self._variables = variables
         at_layer = numbers.pop()
         least = min(2, sum(tasks_per_output))
         self.task_chunk = settings.task_chunk

@@ -351,7 +351,7 @@ def test_a_pull_takes_the_place_of_weight_decay(layer_decay, has_importances):
     variables = model.trainable_variables
     before = [as_array(v) for v in variables]
     optimizer = layer_decay_optimizer(model, settings, 1e-2, steps=10, warmup_steps=0)
-    optimizer.apply([ops.zeros_like(v) for v in variables], variables)
+    optimizer.apply([ops.zeros(v.shape) for v in variables], variables)
     moved = [v for v, old in zip(variables, before, strict=True) if (as_array(v) != old).any()]
     kernels = [v for v in model.head.trainable_variables if v.name == "kernel"]
     assert kernels
