@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
     "files",
+    "reading",
     "weighting",
     "training",
     "text",

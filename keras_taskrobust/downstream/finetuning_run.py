@@ -1,6 +1,7 @@
 """One fine-tuning of any model: epochs, robust methods, weight averages."""
 
 import abc
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,23 @@ import numpy as np
 
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
 
 History = list[dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """The weights of a model that was fine-tuned, and what it predicts with them.
+
+    Attributes:
+        weights: list of arrays.
+        predictions: of the held-out examples, as `FineTuningRun.predict` returns them.
+    """
+
+    weights: list[np.ndarray]
+    predictions: Any
 
 
 class FineTuningRun(abc.ABC):
@@ -58,8 +73,12 @@ class FineTuningRun(abc.ABC):
         """The optimizer of `steps` steps, which were to be `epochs` epochs."""
 
     @abc.abstractmethod
-    def score(self) -> float:
-        """The held-out score that models are selected by, higher being better."""
+    def predict(self) -> Any:
+        """The predictions of the held-out examples."""
+
+    @abc.abstractmethod
+    def score(self, predictions: Any) -> float:
+        """The score of such predictions that models are selected by, higher being better."""
 
     @abc.abstractmethod
     def examples(self, number: int) -> tuple[Any, Any]:
@@ -69,22 +88,22 @@ class FineTuningRun(abc.ABC):
     def distilled(self) -> keras.Model:
         """The model to train in place of `model` so that its encoder's outputs stay."""
 
-    def train_all(self, seed: int) -> tuple[dict[str, list[np.ndarray]], History]:
+    def train_all(self, seed: int) -> tuple[dict[str, Outcome], History]:
         """Trains the model, or all members of a soup.
 
         Args:
             seed: int. Chooses the order of the examples.
 
         Returns:
-            The weights of the last and of the best report, and the history of the first member.
+            The outcomes of the last and of the best report, and the history of the first member.
         """
         start = self._weights()
         members, histories = [], []
         for member in range(self.settings.soup_size):
             self._assign(start)
-            weights, history = self._train_member(seed * self.settings.soup_size + member)
+            outcomes, history = self._train_member(seed * self.settings.soup_size + member)
             robust.release(self.model)
-            members.append(weights)
+            members.append(outcomes)
             histories.append(history)
         chosen = {
             name: self._combine(start, [member[name] for member in members])
@@ -120,43 +139,51 @@ class FineTuningRun(abc.ABC):
         return [of_variable[id(variable)] for variable in variables]
 
     def _fit(self, model, seed, epochs, learning_rate):
-        """Trains; the weights of the last and of the best report, and the history."""
+        """Trains; the outcomes of the last and of the best report, and the history."""
         batches = self.batches(seed)
         steps = epochs * self.steps_per_epoch
         steps = min(steps, self.settings.max_steps or steps)
         model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
         history: History = []
-        best = self._weights()
+        outcomes: dict[str, Outcome] = {}
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
             logs = model.fit(
-                batches[start:end],
+                batches_for_fit(batches[start:end]),
                 steps_per_epoch=end - start,
                 shuffle=False,
                 verbose=0,
                 callbacks=[StopOnBrokenLoss()],
             ).history
-            score = self.score()
-            if score > max((line["score"] for line in history), default=-np.inf):
-                best = self._weights()
+            outcomes["last"] = Outcome(self._weights(), self.predict())
+            score = self.score(outcomes["last"].predictions)
+            if not history or score > max(line["score"] for line in history):
+                outcomes["best"] = outcomes["last"]
             history.append({"step": end, "loss": float(logs["loss"][-1]), "score": score})
-        return {"last": self._weights(), "best": best}, history
+        return outcomes, history
 
     def _combine(self, start, members):
         """The soup of the members' weights, then the step back to the start."""
         settings = self.settings
+        if settings.soup_size == 1 and settings.wise_share == 1:
+            return members[0]
+        weights = self._soup(start, [member.weights for member in members])
+        if settings.wise_share != 1:
+            mixed = robust.interpolate(start, weights, settings.wise_share)
+            weights = self._with_new_head(mixed, weights)
+        self._assign(weights)
+        return Outcome(weights, self.predict())
+
+    def _soup(self, start, members):
+        settings = self.settings
         if settings.soup_size == 1:
-            weights = members[0]
-        elif settings.soup == "greedy":
-            weights = robust.greedy_soup(members, self._score_weights)
-        else:
-            weights = robust.uniform_soup(members)
-            if settings.soup == "model_stock":
-                weights = self._with_new_head(robust.model_stock(start, members), weights)
-        if settings.wise_share == 1:
-            return weights
-        mixed = robust.interpolate(start, weights, settings.wise_share)
-        return self._with_new_head(mixed, weights)
+            return members[0]
+        if settings.soup == "greedy":
+            return robust.greedy_soup(members, self._score_weights)
+        mean = robust.uniform_soup(members)
+        if settings.soup == "model_stock":
+            return self._with_new_head(robust.model_stock(start, members), mean)
+        return mean
 
     def _with_new_head(self, pulled, fine_tuned):
         """`pulled` to the start, but a new head `fine_tuned`: its start was random."""
@@ -170,7 +197,7 @@ class FineTuningRun(abc.ABC):
 
     def _score_weights(self, weights):
         self._assign(weights)
-        return self.score()
+        return self.score(self.predict())
 
     def _weights(self):
         """Without what a penalty adds to the model while it trains."""

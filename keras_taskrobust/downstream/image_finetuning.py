@@ -26,6 +26,7 @@ from keras_taskrobust.downstream.image_model import (
 from keras_taskrobust.downstream.metrics import IGNORE_LABEL
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.downstream.task import mean_score
+from keras_taskrobust.reading import read_ahead
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,22 +94,19 @@ def finetune_images(
     """
     start_time = time.perf_counter()
     run = _ImageRun(opened, data, settings, head)
-    chosen, history = run.train_all(seed)
-    scores, errors = {}, {}
-    for name in ("last", "best"):
-        run.model.set_weights(chosen[name])
-        predictions = run.predict()
-        scores[name] = data.task.evaluate(data.labels, predictions)
-        errors[name] = data.task.errors(data.labels, predictions)
+    outcomes, history = run.train_all(seed)
+    found = {name: outcome.predictions for name, outcome in outcomes.items()}
+    weights = {name: outcome.weights for name, outcome in outcomes.items()}
+    run.model.set_weights(weights["best"])
     return FineTunedImages(
         run.model,
         history,
-        scores,
-        errors,
+        {name: data.task.evaluate(data.labels, predictions) for name, predictions in found.items()},
+        {name: data.task.errors(data.labels, predictions) for name, predictions in found.items()},
         data.task.evaluate_trivial(data.train_labels, data.labels),
-        predictions,
+        found["best"],
         time.perf_counter() - start_time,
-        chosen,
+        weights,
     )
 
 
@@ -159,9 +157,8 @@ class _ImageRun(FineTuningRun):
         warmup = int(steps * self.settings.warmup_epochs / self.settings.epochs)
         return layer_decay_optimizer(self.model, self.settings, learning_rate, steps, warmup)
 
-    def score(self) -> float:
-        """The score on the held-out images."""
-        return mean_score(self.data.task.evaluate(self.data.labels, self.predict()))
+    def score(self, predictions) -> float:
+        return mean_score(self.data.task.evaluate(self.data.labels, predictions))
 
     def examples(self, number):
         batches = training_batches(self.data, self.settings, seed=0, augment=False)
@@ -184,10 +181,9 @@ class _ImageRun(FineTuningRun):
 
 def _outputs(model, data, settings, function=lambda outputs: outputs) -> np.ndarray:
     """A function of the model's outputs for the held-out images, batch by batch."""
-    batches = held_out_batches(data, settings)
     found = [
-        function(np.asarray(model.predict_on_batch(batches[index]), "float32"))
-        for index in range(len(batches))
+        function(np.asarray(model.predict_on_batch(batch), "float32"))
+        for batch in read_ahead(held_out_batches(data, settings))
     ]
     return np.concatenate(found)[: len(data.held_out)]
 

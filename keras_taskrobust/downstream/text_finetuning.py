@@ -156,12 +156,13 @@ def finetune_text(
         backbone, num_classes=task.num_outputs, dropout=settings.dropout
     )
     run = _TextRun(classifier, task, data, settings, head)
-    chosen, history = run.train_all(seed)
-    dev, test = {}, {}
+    outcomes, history = run.train_all(seed)
+    dev = {name: outcome.predictions for name, outcome in outcomes.items()}
+    weights = {name: outcome.weights for name, outcome in outcomes.items()}
+    test = {}
     for name in ("last", "best"):
-        classifier.set_weights(chosen[name])
-        dev[name] = {split: run.predict(arrays) for split, (arrays, _) in data.dev.items()}
-        test[name] = {file: run.predict(arrays) for file, (arrays, _) in data.test.items()}
+        classifier.set_weights(weights[name])
+        test[name] = _predict(classifier, task, data.test)
     return FineTuned(
         classifier,
         history,
@@ -171,7 +172,7 @@ def finetune_text(
         dev,
         test,
         time.perf_counter() - start_time,
-        chosen,
+        weights,
     )
 
 
@@ -186,10 +187,7 @@ def score_text(classifier: Any, task: TextTask, data: EncodedTask) -> float:
     Returns:
         The mean of the metrics of all held-out splits.
     """
-    predictions = {
-        split: _predict(classifier, task, arrays) for split, (arrays, _) in data.dev.items()
-    }
-    return mean_score(_evaluate(task, data.dev, predictions))
+    return mean_score(_evaluate(task, data.dev, _predict(classifier, task, data.dev)))
 
 
 class _TextRun(FineTuningRun):
@@ -223,10 +221,14 @@ class _TextRun(FineTuningRun):
         optimizer.exclude_from_weight_decay(pulled, ["bias", "gamma", "beta"])
         return optimizer
 
-    def score(self) -> float:
+    def predict(self) -> dict[str, np.ndarray]:
+        """The predictions of all held-out splits."""
+        return _predict(self.model, self.task, self.data.dev)
+
+    def score(self, predictions) -> float:
         """The score on the first held-out split."""
-        arrays, examples = next(iter(self.data.dev.values()))
-        return mean_score(self.task.evaluate(examples.labels, self.predict(arrays)))
+        split, (_, examples) = next(iter(self.data.dev.items()))
+        return mean_score(self.task.evaluate(examples.labels, predictions[split]))
 
     def examples(self, number):
         arrays, examples = self.data.train
@@ -236,12 +238,15 @@ class _TextRun(FineTuningRun):
     def distilled(self):
         return robust.distil_from_start(self.model, self.settings.strength)
 
-    def predict(self, arrays) -> np.ndarray:
-        """`(N,)` class ids or numbers."""
-        return _predict(self.model, self.task, arrays)
+
+def _predict(classifier, task: TextTask, splits: Mapping) -> dict[str, np.ndarray]:
+    """Names of splits to `(N,)` class ids or numbers."""
+    return {
+        split: _predict_split(classifier, task, arrays) for split, (arrays, _) in splits.items()
+    }
 
 
-def _predict(classifier, task: TextTask, arrays) -> np.ndarray:
+def _predict_split(classifier, task: TextTask, arrays) -> np.ndarray:
     number = len(arrays["token_ids"])
     batch = min(_PREDICTION_BATCH, number)
     # A full last batch spares a second compilation.

@@ -16,6 +16,7 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions,
 )
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.reading import batches_for_fit, read_ahead
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
     RECONSTRUCTIONS,
@@ -33,7 +34,6 @@ from keras_taskrobust.vision import (
     export_vit_backbone,
     image_batches,
 )
-from keras_taskrobust.vision.batches import with_workers
 
 _MASK_SEED = 0
 
@@ -109,7 +109,7 @@ def train_batches(recipe: ImagePretraining, images: OpenedImages) -> Callable:
         modalities=recipe.modalities,
         strides={"semseg": recipe.semseg_stride},
     )
-    return lambda step: with_workers(batches[step:], workers)
+    return lambda step: batches_for_fit(batches[step:], workers)
 
 
 def pretrain_images(
@@ -198,7 +198,7 @@ def _modalities(recipe, class_names):
 
 
 def _held_out_batches(recipe, images):
-    return image_batches(
+    batches = image_batches(
         images.held_out,
         recipe.batch_size,
         recipe.image_size,
@@ -209,3 +209,4 @@ def _held_out_batches(recipe, images):
         strides={"semseg": recipe.semseg_stride},
         drop_remainder=False,
     )
+    return read_ahead(batches)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import grain
 import numpy as np
-from absl import flags
 
+from keras_taskrobust.reading import read_ahead
 from keras_taskrobust.vision.augmentation import (
     central_view,
     draw_view,
@@ -53,8 +53,9 @@ def image_batches(
         metric_depth: bool. Whether depth stays in metres instead of being standardised image by
             image, see `augmentation.standardize_depth`.
         drop_remainder: bool. Whether to leave out the last batch if it is not full.
-        num_workers: int, the processes that read and augment. By default none: the threads of
-            `fit` do.
+        num_workers: int, the processes that read and augment, each with one batch or two ready.
+            By default none: threads of `fit` do, and have up to 500 batches ready, which for large
+            images is more than memory has room for.
 
     Returns:
         `grain.MapDataset` (with workers, a `grain.IterDataset`, whose iterator can save and
@@ -87,27 +88,8 @@ def image_batches(
     if shuffle:
         order = order.shuffle(seed=seed)
     dataset = order.repeat(epochs).map_with_index(prepare)
-    return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
-
-
-def with_workers(
-    dataset: grain.MapDataset, num_workers: int
-) -> grain.MapDataset | grain.IterDataset:
-    """Lets processes make the batches.
-
-    Args:
-        dataset: `grain.MapDataset`.
-        num_workers: int, the processes; 0 for none.
-
-    Returns:
-        `dataset`, or a `grain.IterDataset` of the same batches.
-    """
-    if num_workers == 0:
-        return dataset
-    if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags, which only apps parse
-        flags.FLAGS.mark_as_parsed()
-    options = grain.MultiprocessingOptions(num_workers=num_workers)
-    return dataset.to_iter_dataset().mp_prefetch(options)
+    batches = dataset.batch(batch_size, drop_remainder=drop_remainder)
+    return read_ahead(batches, num_workers) if num_workers else batches
 
 
 class _Preparation:

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import register
+from keras_taskrobust.weighting.base import TaskUpdate, register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.solvers import cosines_and_norms
 from keras_taskrobust.weighting.surgery import GradientSurgery, operate, weights_of
@@ -62,14 +62,12 @@ class GradVac(GradientSurgery):
         super().create_state(num_tasks)
         self.targets = self.add_state("targets", shape=(num_tasks, num_tasks))
 
-    def combine(self, tasks):
-        return self._operate(tasks)[0]
-
-    def next_state(self, tasks):
-        updates = super().next_state(tasks)
-        if tasks.gramian is not None:
-            updates.append((self.targets, self._operate(tasks)[1]))
-        return updates
+    def respond(self, tasks, training):
+        if tasks.gramian is None:
+            return super().respond(tasks, training)
+        weights, targets = self._operate(tasks)
+        state = [*self.next_state(tasks), (self.targets, targets)] if training else ()
+        return TaskUpdate(weights, state=state)
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta, "seed": self.seed}

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import register
+from keras_taskrobust.weighting.base import TaskUpdate, register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.solvers import project_onto_simplex
@@ -68,19 +68,16 @@ class SDMGrad(GramianWeighting):
             "combination", lambda shape, dtype: ops.full(shape, 1.0 / num_tasks, dtype=dtype)
         )
 
-    def combine(self, tasks):
-        preference = mean_weights(tasks)
-        held = self._descend(tasks) + self.regularisation * preference
-        return held / (1.0 + self.regularisation)
-
-    def next_state(self, tasks):
+    def respond(self, tasks, training):
         if tasks.gramian is None:
-            return []
+            return super().respond(tasks, training)
+        combination, preference = self._descend(tasks), mean_weights(tasks)
+        weights = (combination + self.regularisation * preference) / (1.0 + self.regularisation)
         old = ops.convert_to_tensor(self.combination)
-        held = ops.sum(ops.where(tasks.present, old, 0.0))
         # What the present tasks held together, shared out anew.
-        new = ops.where(tasks.present, held * self._descend(tasks), old)
-        return [(self.combination, new)]
+        held = ops.sum(ops.where(tasks.present, old, 0.0))
+        new = ops.where(tasks.present, held * combination, old)
+        return TaskUpdate(weights, state=[(self.combination, new)] if training else ())
 
     def get_config(self):
         return {
