@@ -1,8 +1,12 @@
-"""Batches prepared while the model trains: enough of them, and no more than memory has room for."""
+"""Batches prepared while the model trains: enough of them, and no more than memory has room for.
+
+`grain` alone prepares 500 elements ahead, in every process: of batches of 256 images of 224 pixels,
+with depth and labels, 100 GB.
+"""
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import grain
@@ -10,54 +14,64 @@ if TYPE_CHECKING:
 _MOST_THREADS = 8
 
 
-def read_ahead(dataset: "grain.MapDataset", num_workers: int = 0) -> "grain.IterDataset":
-    """Prepares the next batches in threads or processes while the last one is used.
-
-    `grain` alone prepares 500 elements ahead, in every process. Of 256 images with depth and
-    labels these are 100 GB.
+def read_ahead(dataset: "grain.MapDataset") -> "grain.IterDataset":
+    """Prepares the next batches in threads while the last one is used.
 
     Args:
         dataset: `grain.MapDataset` of batches.
-        num_workers: int, the processes; each has one batch or two ready. By default none, but as
-            many threads as there are cores, up to 8, and two batches a thread.
 
     Returns:
-        `grain.IterDataset` of the same batches, whose iterator can save and restore its position.
+        `grain.IterDataset` of the same batches. There are as many threads as cores, up to 8, and
+        two batches a thread are ready.
     """
     import grain  # here, because it imports JAX wherever JAX is installed
 
+    threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    return dataset.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
+
+
+def with_workers(
+    dataset: "grain.MapDataset", num_workers: int
+) -> "grain.MapDataset | grain.IterDataset":
+    """Lets processes make the batches.
+
+    Args:
+        dataset: `grain.MapDataset` of batches.
+        num_workers: int, the processes; 0 for none.
+
+    Returns:
+        `dataset`, or a `grain.IterDataset` of the same batches, two or three of which are ready in
+        each process.
+    """
     if num_workers == 0:
-        threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        return dataset.to_iter_dataset(grain.ReadOptions(threads, 2 * threads))
-    _mark_flags_as_parsed()
+        return dataset
+    import grain  # here, because it imports JAX wherever JAX is installed
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # grain's workers read absl's flags, which only apps parse
+        flags.FLAGS.mark_as_parsed()
     each = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers)
     return dataset.to_iter_dataset(each).mp_prefetch(processes)
 
 
-def batches_for_fit(dataset: "grain.MapDataset", num_workers: int = 0) -> Iterator[Any]:
-    """Generates the batches of a data set for one `fit`, as `read_ahead` prepares them.
+def batches_for_fit(dataset: "grain.MapDataset | grain.IterDataset") -> Iterator[tuple]:
+    """Generates the batches of a data set for one `fit`, and closes it in the end.
 
     Keras opens a data set of `grain` twice, once only to see the shapes of two batches. Of a
     generator it takes these two and goes on with the same one.
 
     Args:
-        dataset: `grain.MapDataset` of batches.
-        num_workers: int, see `read_ahead`.
+        dataset: `grain.MapDataset`, which is read ahead, or `grain.IterDataset`.
 
     Yields:
-        The batches.
+        The batches, each a tuple, as `fit` wants them of a generator.
     """
-    iterator = iter(read_ahead(dataset, num_workers))
+    import grain  # here, because it imports JAX wherever JAX is installed
+
+    iterator = iter(read_ahead(dataset) if isinstance(dataset, grain.MapDataset) else dataset)
     try:
-        yield from iterator
+        for batch in iterator:
+            yield batch if isinstance(batch, tuple) else (batch,)
     finally:
         iterator.close()
-
-
-def _mark_flags_as_parsed() -> None:
-    """The workers of `grain` read absl's flags, which only absl's own programs parse."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()

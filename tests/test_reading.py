@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_taskrobust.reading import batches_for_fit, read_ahead
+from keras_taskrobust.reading import batches_for_fit, read_ahead, with_workers
 
 
 class Counting:
@@ -69,14 +69,15 @@ def test_what_is_left_is_closed():
     batches.close()
     for thread in started:
         thread.join(timeout=10)
-    assert started and not any(thread.is_alive() for thread in started)
+    assert started
+    assert not any(thread.is_alive() for thread in started)
 
 
 @pytest.mark.slow
 def test_processes_give_the_same_batches_and_few_of_them_are_ready(tmp_path):
     dataset = grain.MapDataset.range(1000).map(_Noting(tmp_path))
-    batches = batches_for_fit(dataset, num_workers=2)
-    assert [next(batches) for _ in range(4)] == [0, 1, 2, 3]
+    batches = batches_for_fit(with_workers(dataset, 2))
+    assert [next(batches) for _ in range(4)] == [(0,), (1,), (2,), (3,)]
     time.sleep(1)
     batches.close()
     assert len(list(tmp_path.iterdir())) <= 20

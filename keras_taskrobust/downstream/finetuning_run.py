@@ -148,7 +148,9 @@ class FineTuningRun(abc.ABC):
         outcomes: dict[str, Outcome] = {}
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
-            logs = model.fit(
+            # Past the `fit` of KerasHub's models, which prepares inputs and takes no generator.
+            logs = keras.Model.fit(
+                model,
                 batches_for_fit(batches[start:end]),
                 steps_per_epoch=end - start,
                 shuffle=False,

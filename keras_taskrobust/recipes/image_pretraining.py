@@ -16,7 +16,7 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions,
 )
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.reading import batches_for_fit, read_ahead
+from keras_taskrobust.reading import read_ahead, with_workers
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
     RECONSTRUCTIONS,
@@ -109,7 +109,7 @@ def train_batches(recipe: ImagePretraining, images: OpenedImages) -> Callable:
         modalities=recipe.modalities,
         strides={"semseg": recipe.semseg_stride},
     )
-    return lambda step: batches_for_fit(batches[step:], workers)
+    return lambda step: with_workers(batches[step:], workers)
 
 
 def pretrain_images(

@@ -9,7 +9,6 @@ import keras_hub
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import make_folder
-from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.recipes.text_recipe import TextPretraining
 from keras_taskrobust.recipes.training_run import (
     claim_folder,
@@ -129,7 +128,7 @@ def train_pos_bert(
     batches = masked_batches(
         text.train, _masking(recipe, text.encoder), recipe.batch_size, seed=recipe.seed
     )
-    return train(model, recipe, lambda step: batches_for_fit(batches[step:]), directory, label)
+    return train(model, recipe, lambda step: batches[step:], directory, label)
 
 
 def score_pos_bert(model: PosBert, recipe: TextPretraining, text: PreparedText):

@@ -13,6 +13,7 @@ import keras
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.training import MinimaxModel
@@ -127,7 +128,7 @@ def train(
     Args:
         model: a compiled model, with its initial weights.
         recipe: the settings.
-        batches: callable: the number of the first step to what `fit` takes from there on.
+        batches: callable: the number of the first step to a `grain` data set from there on.
         directory: the folder for `history.csv` and the checkpoint.
         label: what the progress bar calls the run.
         callbacks: further callbacks.
@@ -142,7 +143,7 @@ def train(
     _truncate_history(history, done)
     start = time.perf_counter()
     model.fit(
-        batches(done * recipe.steps_per_report),
+        batches_for_fit(batches(done * recipe.steps_per_report)),
         epochs=recipe.steps // recipe.steps_per_report,
         initial_epoch=done,
         steps_per_epoch=recipe.steps_per_report,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import grain
 import numpy as np
 
-from keras_taskrobust.reading import read_ahead
+from keras_taskrobust.reading import with_workers
 from keras_taskrobust.vision.augmentation import (
     central_view,
     draw_view,
@@ -53,7 +53,7 @@ def image_batches(
         metric_depth: bool. Whether depth stays in metres instead of being standardised image by
             image, see `augmentation.standardize_depth`.
         drop_remainder: bool. Whether to leave out the last batch if it is not full.
-        num_workers: int, the processes that read and augment, each with one batch or two ready.
+        num_workers: int, the processes that read and augment, each with two or three batches ready.
             By default none: threads of `fit` do, and have up to 500 batches ready, which for large
             images is more than memory has room for.
 
@@ -88,8 +88,7 @@ def image_batches(
     if shuffle:
         order = order.shuffle(seed=seed)
     dataset = order.repeat(epochs).map_with_index(prepare)
-    batches = dataset.batch(batch_size, drop_remainder=drop_remainder)
-    return read_ahead(batches, num_workers) if num_workers else batches
+    return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
 
 
 class _Preparation:

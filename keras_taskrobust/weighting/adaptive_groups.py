@@ -106,7 +106,7 @@ class AdaptiveGroups(TaskWeighting):
         members = self._members()
         groups = _pool(tasks, members)
         weights = self.weighting._weights(groups) / _divisor(groups.counts)
-        return tasks.counts * ops.sum(members * ops.expand_dims(weights, 0), axis=1)
+        return tasks.counts * ops.sum(members * weights[None], axis=1)
 
     def next_state(self, tasks):
         updates = self.weighting.next_state(_pool(tasks, self._members()))
@@ -123,7 +123,7 @@ class AdaptiveGroups(TaskWeighting):
         heights = ops.where(sizes > 0, mean, float("inf"))
         groups = homogeneous_groups(heights, sizes, min(self.num_groups, heights.shape[0]))
         closes = step >= self.window
-        regroups = ops.logical_and(closes, ops.any(appeared))
+        regroups = closes & ops.any(appeared)
         return [
             *updates,
             (self.step, ops.where(closes, 0.0, step)),
@@ -178,7 +178,7 @@ def homogeneous_groups(values, sizes, num_groups: int):
     cost = _costs_of_runs(ops.take(values, order), ops.cast(ops.take(sizes, order), "float32"))
     least, starts = cost[0], []  # of the points before each place, in one group
     for _ in range(num_groups - 1):
-        with_last_run = ops.expand_dims(least, 1) + cost
+        with_last_run = least[:, None] + cost
         starts.append(ops.cast(ops.argmin(with_last_run, axis=0), "int32"))
         least = ops.min(with_last_run, axis=0)
     groups = ops.zeros(rank.shape, "float32")
@@ -196,21 +196,21 @@ def _costs_of_runs(values, sizes):
     values = values - ops.sum(shares * values)
     powers = (shares, shares * values, shares * values * values)
     mass, first, second = map(_sums_of_runs, powers)
-    squares = ops.maximum(second - first * first / _divisor(mass), 0.0)
+    squares = ops.relu(second - first * first / _divisor(mass))
     places = ops.arange(values.shape[0] + 1)
-    run = ops.expand_dims(places, 1) < ops.expand_dims(places, 0)
+    run = places[:, None] < places[None]
     return ops.where(run, squares, float("inf"))
 
 
 def _sums_of_runs(values):
     sums = ops.concatenate([ops.zeros((1,), "float32"), ops.cumsum(values)])
-    return ops.expand_dims(sums, 0) - ops.expand_dims(sums, 1)
+    return sums[None] - sums[:, None]
 
 
 def _pool(tasks: TaskBatch, members) -> TaskBatch:
     """The batch as the groups see it."""
-    counts = ops.sum(members * ops.expand_dims(tasks.counts, 1), axis=0)
-    totals = ops.sum(members * ops.expand_dims(tasks.counts * tasks.losses, 1), axis=0)
+    counts = ops.sum(members * tasks.counts[:, None], axis=0)
+    totals = ops.sum(members * (tasks.counts * tasks.losses)[:, None], axis=0)
     return TaskBatch(totals / _divisor(counts), counts > 0, counts, None)
 
 

@@ -6,6 +6,7 @@ from keras_taskrobust.weighting import checks
 from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.solvers import matrix_vector
 from keras_taskrobust.weighting.uniform import mean_weights
 
 SCALES = ("min", "median", "rmse")
@@ -70,7 +71,7 @@ class AlignedMTL(GramianWeighting):
             chosen = ops.take(values, ops.clip(size - rank + steps, 0, size - 1))
         factors = ops.sqrt(ops.where(kept, chosen / ops.where(kept, values, 1.0), 0.0))
         mean = mean_weights(tasks)
-        weights = ops.matmul(vectors, factors * ops.matmul(ops.transpose(vectors), mean))
+        weights = matrix_vector(vectors, factors * matrix_vector(ops.transpose(vectors), mean))
         return ops.where(rank > 0, weights, mean)
 
     def get_config(self):

@@ -251,9 +251,9 @@ class TaskWeighting(keras.layers.Layer):
             self._check_gradients(gradients)
         occurs = counts > 0
         masked_losses = ops.where(occurs, losses, 0.0)
-        present = ops.logical_and(occurs, ops.isfinite(losses))
+        present = occurs & ops.isfinite(losses)
         for figures in _squared_norms(gramian, gradients):
-            present = ops.logical_and(present, ops.isfinite(figures))
+            present = present & ops.isfinite(figures)
         tasks = TaskBatch(
             losses=ops.stop_gradient(ops.where(present, losses, 0.0)),
             present=present,
@@ -290,12 +290,12 @@ def _squared_norms(gramian, gradients):
 
 
 def _masked_gramian(gramian, present):
-    both = ops.logical_and(ops.expand_dims(present, 0), ops.expand_dims(present, 1))
+    both = present[None] & present[:, None]
     return ops.stop_gradient(ops.where(both, gramian, 0.0))
 
 
 def _masked_gradients(gradients, present):
-    return ops.stop_gradient(ops.where(ops.expand_dims(present, 1), gradients, 0.0))
+    return ops.stop_gradient(ops.where(present[:, None], gradients, 0.0))
 
 
 def _check_shape(name, tensor, expected):

@@ -57,19 +57,19 @@ class ChiSquareDRO(TaskWeighting):
         sizes = ops.cumsum(ops.ones_like(distances))
         mean = ops.cumsum(finite) / sizes
         # Of the two equal forms, the one without a difference of large squares.
-        spread = ops.expand_dims(finite, 0) - ops.expand_dims(mean, 1)
-        inside = ops.expand_dims(sizes, 0) <= ops.expand_dims(sizes, 1)
+        spread = finite[None] - mean[:, None]
+        inside = sizes[None] <= sizes[:, None]
         variance = ops.sum(ops.where(inside, spread * spread, 0.0), axis=1) / sizes
         excess = sizes * (1.0 + 2.0 * self.radius) / ops.maximum(number, 1.0) - 1.0
         reach = mean + ops.sqrt(variance / ops.where(excess > 0, excess, 1.0))
         # The fewest tasks such that the next one is beyond the reach of the threshold.
         following = ops.concatenate([ascending[1:], ops.full((1,), float("inf"))])
-        fits = ops.logical_and(excess > 0, reach <= following)
-        fits = ops.logical_and(fits, sizes <= number)
+        fits = (excess > 0) & (reach <= following)
+        fits = fits & (sizes <= number)
         reach = ops.min(ops.where(fits, reach, float("inf")))
-        parts = ops.where(tasks.present, ops.maximum(reach - distances, 0.0), 0.0)
+        parts = ops.where(tasks.present, ops.relu(reach - distances), 0.0)
         total = ops.sum(parts)
-        usable = ops.logical_and(total > 0, ops.isfinite(total))
+        usable = (total > 0) & ops.isfinite(total)
         weights = parts / ops.where(usable, total, 1.0)
         return ops.where(usable, weights, worst_tasks(tasks))
 

@@ -8,6 +8,7 @@ from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.solvers import (
     cosines_and_norms,
     equal_projections,
+    matrix_vector,
     reciprocal,
 )
 
@@ -48,7 +49,7 @@ class ConFIG(GramianWeighting):
     def combine(self, tasks):
         cosines, norms = cosines_and_norms(tasks.gramian)
         combination = equal_projections(cosines, norms)
-        projections = ops.matmul(cosines, combination)
+        projections = matrix_vector(cosines, combination)
         squared_length = ops.sum(combination * projections)
         exists = squared_length > 1e-5 * ops.sum(combination * combination)
         factor = ops.sum(norms * projections) / ops.where(exists, squared_length, 1.0)

@@ -48,7 +48,7 @@ class ConditionalValueAtRisk(TaskWeighting):
         present = ops.cast(tasks.present, "float32")
         size = ops.maximum(self.fraction * ops.sum(present), 1e-6)
         losses = ops.where(tasks.present, tasks.losses, -float("inf"))
-        column, row = ops.expand_dims(losses, 1), ops.expand_dims(losses, 0)
+        column, row = losses[:, None], losses[None]
         worse = ops.sum(ops.cast(row > column, "float32"), axis=1)
         tied = ops.sum(ops.cast(ops.equal(row, column), "float32"), axis=1)
         taken = ops.clip(size - worse, 0.0, tied)

@@ -71,8 +71,8 @@ class DualBalancing(GradientWeighting):
         step = ops.convert_to_tensor(self.step) + 1.0
         positive = tasks.losses > 0
         reciprocals = 1.0 / ops.where(positive, tasks.losses, 1.0)
-        present = ops.expand_dims(tasks.present, 1)
-        gradients = tasks.gradients * ops.expand_dims(reciprocals, 1)
+        present = tasks.present[:, None]
+        gradients = tasks.gradients * reciprocals[:, None]
         beta = ops.where(present, self.beta / ops.power(step, self.decay), 1.0)
         kept = beta * self.average + (1.0 - beta) * gradients
         share = beta * self.share + (1.0 - beta)
@@ -84,7 +84,7 @@ class DualBalancing(GradientWeighting):
         return TaskUpdate(
             factors * reciprocals,
             reciprocals,
-            ops.sum(ops.expand_dims(factors, 1) * average, axis=0),
+            ops.sum(factors[:, None] * average, axis=0),
             [(self.step, step), (self.share, share), (self.average, kept)],
         )
 

@@ -1,7 +1,5 @@
 """DualProj: the mean gradient, freed of its conflicts."""
 
-from keras import ops
-
 from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
@@ -44,5 +42,5 @@ class DualProj(GramianWeighting):
     )
 
     def combine(self, tasks):
-        combination = ops.expand_dims(mean_weights(tasks), 0)
+        combination = mean_weights(tasks)[None]
         return dual_cone_weights(tasks.gramian, combination)[0]

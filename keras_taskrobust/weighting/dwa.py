@@ -79,7 +79,7 @@ class DynamicWeightAverage(TaskWeighting):
         total = self.total + tasks.losses
         appearances = self.appearances + ops.cast(tasks.present, "float32")
         closes = step >= self.window
-        moves = ops.logical_and(closes, appearances > 0)
+        moves = closes & (appearances > 0)
         mean = total / ops.maximum(appearances, 1.0)
         return [
             (self.step, ops.where(closes, 0.0, step)),

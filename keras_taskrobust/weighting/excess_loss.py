@@ -72,7 +72,7 @@ class ExcessLoss(TaskWeighting):
         excess = tasks.losses
         if self.reference_losses is not None:
             excess = excess - ops.convert_to_tensor(self.reference_losses, dtype="float32")
-        ascended = self.log_weights + self.step_size * ops.maximum(excess, 0.0)
+        ascended = self.log_weights + self.step_size * ops.relu(excess)
         weights = masked_softmax(ascended, tasks.present)
         number = ops.maximum(ops.sum(ops.cast(tasks.present, "float32")), 1.0)
         return (1.0 - self.smoothing) * weights + self.smoothing / number

@@ -108,13 +108,13 @@ class FAMO(TaskWeighting):
         distances = tasks.losses
         if self.minimum_losses is not None:
             distances = distances - ops.convert_to_tensor(self.minimum_losses, dtype="float32")
-        return ops.log(ops.maximum(distances, 0.0) + _EPSILON)
+        return ops.log(ops.relu(distances) + _EPSILON)
 
     def _updated(self, tasks, logarithm):
         """The logits, both Adam averages and the numbers of updates after this batch's update."""
         old = (self.logits, self.first_moment, self.second_moment, self.updates)
         logits, first, second, updates = map(ops.convert_to_tensor, old)
-        moves = ops.logical_and(tasks.present, ops.convert_to_tensor(self.seen) > 0)
+        moves = tasks.present & (ops.convert_to_tensor(self.seen) > 0)
         shares = masked_softmax(logits, moves)
         decrease = ops.where(moves, ops.convert_to_tensor(self.last_logarithm) - logarithm, 0.0)
         gradient = shares * (decrease - ops.sum(shares * decrease)) + self.weight_decay * logits

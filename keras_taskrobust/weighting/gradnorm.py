@@ -79,7 +79,7 @@ class GradNorm(TaskWeighting):
     def regulariser(self, tasks):
         if tasks.gramian is None:
             return 0.0
-        norms = ops.sqrt(ops.maximum(ops.diagonal(tasks.gramian), 0.0))
+        norms = ops.sqrt(ops.relu(ops.diagonal(tasks.gramian)))
         weighted_norms = self.weigh(tasks) * norms
         target = masked_mean(weighted_norms, tasks.present) * self._training_rates(tasks)
         distance = ops.abs(weighted_norms - ops.stop_gradient(target))
@@ -92,11 +92,11 @@ class GradNorm(TaskWeighting):
 
     def _initial_losses(self, tasks):
         initial = ops.convert_to_tensor(self.initial_losses)
-        return ops.where(ops.logical_and(tasks.present, initial == 0), tasks.losses, initial)
+        return ops.where(tasks.present & (initial == 0), tasks.losses, initial)
 
     def _training_rates(self, tasks):
         initial = self._initial_losses(tasks)
         progress = ops.where(initial > 0, tasks.losses / ops.where(initial > 0, initial, 1.0), 1.0)
         mean = masked_mean(progress, tasks.present)
-        relative = ops.maximum(progress / ops.where(mean > 0, mean, 1.0), 0.0)
+        relative = ops.relu(progress / ops.where(mean > 0, mean, 1.0))
         return ops.power(relative, self.alpha)

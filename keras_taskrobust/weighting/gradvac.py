@@ -5,7 +5,7 @@ from keras import ops
 from keras_taskrobust.weighting import checks
 from keras_taskrobust.weighting.base import TaskUpdate, register
 from keras_taskrobust.weighting.facts import MethodFacts
-from keras_taskrobust.weighting.solvers import cosines_and_norms
+from keras_taskrobust.weighting.solvers import cosines_and_norms, matrix_vector, reciprocal
 from keras_taskrobust.weighting.surgery import GradientSurgery, operate, weights_of
 
 #: Targets are kept below 1, where no finite correction reaches them.
@@ -76,23 +76,23 @@ class GradVac(GradientSurgery):
         """The weights, and the targets after this batch."""
         cosines, norms = cosines_and_norms(tasks.gramian)
         targets = ops.convert_to_tensor(self.targets)
+        reachable = ops.minimum(targets, _LARGEST_COSINE)
+        cotangents = reachable / ops.sqrt(1.0 - reachable * reachable)
         known = ops.cast(norms > 0, "float32")
 
         def strength(projection, squared_length, met, cosines_met):
-            length = ops.sqrt(ops.maximum(squared_length, 0.0))
-            cosine = projection / ops.where(length > 0, length, 1.0)
-            cosine = ops.clip(cosine, -1.0, 1.0)
-            target = ops.minimum(ops.sum(targets * met, axis=1), _LARGEST_COSINE)
-            across = ops.sqrt(1.0 - cosine * cosine)
-            wanted = target / ops.sqrt(1.0 - target * target)
-            meets = known * ops.matmul(met, known)
-            missing = ops.maximum(length * (wanted * across - cosine), 0.0)
-            return meets * missing, cosines_met + ops.expand_dims(meets * cosine, 1) * met
+            length = ops.sqrt(ops.relu(squared_length))
+            cosine = projection * reciprocal(length)
+            across = ops.sqrt(ops.relu(1.0 - cosine * cosine))
+            wanted = ops.sum(cotangents * met, axis=1)
+            meets = known * matrix_vector(met, known)
+            missing = ops.relu(length * (wanted * across - cosine))
+            return meets * missing, cosines_met + (meets * cosine)[:, None] * met
 
         orders = self.orders(tasks.present)
         zeros = ops.zeros_like(cosines)
         coefficients, cosines_met = operate(cosines, orders, strength, zeros)
-        pairs = ops.expand_dims(known, 0) * ops.expand_dims(known, 1)
+        pairs = known[None] * known[:, None]
         pairs = pairs * (1.0 - ops.eye(self.num_tasks, dtype="float32"))
         moved = targets + self.beta * pairs * (cosines_met - targets)
         return weights_of(coefficients, norms), moved

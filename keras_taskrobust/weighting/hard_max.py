@@ -36,6 +36,6 @@ class HardMaximum(TaskWeighting):
 def worst_tasks(tasks):
     """`(K,)`: 1 for the present task of the largest loss, shared equally between exact ties."""
     largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))
-    worst = ops.logical_and(tasks.present, tasks.losses == largest)
+    worst = tasks.present & (tasks.losses == largest)
     worst = ops.cast(worst, "float32")
     return worst / ops.maximum(ops.sum(worst), 1.0)

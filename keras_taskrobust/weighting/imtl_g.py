@@ -9,7 +9,9 @@ from keras_taskrobust.weighting.solvers import (
     apply_pseudo_inverse,
     cosines_and_norms,
     equal_projections,
+    matrix_vector,
     reciprocal,
+    relative_inverse,
 )
 
 _LARGEST_MISS = 1e-3
@@ -54,12 +56,12 @@ class ImpartialGradient(GramianWeighting):
 
     def combine(self, tasks):
         cosines, norms = cosines_and_norms(tasks.gramian)
-        shortest = ops.min(ops.where(norms > 0, norms, float("inf")))
-        relative = ops.where(norms > 0, shortest * reciprocal(norms), 0.0)
         units = equal_projections(cosines, norms)
-        misses = ops.where(norms > 0, ops.abs(ops.matmul(cosines, units) - 1.0), 0.0)
+        misses = ops.where(norms > 0, ops.abs(matrix_vector(cosines, units) - 1.0), 0.0)
         combination = ops.where(
-            ops.max(misses) < _LARGEST_MISS, units * relative, _least_squares(cosines, norms)
+            ops.max(misses) < _LARGEST_MISS,
+            units * relative_inverse(norms),
+            _least_squares(cosines, norms),
         )
         total = ops.sum(combination)
         exists = ops.abs(total) > 1e-5 * ops.sum(ops.abs(combination))
@@ -69,5 +71,5 @@ class ImpartialGradient(GramianWeighting):
 def _least_squares(cosines, norms):
     """`pinv(G) n`, with the norms in units of the longest."""
     lengths = norms * reciprocal(ops.max(norms))
-    gramian = cosines * ops.expand_dims(lengths, 0) * ops.expand_dims(lengths, 1)
+    gramian = cosines * lengths[None] * lengths[:, None]
     return apply_pseudo_inverse(gramian, lengths)

@@ -63,14 +63,14 @@ class KLDivergenceDRO(TaskWeighting):
         for _ in range(_ROUNDS):
             width = width / (_CANDIDATES - 1)
             grid = low + width * ops.arange(_CANDIDATES, dtype="float32")
-            exponents = -ops.expand_dims(ops.exp(grid), 1) * ops.expand_dims(distances, 0)
-            powers = ops.exp(exponents) * ops.expand_dims(present, 0)
+            exponents = -ops.exp(grid)[:, None] * distances[None]
+            powers = ops.exp(exponents) * present[None]
             totals = ops.maximum(ops.sum(powers, axis=1), 1e-30)
             mean_exponent = ops.sum(powers * exponents, axis=1) / totals
             divergence = mean_exponent - ops.log(totals) + ops.log(number)
             inside = ops.cast(divergence <= self.radius, "float32")
             # The last candidate inside the ball; the first if there is none.
-            low = low + width * ops.maximum(ops.sum(inside) - 1.0, 0.0)
+            low = low + width * ops.relu(ops.sum(inside) - 1.0)
         powers = ops.exp(-ops.exp(low + 0.5 * width) * distances) * present
         return powers / ops.maximum(ops.sum(powers), 1.0)
 

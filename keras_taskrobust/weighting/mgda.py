@@ -66,7 +66,7 @@ class MGDA(GramianWeighting):
             gramian, _ = cosines_and_norms(gramian)
         if self.normalisation in ("loss", "loss+"):
             losses = ops.where(tasks.losses > 0, tasks.losses, 1.0)
-            gramian = gramian / ops.expand_dims(losses, 0) / ops.expand_dims(losses, 1)
+            gramian = gramian / losses[None] / losses[:, None]
         return min_norm_weights(gramian, tasks.present)
 
     def get_config(self):

@@ -6,6 +6,7 @@ from keras_taskrobust.weighting import checks
 from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax, register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gradient import GradientWeighting
+from keras_taskrobust.weighting.solvers import matrix_vector
 
 
 @register("moco")
@@ -82,18 +83,18 @@ class MoCo(GradientWeighting):
         step = ops.convert_to_tensor(self.step) + 1.0
         present = ops.cast(tasks.present, "float32")
         tracked = self._track(tasks, self.beta / ops.power(step, self.beta_decay))
-        here = tracked * ops.expand_dims(present, 1)
+        here = tracked * present[:, None]
         old = ops.convert_to_tensor(self.combination)
         held = ops.sum(old * present)
         start = old * present / ops.where(held > 0, held, 1.0)
-        slope = ops.matmul(here, ops.matmul(start, here)) + self.rho * start
+        slope = matrix_vector(here, (start[None] @ here)[0]) + self.rho * start
         rate = self.gamma / ops.power(step, self.gamma_decay)
         weights = masked_softmax(start - rate * slope, tasks.present)
         # What the present tasks held together, shared out anew.
         combination = ops.where(tasks.present, held * weights, old)
         return TaskUpdate(
             weights,
-            direction=ops.matmul(weights, here),
+            direction=(weights[None] @ here)[0],
             state=[(self.step, step), (self.tracked, tracked), (self.combination, combination)],
         )
 
@@ -111,5 +112,5 @@ class MoCo(GradientWeighting):
         norms = ops.sqrt(ops.sum(tasks.gradients * tasks.gradients, axis=1))
         lengths = tasks.losses / ops.where(norms > 0, norms, 1.0)
         tracked = ops.convert_to_tensor(self.tracked)
-        moved = tracked - rate * (tracked - ops.expand_dims(lengths, 1) * tasks.gradients)
-        return ops.where(ops.expand_dims(tasks.present, 1), moved, tracked)
+        moved = tracked - rate * (tracked - lengths[:, None] * tasks.gradients)
+        return ops.where(tasks.present[:, None], moved, tracked)

@@ -6,7 +6,7 @@ from keras_taskrobust.weighting import checks
 from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
-from keras_taskrobust.weighting.solvers import bargaining_weights
+from keras_taskrobust.weighting.solvers import bargaining_weights, matrix_vector
 
 
 @register("nash_mtl")
@@ -63,7 +63,7 @@ class NashMTL(GramianWeighting):
         weights = ops.sqrt(frobenius) * bargaining_weights(gramian)
         if self.max_norm is None:
             return weights
-        length = ops.sqrt(ops.maximum(ops.sum(weights * ops.matmul(gramian, weights)), 0.0))
+        length = ops.sqrt(ops.relu(ops.sum(weights * matrix_vector(gramian, weights))))
         return weights * ops.minimum(1.0, self.max_norm / ops.maximum(length, 1e-30))
 
     def get_config(self):

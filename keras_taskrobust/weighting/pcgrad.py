@@ -54,7 +54,7 @@ class PCGrad(GradientSurgery):
         cosines, norms = cosines_and_norms(tasks.gramian)
 
         def strength(projection, squared_length, met, extra):
-            return ops.maximum(-projection, 0.0), extra
+            return ops.relu(-projection), extra
 
         orders = self.orders(tasks.present)
         coefficients, _ = operate(cosines, orders, strength, ops.zeros_like(cosines))

@@ -35,7 +35,7 @@ def uniform(seed: int, step, *streams):
     bits = _mix(ops.cast(step, "int32") + _signed(seed))
     for stream, stride in zip(streams, _STRIDES, strict=False):
         bits = _mix(bits + ops.cast(stream, "int32") * stride)
-    upper = ops.bitwise_and(ops.right_shift(bits, 9), 0x7FFFFF)
+    upper = ops.right_shift(bits, 9) & 0x7FFFFF
     return (ops.cast(upper, "float32") + 0.5) * 2.0**-23
 
 
@@ -48,11 +48,9 @@ def normal(seed: int, step, stream):
 
 def _mix(bits):
     """The "lowbias32" hash of 32-bit integers, in wrapping signed arithmetic."""
-    bits = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 16), 0xFFFF))
-    bits = bits * _MULTIPLIERS[0]
-    bits = ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 15), 0x1FFFF))
-    bits = bits * _MULTIPLIERS[1]
-    return ops.bitwise_xor(bits, ops.bitwise_and(ops.right_shift(bits, 16), 0xFFFF))
+    bits = (bits ^ (ops.right_shift(bits, 16) & 0xFFFF)) * _MULTIPLIERS[0]
+    bits = (bits ^ (ops.right_shift(bits, 15) & 0x1FFFF)) * _MULTIPLIERS[1]
+    return bits ^ (ops.right_shift(bits, 16) & 0xFFFF)
 
 
 def _signed(seed: int) -> int:

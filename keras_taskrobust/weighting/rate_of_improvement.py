@@ -70,9 +70,9 @@ class RateOfImprovement(TaskWeighting):
         total = self.total + tasks.losses
         appearances = self.appearances + ops.cast(tasks.present, "float32")
         closes = step >= self.window
-        ends = ops.logical_and(closes, appearances > 0)
+        ends = closes & (appearances > 0)
         mean = total / ops.maximum(appearances, 1.0)
-        compares = ops.logical_and(ends, ops.logical_and(last > 0, mean > 0))
+        compares = ends & ((last > 0) & (mean > 0))
         rate = ops.where(compares, 1.0 - mean / ops.where(compares, last, 1.0), 0.0)
         moved = log_weights - self.step_size * rate
         return [

@@ -6,7 +6,7 @@ from keras_taskrobust.weighting import checks
 from keras_taskrobust.weighting.base import TaskUpdate, register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
-from keras_taskrobust.weighting.solvers import project_onto_simplex
+from keras_taskrobust.weighting.solvers import matrix_vector, project_onto_simplex
 from keras_taskrobust.weighting.uniform import mean_weights
 
 _MOMENTUM = 0.5
@@ -90,7 +90,7 @@ class SDMGrad(GramianWeighting):
     def _descend(self, tasks):
         present = ops.cast(tasks.present, "float32")
         preference = mean_weights(tasks)
-        norms = ops.sqrt(ops.maximum(ops.diagonal(tasks.gramian), 0.0))
+        norms = ops.sqrt(ops.relu(ops.diagonal(tasks.gramian)))
         scale = ops.sum(norms * preference)
         scale = ops.where(scale > 0, scale, 1.0)
         gramian = tasks.gramian / scale / scale
@@ -101,9 +101,9 @@ class SDMGrad(GramianWeighting):
         def iterate(_, state):
             combination, velocity = state
             held = combination + self.regularisation * preference
-            velocity = _MOMENTUM * velocity + ops.matmul(gramian, held)
+            velocity = _MOMENTUM * velocity + matrix_vector(gramian, held)
             moved = combination - self.rate * velocity
-            return project_onto_simplex(moved, tasks.present), velocity
+            return project_onto_simplex(moved, present), velocity
 
         zeros = ops.zeros_like(start)
         return ops.fori_loop(0, self.iterations, iterate, (start, zeros))[0]

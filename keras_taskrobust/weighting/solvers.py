@@ -24,15 +24,21 @@ def cosines_and_norms(gramian):
         The cosines `(K, K)`, 0 in the rows and columns of gradients that are zero, and the norms
         `(K,)`.
     """
-    norms = ops.sqrt(ops.maximum(ops.diagonal(gramian), 0.0))
+    norms = ops.sqrt(ops.relu(ops.diagonal(gramian)))
     inverse = reciprocal(norms)
-    cosines = gramian * ops.expand_dims(inverse, 0) * ops.expand_dims(inverse, 1)
+    cosines = gramian * inverse[None] * inverse[:, None]
     return ops.clip(cosines, -1.0, 1.0), norms
+
+
+def matrix_vector(matrix, vector):
+    """`matrix vector`, as a product of matrices: TensorFlow's `@` takes no vector."""
+    return (matrix @ vector[:, None])[:, 0]
 
 
 def reciprocal(values):
     """`1 / values`, 0 where `values` is not positive."""
-    return ops.where(values > 0, 1.0 / ops.where(values > 0, values, 1.0), 0.0)
+    positive = ops.cast(values > 0, "float32")
+    return positive / (positive * values + (1.0 - positive))
 
 
 def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
@@ -51,73 +57,70 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
         `x` `(B, K)` float32, and its support `(B, K)`, float32 of 0 and 1.
     """
     size = matrix.shape[0]
-    usable = ops.expand_dims(ops.diagonal(matrix) > 0, 0)
-    identity = ops.eye(size, dtype="float32")
+    usable = (ops.diagonal(matrix) > 0)[None]
+    identity, places = ops.eye(size, dtype="float32"), ops.arange(size, dtype="int32")[None]
     plain, matrix = matrix, matrix + ridge * identity
     tolerance = _TOLERANCE * ops.max(ops.abs(linear), axis=1, keepdims=True)
 
-    def solve(support, right):
-        both = ops.expand_dims(support, 1) * ops.expand_dims(support, 2)
-        rest = ops.expand_dims(identity, 0) * ops.expand_dims(1.0 - support, 1)
-        system = ops.expand_dims(matrix, 0) * both + rest
-        solution = ops.solve(system, ops.expand_dims(right * support, 2))
-        return ops.squeeze(solution, 2) * support
+    def system_on(support):
+        both = support[:, None] * support[:, :, None]
+        return matrix[None] * both + identity[None] * (1.0 - support)[:, None]
+
+    def solve(system, support, right):
+        return ops.solve(system, (right * support)[:, :, None])[:, :, 0] * support
 
     def unfinished(count, x, support, entered, barred, done):
-        return ops.logical_and(count < 4 * size + 10, ops.logical_not(ops.all(done)))
+        return (count < 4 * size + 10) & ~ops.all(done)
 
     def advance(count, x, support, entered, barred, done):
         inside = support > 0
-        target = solve(support, linear)
-        blocks = ops.logical_and(inside, target <= 0)
-        feasible = ops.logical_not(ops.any(blocks, axis=1, keepdims=True))
+        target = solve(system_on(support), support, linear)
+        blocks = inside & (target <= 0)
+        feasible = ~ops.any(blocks, axis=1, keepdims=True)
 
         # Not feasible: as far towards the target as x >= 0 allows; the first to vanish leave.
-        ratios = ops.where(blocks, x / ops.maximum(x - target, 1e-30), 2.0)
-        reach = ops.min(ops.where(blocks, ratios, 1.0), axis=1, keepdims=True)
-        leaves = ops.logical_and(blocks, ratios <= reach)
+        ratios = ops.where(blocks, x / (x - target + 1e-30), 1.0)
+        reach = ops.min(ratios, axis=1, keepdims=True)
+        leaves = blocks & (ratios <= reach)
+        stays = ops.cast(inside & ~leaves, "float32")
         # What entered and leaves at once gains nothing: rounding let it in.
-        bars = ops.logical_or(barred, ops.logical_and(leaves, entered))
+        bars = barred | (leaves & entered)
 
         # Feasible: the index that gains most enters, if any does. Those barred have another chance
         # once one has entered and stayed.
-        gains = ops.logical_and(feasible, ops.any(entered, axis=1, keepdims=True))
-        gradient = linear - ops.matmul(target, matrix)
-        open_ = ops.logical_and(usable, ops.logical_not(ops.logical_or(inside, barred)))
-        gain = ops.where(open_, gradient, -float("inf"))
-        best = ops.one_hot(ops.argmax(gain, axis=1), size, dtype="float32") > 0
-        enters = ops.logical_and(best, gain > tolerance)
+        gains = feasible & ops.any(entered, axis=1, keepdims=True)
+        outside = ops.cast(usable & ~(inside | barred), "float32")
+        gain = (linear - target @ matrix) * outside
+        best = ops.argmax(gain, axis=1)[:, None] == places
+        enters = feasible & best & (gain > tolerance)
 
-        new_x = ops.where(feasible, target, ops.where(leaves, 0.0, x + reach * (target - x)))
-        new_inside = ops.where(
-            feasible,
-            ops.logical_or(inside, enters),
-            ops.logical_and(inside, ops.logical_not(leaves)),
-        )
-        finished = ops.logical_and(
-            feasible, ops.logical_not(ops.any(enters, axis=1, keepdims=True))
-        )
         return (
             count + 1,
-            ops.where(done, x, new_x),
-            ops.where(done, support, ops.cast(new_inside, "float32")),
-            ops.logical_and(feasible, enters),
-            ops.logical_and(bars, ops.logical_not(gains)),
-            ops.logical_or(done, finished),
+            ops.where(feasible, target, (x + reach * (target - x)) * stays),
+            stays + ops.cast(enters, "float32"),
+            enters,
+            bars & ~gains,
+            feasible & ~ops.any(enters, axis=1, keepdims=True),
         )
 
     nothing = ops.zeros_like(linear) > 0
-    start = ops.cast(ops.logical_and(usable, linear > tolerance), "float32")
-    done = ops.logical_not(ops.any(start > 0, axis=1, keepdims=True))
+    start = ops.cast(usable & (linear > tolerance), "float32")
+    done = ~ops.any(start > 0, axis=1, keepdims=True)
     state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
     _, x, support, *_ = ops.while_loop(unfinished, advance, state)
-    refined = x
+    refined, system = x, system_on(support)
     # XLA solves nearly singular systems to a tenth of their solution only. The last step takes back
     # the ridge's bias; more of them would let rounding errors grow where the matrix is singular.
-    for system in (matrix, matrix, matrix, plain):
-        refined = refined + solve(support, linear - ops.matmul(refined, system))
+    for quadratic in (matrix, matrix, matrix, plain):
+        refined = refined + solve(system, support, linear - refined @ quadratic)
     keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
     return ops.where(keeps_sign, refined, x), support
+
+
+def relative_inverse(norms):
+    """`min(norms) / norms`, over the norms that are not 0, and 0 for those."""
+    inverse = reciprocal(norms)
+    return inverse * reciprocal(ops.max(inverse))
 
 
 def min_norm_weights(gramian, present):
@@ -135,11 +138,10 @@ def min_norm_weights(gramian, present):
         `(K,)` float32.
     """
     cosines, norms = cosines_and_norms(gramian)
-    vanishes = ops.cast(ops.logical_and(present, norms == 0), "float32")
+    vanishes = ops.cast(present & (norms == 0), "float32")
     # The shortest combination is proportional to argmin_y y' C y / 2 - sum_k y_k / n_k, y = n w.
-    shortest = ops.min(ops.where(norms > 0, norms, float("inf")))
-    inverse = ops.where(norms > 0, shortest / ops.where(norms > 0, norms, 1.0), 0.0)
-    scaled, _ = nonnegative_quadratic(cosines, ops.expand_dims(inverse, 0))
+    inverse = relative_inverse(norms)
+    scaled, _ = nonnegative_quadratic(cosines, inverse[None])
     weights = ops.where(ops.any(vanishes > 0), vanishes, scaled[0] * inverse)
     return weights / ops.maximum(ops.sum(weights), 1e-30)
 
@@ -158,11 +160,11 @@ def dual_cone_weights(gramian, combinations):
         `(B, K)` float32.
     """
     cosines, norms = cosines_and_norms(gramian)
-    scaled = combinations * ops.expand_dims(norms, 0)
+    scaled = combinations * norms[None]
     largest = ops.max(scaled, axis=1, keepdims=True)
     scaled = scaled * reciprocal(largest)
-    added, _ = nonnegative_quadratic(cosines, -ops.matmul(scaled, cosines))
-    return combinations + added * largest * ops.expand_dims(reciprocal(norms), 0)
+    added, _ = nonnegative_quadratic(cosines, -(scaled @ cosines))
+    return combinations + added * largest * reciprocal(norms)[None]
 
 
 def conflict_averse_weights(gramian, present, radius):
@@ -188,54 +190,52 @@ def conflict_averse_weights(gramian, present, radius):
     cosines, norms = cosines_and_norms(gramian)
     mean = ops.cast(present, "float32")
     mean = mean / ops.maximum(ops.sum(mean), 1.0)
-    pull = ops.matmul(cosines, norms * mean)
-    length = ops.sqrt(ops.maximum(ops.sum(norms * mean * pull), 0.0))
+    pull = matrix_vector(cosines, norms * mean)
+    length = ops.sqrt(ops.relu(ops.sum(norms * mean * pull)))
     usable = norms > 0
     # In units of ||g_0||: x_k ||g_k|| = y_k ||g_0||; the bound on y is m * inverse - pull.
     pull = pull * reciprocal(length)
-    shortest = ops.min(ops.where(usable, norms, float("inf")))
-    inverse = ops.where(usable, shortest / ops.where(usable, norms, 1.0), 0.0)
+    inverse = relative_inverse(norms)
     ratio = ops.where(usable, pull / ops.where(usable, inverse, 1.0), float("inf"))
     lowest = ops.min(ratio)
     lowest = ops.where(ops.isfinite(lowest), lowest, 0.0)
     worst = ops.argmin(ratio)
     # No direction of length l gains more than l times the shortest convex combination's length.
-    combination = nonnegative_quadratic(cosines, ops.expand_dims(inverse, 0))[0][0]
-    squared = ops.sum(combination * ops.matmul(cosines, combination))
+    combination = nonnegative_quadratic(cosines, inverse[None])[0][0]
+    squared = ops.sum(combination * matrix_vector(cosines, combination))
     total = ops.maximum(ops.sum(combination * inverse), 1e-30)
-    highest = (1.0 + radius) * (1.001 * ops.sqrt(ops.maximum(squared, 0.0)) / total + 1e-6)
+    highest = (1.0 + radius) * (1.001 * ops.sqrt(ops.relu(squared)) / total + 1e-6)
     size = cosines.shape[0]
     identity = ops.eye(size, dtype="float32")
     matrix = cosines + _RIDGE * identity
 
     def solve_at(level):
-        linear = ops.where(usable, level * inverse - pull, 0.0)
-        x, support = nonnegative_quadratic(cosines, ops.expand_dims(linear, 0))
+        x, support = nonnegative_quadratic(cosines, (level * inverse - pull)[None])
         return x[0], support[0]
 
     def level_on(support):
         """The level at which the solution with this support has the length `radius`."""
-        both = ops.expand_dims(support, 0) * ops.expand_dims(support, 1)
-        system = matrix * both + identity * ops.expand_dims(1.0 - support, 0)
+        both = support[None] * support[:, None]
+        system = matrix * both + identity * (1.0 - support)[None]
         right = ops.stack([inverse * support, pull * support], axis=1)
         slope, offset = ops.unstack(ops.solve(system, right), num=2, axis=1)
-        image, start = ops.matmul(cosines, slope), ops.matmul(cosines, offset)
+        image, start = matrix_vector(cosines, slope), matrix_vector(cosines, offset)
         a, b = ops.sum(slope * image), ops.sum(slope * start)
         c = ops.sum(offset * start) - radius * radius
-        root = ops.sqrt(ops.maximum(b * b - a * c, 0.0))
+        root = ops.sqrt(ops.relu(b * b - a * c))
         return ops.where(a > 0, (b + root) / ops.where(a > 0, a, 1.0), highest)
 
     def unfinished(count, level, low, high, x, done):
-        return ops.logical_and(count < 60, ops.logical_not(done))
+        return (count < 60) & ~done
 
     def advance(count, level, low, high, x, done):
         x, support = solve_at(level)
-        reached = ops.sum(x * ops.matmul(cosines, x))
+        reached = ops.sum(x * matrix_vector(cosines, x))
         too_far = reached > radius * radius
         low, high = ops.where(too_far, low, level), ops.where(too_far, level, high)
         proposal = level_on(support)
-        inside = ops.logical_and(proposal > low, proposal < high)
-        close = ops.abs(ops.sqrt(ops.maximum(reached, 0.0)) - radius) <= 2e-6 * radius
+        inside = (proposal > low) & (proposal < high)
+        close = ops.abs(ops.sqrt(ops.relu(reached)) - radius) <= 2e-6 * radius
         narrow = high - low <= 1e-7 * ops.maximum(ops.abs(low), ops.abs(high))
         return (
             count + 1,
@@ -243,7 +243,7 @@ def conflict_averse_weights(gramian, present, radius):
             low,
             high,
             x,
-            ops.logical_or(close, narrow),
+            close | narrow,
         )
 
     first = ops.take(pull, worst) + radius
@@ -255,7 +255,7 @@ def conflict_averse_weights(gramian, present, radius):
         ops.minimum(lowest, highest),
         highest,
         ops.zeros_like(norms),
-        ops.logical_not(length > 0),
+        ~(length > 0),
     )
     x = ops.while_loop(unfinished, advance, state)[4]
     return mean + x * length * reciprocal(norms)
@@ -281,7 +281,7 @@ def bargaining_weights(gramian, fairness=1.0):
     usable = norms > 0
     mask = ops.cast(usable, "float32")
     identity = ops.eye(cosines.shape[0], dtype="float32")
-    matrix = cosines + identity * ops.expand_dims(2e-7 * mask + (1.0 - mask), 0)
+    matrix = cosines + identity * (2e-7 * mask + (1.0 - mask))[None]
     power = 1.0 / fairness
     # (C y)_k = s_k y_k^-p, s = n^(p - 1); alone, a task has y = s^(1 / (1 + p)) =: c.
     largest = ops.maximum(ops.max(norms), 1e-30)
@@ -291,27 +291,27 @@ def bargaining_weights(gramian, fairness=1.0):
 
     def value(y):
         """The convex objective for each row of `y`, without what is constant."""
-        scaled = y / ops.expand_dims(alone, 0)
+        scaled = y / alone[None]
         if power == 1.0:
             gains = ops.log(scaled)
         else:
             gains = (ops.power(scaled, 1.0 - power) - 1.0) / (1.0 - power)
-        quadratic = 0.5 * ops.sum(y * ops.matmul(y, matrix), axis=1)
-        return quadratic - ops.matmul(gains, mask * alone * alone)
+        quadratic = 0.5 * ops.sum(y * (y @ matrix), axis=1)
+        return quadratic - matrix_vector(gains, mask * alone * alone)
 
     def unfinished(count, y, decrement):
-        return ops.logical_and(count < 60, decrement > 1e-6)
+        return (count < 60) & (decrement > 1e-6)
 
     def advance(count, y, decrement):
         pull = mask * alone * ops.power(alone / y, power)
         curvature = mask * power * ops.power(alone / y, 1.0 + power) + (1.0 - mask)
-        gradient = mask * ops.matmul(matrix, y) - pull
-        hessian = matrix + identity * ops.expand_dims(curvature, 0)
-        move = -ops.squeeze(ops.solve(hessian, ops.expand_dims(gradient, 1)), 1) * mask
-        decrement = ops.sqrt(ops.maximum(-ops.sum(move * gradient), 0.0) / ops.sum(alone * alone))
+        gradient = mask * matrix_vector(matrix, y) - pull
+        hessian = matrix + identity * curvature[None]
+        move = -ops.solve(hessian, gradient[:, None])[:, 0] * mask
+        decrement = ops.sqrt(ops.relu(-ops.sum(move * gradient)) / ops.sum(alone * alone))
         limit = ops.minimum(0.95 / ops.maximum(ops.max(-move / y), 1e-30), 1.0)
-        steps = ops.expand_dims(limit * halves, 1)
-        candidates = ops.expand_dims(y, 0) + steps * ops.expand_dims(move, 0)
+        steps = (limit * halves)[:, None]
+        candidates = y[None] + steps * move[None]
         best = ops.argmin(value(candidates))
         chosen = ops.where(decrement < 1e-2, limit, limit * ops.take(halves, best))
         return count + 1, y + chosen * move, decrement
@@ -348,7 +348,7 @@ def apply_pseudo_inverse(matrix, vector):
     values, vectors = ops.eigh(matrix)
     kept = values > 1e-6 * matrix.shape[0] * ops.max(values)
     inverse = ops.where(kept, 1.0 / ops.where(kept, values, 1.0), 0.0)
-    return ops.matmul(vectors, inverse * ops.matmul(ops.transpose(vectors), vector))
+    return matrix_vector(vectors, inverse * matrix_vector(ops.transpose(vectors), vector))
 
 
 def project_onto_simplex(values, present):
@@ -356,19 +356,14 @@ def project_onto_simplex(values, present):
 
     Args:
         values: `(K,)` float32.
-        present: `(K,)` bool.
+        present: `(K,)` float32 of 0 and 1.
 
     Returns:
         `(K,)` float32.
     """
-    size = values.shape[0]
-    lowest = -1e30
-    descending = -ops.sort(-ops.where(present, values, lowest))
-    known = descending > 0.5 * lowest
-    sums = ops.cumsum(ops.where(known, descending, 0.0))
-    ranks = ops.arange(1, size + 1, dtype="float32")
-    thresholds = (sums - 1.0) / ranks
-    above = ops.logical_and(known, descending > thresholds)
-    number = ops.maximum(ops.sum(ops.cast(above, "int32")), 1)
-    threshold = ops.take(thresholds, number - 1)
-    return ops.where(present, ops.maximum(values - threshold, 0.0), 0.0)
+    # The threshold is the largest mean of the r largest values, each of which is less 1 / r.
+    among_largest = ops.cast(values[None] >= values[:, None], "float32")
+    sums = matrix_vector(among_largest, values * present) - 1.0
+    numbers = matrix_vector(among_largest, present)
+    threshold = ops.max(sums / (numbers + 1e-30))
+    return ops.relu(values - threshold) * present

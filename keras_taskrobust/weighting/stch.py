@@ -106,7 +106,7 @@ class SmoothTchebycheff(TaskWeighting):
         if not self.warmup_steps:
             return []
         first = self.warmup_steps - (self.nadir_steps or self.warmup_steps)
-        counts = ops.logical_and(self.step >= first, self.step < self.warmup_steps)
+        counts = (self.step >= first) & (self.step < self.warmup_steps)
         counts = ops.cast(counts, "float32")
         return [
             (self.step, self.step + 1.0),

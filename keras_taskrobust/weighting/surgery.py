@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_taskrobust.weighting import random
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.solvers import matrix_vector
 
 
 class GradientSurgery(GramianWeighting):
@@ -29,10 +30,10 @@ class GradientSurgery(GramianWeighting):
         keys = random.uniform(
             self.seed,
             ops.convert_to_tensor(self.step),
-            ops.expand_dims(stream, 1),
-            ops.expand_dims(stream, 0),
+            stream[:, None],
+            stream[None],
         )
-        keys = keys + ops.expand_dims(ops.where(present, 0.0, 1.0), 0)
+        keys = keys + ops.where(present, 0.0, 1.0)[None]
         keys = keys + 2.0 * ops.eye(self.num_tasks, dtype="float32")
         return ops.argsort(keys, axis=1)
 
@@ -53,15 +54,17 @@ def operate(cosines, orders, strength, extra):
     """
     size = cosines.shape[0]
     identity = ops.eye(size, dtype="float32")
+    places = ops.arange(size, dtype="int32")[None, None]
+    turns = ops.cast(orders[:, :, None] == places, "float32")
 
     def meet(turn, state):
         coefficients, projections, extra = state
-        met = ops.one_hot(ops.take(orders, turn, axis=1), size, dtype="float32")
+        met = turns[:, turn]
         projection = ops.sum(projections * met, axis=1)
         squared_length = ops.sum(projections * coefficients, axis=1)
         added, extra = strength(projection, squared_length, met, extra)
-        added = ops.expand_dims(added, 1) * met
-        return coefficients + added, projections + ops.matmul(added, cosines), extra
+        added = added[:, None] * met
+        return coefficients + added, projections + (added @ cosines), extra
 
     coefficients, _, extra = ops.fori_loop(0, size - 1, meet, (identity, cosines, extra))
     return coefficients, extra
@@ -70,5 +73,5 @@ def operate(cosines, orders, strength, extra):
 def weights_of(coefficients, norms):
     """The weights of the sum of the operated gradients; 1 for one that is zero."""
     positive = norms > 0
-    sums = ops.matmul(norms, coefficients)
+    sums = matrix_vector(ops.transpose(coefficients), norms)
     return ops.where(positive, sums / ops.where(positive, norms, 1.0), 1.0)

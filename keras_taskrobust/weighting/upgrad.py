@@ -45,5 +45,5 @@ class UPGrad(GramianWeighting):
 
     def combine(self, tasks):
         mean = mean_weights(tasks)
-        combinations = ops.expand_dims(mean, 1) * ops.eye(self.num_tasks, dtype="float32")
+        combinations = mean[:, None] * ops.eye(self.num_tasks, dtype="float32")
         return ops.sum(dual_cone_weights(tasks.gramian, combinations), axis=0)
