@@ -4,11 +4,11 @@
 
 Two parameters, two losses with a curved valley and conflicting, unequal gradients. From three
 starts each weighting takes steps of Adam through `MinimaxModel.fit`; a panel a weighting shows
-where they go over the contours of the mean loss. Beside the name stand the number of starts that
+where they go over the contours of the mean loss. Below the name stand the number of starts that
 end within 0.5 of the Pareto set, and the largest distance left.
 
-The losses are negative near the Pareto set: weightings that are made for positive losses (`imtl_l`,
-`gls`, `moco`) stop or leave the picture there.
+The losses are negative near the Pareto set: weightings that are made for positive losses stop
+(`gls`, `moco`) or run off to infinity (`imtl_l`, `uncertainty`) there.
 """
 
 import math
@@ -120,7 +120,7 @@ def draw(paths: dict[str, np.ndarray], output: Path) -> None:
     """One panel a weighting."""
     columns = 6
     rows = math.ceil(len(paths) / columns)
-    figure = Figure(figsize=(2.35 * columns, 2.5 * rows + 0.5), facecolor="white")
+    figure = Figure(figsize=(2.35 * columns, 2.65 * rows + 0.7), facecolor="white")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     x1, x2 = np.meshgrid(np.linspace(-EDGE, EDGE, 200), np.linspace(-EDGE, EDGE, 200))
     mean = sum(two_losses(x1, x2, np)) / 2
@@ -133,8 +133,9 @@ def draw(paths: dict[str, np.ndarray], output: Path) -> None:
             axes.plot(*line[0], "o", color=colour, markersize=3.5)
             axes.plot(*line[-1], "*", color=colour, markersize=8, markeredgecolor="white")
         gaps = np.linalg.norm(lines[:, -1, None] - front, axis=-1).min(axis=1)
-        arrived = f"{(gaps < 0.5).sum()} of {len(gaps)}, {gaps.max():.1f}"
-        axes.set_title(f"{name} ({arrived})", fontsize=FONT, color=INK, loc="left")
+        left = f"{gaps.max():.1f}" if np.isfinite(gaps).all() else "left the picture"
+        arrived = f"{(gaps < 0.5).sum()} of {len(gaps)}, {left}"
+        axes.set_title(f"{name}\n{arrived}", fontsize=FONT, color=INK, loc="left")
         axes.set_xlim(-EDGE, EDGE)
         axes.set_ylim(-EDGE, EDGE)
         axes.tick_params(labelsize=FONT - 2, color=FAINT, labelcolor=INK)
@@ -148,7 +149,7 @@ def draw(paths: dict[str, np.ndarray], output: Path) -> None:
         fontsize=FONT + 2,
         color=INK,
     )
-    figure.tight_layout()
+    figure.tight_layout(h_pad=1.5, rect=(0, 0, 1, 0.985))
     save_figure(figure, output)
 
 
