@@ -27,18 +27,18 @@ class GradientMetric(keras.metrics.Metric):
     def update_state(self, gramian, counts):
         """Adds one step's `(K, K)` inner products of the gradients of the tasks with `counts`."""
         squares = ops.diagonal(gramian)
-        present = ops.logical_and(counts > 0, ops.isfinite(squares))
-        norms = ops.sqrt(ops.maximum(ops.where(present, squares, 0.0), 0.0))
+        present = (counts > 0) & ops.isfinite(squares)
+        norms = ops.sqrt(ops.relu(ops.where(present, squares, 0.0)))
         self.norms.assign_add(ops.stop_gradient(ops.stack([norms, ops.cast(present, "float32")])))
         nonzero = norms > 0
         lengths = ops.where(nonzero, norms, 1.0)
-        cosines = gramian / ops.expand_dims(lengths, 0) / ops.expand_dims(lengths, 1)
-        both = ops.logical_and(ops.expand_dims(nonzero, 0), ops.expand_dims(nonzero, 1))
+        cosines = gramian / lengths[None] / lengths[:, None]
+        both = nonzero[None] & nonzero[:, None]
         order = ops.arange(gramian.shape[0])
-        both = ops.logical_and(both, ops.expand_dims(order, 0) > ops.expand_dims(order, 1))
+        both = both & (order[None] > order[:, None])
         number = ops.sum(ops.cast(both, "float32"))
         cosine = ops.sum(ops.where(both, cosines, 0.0)) / ops.maximum(number, 1.0)
-        negative = ops.cast(ops.logical_and(both, cosines < 0), "float32")
+        negative = ops.cast(both & (cosines < 0), "float32")
         conflict = ops.sum(negative) / ops.maximum(number, 1.0)
         seen = ops.cast(number > 0, "float32")
         self.pairs.assign_add(ops.stop_gradient(ops.stack([cosine, conflict, seen])))

@@ -250,7 +250,7 @@ def break_where_broken(direction, gradients, counts):
     which has to skip the step and lower its loss scale.
     """
     finite = ops.isfinite(ops.sum(gradients * gradients, axis=1))
-    broken = ops.any(ops.logical_and(counts > 0, ops.logical_not(finite)))
+    broken = ops.any((counts > 0) & ~finite)
     return ops.where(broken, float("nan"), direction)
 
 
