@@ -9,7 +9,8 @@ class GramianWeighting(TaskWeighting):
 
     A subclass defines `combine(tasks)`: the weights `(K,)` of the gradients in the update, from
     `tasks.gramian` `(K, K)`, in which the rows and columns of absent tasks are 0. Without a
-    Gramian, as in evaluation, the weights are those of the mean over the present tasks.
+    Gramian, as in evaluation, the weights are those of the mean over the present tasks. Where the
+    new state comes out of the same computation as the weights, it defines `respond` instead.
     """
 
     needs = "gramian"

@@ -72,7 +72,7 @@ class RateOfImprovement(TaskWeighting):
         closes = step >= self.window
         ends = closes & (appearances > 0)
         mean = total / ops.maximum(appearances, 1.0)
-        compares = ends & ((last > 0) & (mean > 0))
+        compares = ends & (last > 0) & (mean > 0)
         rate = ops.where(compares, 1.0 - mean / ops.where(compares, last, 1.0), 0.0)
         moved = log_weights - self.step_size * rate
         return [

@@ -204,6 +204,18 @@ def test_classification_learns_a_colour(images):
     assert result.trivial_scores["accuracy"] < 0.6
 
 
+@pytest.mark.parametrize("changes", [{}, {"soup_size": 2}, {"wise_share": 0.7}])
+def test_scores_are_those_of_the_weights(images, changes):
+    keras.utils.set_random_seed(0)
+    settings = dataclasses.replace(SETTINGS, learning_rate=2e-2, reports=4, **changes)
+    model = tiny_vit(1, size=(16, 16))
+    data = task_data("classification", model, settings, images)
+    result = finetune_images(opened(model), data, settings)
+    for report in ("last", "best"):
+        result.model.set_weights(result.weights[report])
+        assert score_classes(result.model, data, settings) == result.scores[report]["accuracy"]
+
+
 @pytest.mark.parametrize("method", ["linear_probe", "l2_sp", "lwf", "ewc", "lora"])
 def test_robust_methods_keep_the_encoder(images, method):
     keras.utils.set_random_seed(0)
