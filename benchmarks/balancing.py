@@ -5,7 +5,8 @@ Run it once a backend:
     KERAS_BACKEND=jax python benchmarks/balancing.py --output balancing_jax.csv
 
 K regressions on one trunk: a ViT of 4 layers of 64 on 64 patches, batches of 16, or a perceptron of
-four layers of 512 units, batches of 128, whose steps are matrix products and little else. Each
+four layers of 512 units, batches of 128, whose steps are matrix products and little else. Heads are
+linear, but for "deep_heads": that perceptron, with two more layers of 512 units in every head. Each
 round times a block of steps of every model, in an order that rotates: the stock model, a second
 stock model, all weightings and, with PyTorch, the methods of torchjd on the same network under the
 same `fit`. Ratios are taken within a round.
@@ -26,8 +27,8 @@ from timing import append_row, time_in_turn
 
 import keras_taskrobust as ktr
 
-Trunk = Literal["vit", "perceptron"]
-BATCH_SIZES = {"vit": 16, "perceptron": 128}
+Trunk = Literal["vit", "perceptron", "deep_heads"]
+BATCH_SIZES = {"vit": 16, "perceptron": 128, "deep_heads": 128}
 
 #: Our name, and how torchjd calls the same method for K tasks.
 PEERS = {
@@ -61,9 +62,14 @@ def make_network(trunk: Trunk, K: int) -> keras.Model:
         inputs = hidden = keras.Input((256,))
         for name in (None, None, None, "trunk"):
             hidden = keras.layers.Dense(512, activation="relu", name=name)(hidden)
-    return keras.Model(
-        inputs, {name: keras.layers.Dense(1, name=name)(hidden) for name in names_of(K)}
-    )
+
+    def output(name):
+        head = hidden
+        for _ in range(2 if trunk == "deep_heads" else 0):
+            head = keras.layers.Dense(512, activation="relu")(head)
+        return keras.layers.Dense(1, name=name)(head)
+
+    return keras.Model(inputs, {name: output(name) for name in names_of(K)})
 
 
 def make_data(trunk: Trunk, K: int, steps: int):

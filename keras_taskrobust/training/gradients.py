@@ -90,6 +90,7 @@ class GradientPlan:
         tasks_per_output: the number of tasks in each of its outputs that carry any.
         find_reached: function of a layer or `None`; returns for each of those outputs V + 1 bools:
             has it a gradient by the network's v-th trainable variable, and by what the layer gives?
+            With a layer, the same for what it gives comes last.
         settings: `GradientSettings`.
 
     Attributes:
@@ -103,12 +104,17 @@ class GradientPlan:
 
     def __init__(self, network, tasks_per_output, find_reached, settings: GradientSettings):
         self.takes_rows = settings.takes_rows
+        self.output_of_task = [
+            output for output, number in enumerate(tasks_per_output) for _ in range(number)
+        ]
         self.layer = None
         if self.takes_rows and settings.gradients_at == "representation":
             self.layer = _layer_named(network, settings.representation)
+        depends = find_reached(self.layer)
+        before_layer = depends.pop() if self.layer is not None else ()
         numbers = [
-            sum(number for number, depends in zip(tasks_per_output, column, strict=True) if depends)
-            for column in zip(*find_reached(self.layer), strict=True)
+            sum(number for number, reaches in zip(tasks_per_output, column, strict=True) if reaches)
+            for column in zip(*depends, strict=True)
         ]
         # Only now: a network may be built by the pass that finds what is reached.
         variables = network.trainable_variables
@@ -122,12 +128,13 @@ class GradientPlan:
             _check_representation(self.layer, at_layer, least, settings.weighting)
         elif self.takes_rows:
             place = _place(variables, numbers, least, settings.gradients_at, settings.weighting)
-        taken = set(place)
         self.place = [variables[index] for index in place]
-        self.heads = [
-            variable
-            for index, variable in enumerate(variables)
-            if numbers[index] <= 1 and index not in taken
+        elsewhere = {*place, *(index for index, before in enumerate(before_layer) if before)}
+        heads = [i for i, number in enumerate(numbers) if number <= 1 and i not in elsewhere]
+        self.heads = [variables[index] for index in heads]
+        self.heads_of_task = [
+            [variables[index] for index in heads if depends[output][index]]
+            for output in self.output_of_task
         ]
 
     def is_for(self, network) -> bool:
@@ -139,7 +146,7 @@ class GradientPlan:
         """P, the number of gradient elements at the place."""
         return sum(math.prod(variable.shape) for variable in self.place)
 
-    def gradients(self, variables, pull, weights, own_weights, directions, scale) -> list:
+    def gradients(self, variables, pull, weights, own_weights, rows, directions, scale) -> list:
         """The gradient of each of the model's trainable variables.
 
         `place` gets the direction, or what it pulls back to from the representation; `heads` their
@@ -154,6 +161,7 @@ class GradientPlan:
                 for `None`, by what the rest of the network gets as the layer's outputs.
             weights: `(K,)`.
             own_weights: `(K,)`, for `heads` that are not weighted.
+            rows: `TaskRows`, or `None`.
             directions: a tensor for each of `place`, or for each output of the layer.
             scale: scalar, of the loss.
 
@@ -161,24 +169,50 @@ class GradientPlan:
             A gradient for each of `variables`, `None` where there is none.
         """
         found: dict[int, Any] = {}
+
+        def pull_to(group, tasks, upstream=None):
+            pulled = pull(tasks, scale, upstream, group) if group else ()
+            for variable, gradient in zip(group, pulled, strict=True):
+                found[id(variable)] = _sum(found.get(id(variable)), gradient)
+
         upstream = None
         if self.layer is not None:
             others = pull(None, scale, None, None)
             upstream = [_sum(scale * d, other) for d, other in zip(directions, others, strict=True)]
-        elif self.place and directions is not None:
-            others = pull(None, scale, None, self.place)
-            for variable, direction, other in zip(self.place, directions, others, strict=True):
-                found[id(variable)] = _sum(scale * direction, other)
-        apart = {*found, *(() if self.weighted_heads else map(id, self.heads))}
-        rest = [variable for variable in variables if id(variable) not in apart]
-        groups = [(scale * weights, rest)]
-        if not self.weighted_heads:
-            groups.append((scale * own_weights, self.heads))
-        for cotangent, group in groups:
-            if group:
-                pulled = pull(cotangent, scale, upstream, group)
-                found.update(zip(map(id, group), pulled, strict=True))
+        elif self.place:
+            found.update(
+                (id(variable), scale * direction)
+                for variable, direction in zip(self.place, directions, strict=True)
+            )
+            pull_to(self.place, None)
+        if rows is None:
+            pull_to(self.heads, scale * own_weights)
+        else:
+            found.update(self._of_heads(rows, weights if self.weighted_heads else own_weights))
+            pull_to(self.heads, None)
+        apart = set(map(id, [*self.place, *self.heads]))
+        pull_to([v for v in variables if id(v) not in apart], scale * weights, upstream)
         return [found[id(variable)] for variable in variables]
+
+    def _of_heads(self, rows, weights):
+        for weight, heads, gradients in zip(
+            ops.unstack(weights), self.heads_of_task, rows.heads, strict=True
+        ):
+            for variable, gradient in zip(heads, gradients, strict=True):
+                yield id(variable), None if gradient is None else weight * gradient
+
+
+class TaskRows(NamedTuple):
+    """The gradients of the task losses, one by one.
+
+    Attributes:
+        place: `(K, ...)` float32 by each variable of a plan's `place`, or each output of its layer.
+        heads: for each task a list, by each of its `heads_of_task`, float32 or `None` where there
+            is none; they are times the scale of the loss.
+    """
+
+    place: list
+    heads: list[list]
 
 
 @contextlib.contextmanager
@@ -196,7 +230,7 @@ def cutting(layer, cut: Callable):
 
     def cut_floats(tensor):
         nonlocal cuts
-        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype)):
+        if not is_float(tensor):
             return tensor
         cuts += 1
         result = cut(tensor)
@@ -224,6 +258,16 @@ def cutting(layer, cut: Callable):
             "`representation` must name a layer with a floating-point output. "
             f"Received: representation={layer.name!r}, which has none"
         )
+
+
+def is_float(tensor) -> bool:
+    """Whether the elements of a tensor are floating-point numbers."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def floats_of(structure) -> list:
+    """The floating-point tensors of a structure, in the order of `keras.tree.flatten`."""
+    return [tensor for tensor in keras.tree.flatten(structure) if is_float(tensor)]
 
 
 def add(term, other):
@@ -280,7 +324,7 @@ def symbolic_batch(network):
 
 
 def _sum(direction, other):
-    return direction if other is None else direction + ops.cast(other, "float32")
+    return add(direction, None if other is None else ops.cast(other, "float32"))
 
 
 def _place(variables, numbers, least: int, at, who: str) -> list[int]:

@@ -224,6 +224,9 @@ class MinimaxModel(keras.Model):
     def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
         """The batch's loss sums and counts of each task.
 
+        Where task gradients are taken, each loss must depend on the network by the task's own
+        output alone.
+
         Args:
             x: the inputs.
             y: the targets, as `loss` names them.
@@ -447,19 +450,19 @@ class MinimaxModel(keras.Model):
             )
         return self._gradient_plan
 
-    def weigh_gradients(self, losses, counts, gradients):
+    def weigh_gradients(self, losses, counts, rows):
         """The weighted objective of a training step, from the task gradients.
 
         Args:
             losses: `(K,)`.
             counts: `(K,)`.
-            gradients: list of `(K, ...)` float32 task gradients at the place of the plan, or
-                `None`.
+            rows: `TaskRows`, or `None`.
 
         Returns:
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
-            gradients; and the list of directions in the shapes of `gradients`, or `None`.
+            gradients; and the list of directions, one for each of `rows.place`, or `None`.
         """
+        gradients = None if rows is None else rows.place
         gramian = matrix = None
         diagnostics = self._gradient_metric is not None
         if gradients is not None and self.weighting.needs == "gradients":

@@ -7,7 +7,8 @@ Each module offers:
 - `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
 - `reached(model, x, layer)`: for each of the model's `task_outputs`, by which of the network's
-  trainable variables it has a gradient, and whether by an output of the layer (or `None`).
+  trainable variables it has a gradient, and whether by an output of the layer (or `None`); then
+  the same for the outputs of the layer.
 - `inner_products(gradients)`, `weighted_sum(weights, gradients)`: over the tasks of `(K, ...)`
   float32 gradients, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras

@@ -1,13 +1,24 @@
 """JAX: one vector-Jacobian product serves task gradients and update. Replicas need nothing."""
 
 import contextlib
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 from jax.interpreters import partial_eval
+from keras.src.backend import get_keras_mask, set_keras_mask
 
-from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
+from keras_taskrobust.training.backends.jax_linear import LinearFunction
+from keras_taskrobust.training.gradients import (
+    TaskRows,
+    add,
+    by_variable_and_layer,
+    cutting,
+    floats_of,
+    is_float,
+)
 
 
 def sum_by_group(values, member):
@@ -33,7 +44,8 @@ def own_randomness(stream):
 def reached(model, x, layer):
     """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
 
-    And, as the last entry, whether it has one by an output of `layer`.
+    And, as the last entry, whether it has one by an output of `layer`. With a layer, the same for
+    its outputs comes last.
     """
 
     def outputs(trainable, non_trainable, x, offsets=None):
@@ -48,25 +60,28 @@ def reached(model, x, layer):
         return model.task_outputs(prediction), uncut
 
     def slopes(sources, tangents, non_trainable, x):
-        return jax.jvp(lambda *s: outputs(s[0], non_trainable, x, s[1])[0], sources, tangents)[1]
+        return jax.jvp(lambda *s: outputs(s[0], non_trainable, x, s[1]), sources, tangents)[1]
 
     # The variables' values are donated to the running step: only their shapes are at hand.
     trainable, non_trainable, x = keras.tree.map_structure(
         lambda value: jax.ShapeDtypeStruct(value.shape, value.dtype),
         (model.trainable_variables, model.non_trainable_variables, x),
     )
-    _, offsets = jax.eval_shape(outputs, trainable, non_trainable, x)
+    found, offsets = jax.eval_shape(outputs, trainable, non_trainable, x)
     sources = (trainable, offsets)
     jaxpr = jax.make_jaxpr(slopes)(sources, sources, non_trainable, x).jaxpr
-    first, number = len(trainable) + len(offsets), len(jaxpr.outvars)
+    first = len(trainable) + len(offsets)
     positions = _positions(model.trainable_variables, model.network.trainable_variables)
     order = [*positions, *range(len(trainable), first)]
-    depends = []
-    for output in range(number):
-        _, used = partial_eval.dce_jaxpr(jaxpr, [output == index for index in range(number)])
-        found = [used[first + position] for position in order]
-        depends.append(by_variable_and_layer(found, len(positions)))
-    return depends
+
+    def sources_of(results):
+        _, used = partial_eval.dce_jaxpr(jaxpr, [i in results for i in range(len(jaxpr.outvars))])
+        return by_variable_and_layer([used[first + p] for p in order], len(positions))
+
+    depends = [sources_of({output}) for output in range(len(found))]
+    return (
+        depends if layer is None else [*depends, sources_of(range(len(found), len(jaxpr.outvars)))]
+    )
 
 
 def stock_train_step(model, *args):
@@ -85,8 +100,74 @@ def gradient_train_step(model, state, data):
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     plan = model.gradient_plan(lambda layer: reached(model, x, layer))
+    forward = _forward(model, plan, trainable, non_trainable, x, y, sample_weight)
+    task_losses, counts, others, non_trainable = forward[:4]
 
-    def forward(trainable, offsets):
+    def pull(tasks, scale, upstream, variables):
+        slopes = forward.of_losses.pull([tasks, None if others is None else scale])
+        gradients = forward.of_network.pull([*slopes, *(upstream or ())])
+        if variables is None:
+            return gradients[len(trainable) :]
+        return [gradients[index] for index in _positions(model.trainable_variables, variables)]
+
+    scale = jnp.float32(_loss_scale(model.optimizer, optimizer_variables))
+    rows = _task_rows(model, plan, forward, scale) if plan.takes_rows else None
+
+    def objective(trainable):
+        scope = _scope(model, trainable, non_trainable, metrics_variables)
+        with scope:
+            value, *shares = model.weigh_gradients(task_losses, counts, rows)
+        return value, (shares, [_current(scope, variables) for variables in _state_of(model)])
+
+    (value, (shares, (non_trainable, metrics_variables))), weighting_gradients = jax.value_and_grad(
+        objective, has_aux=True
+    )(trainable)
+    weights, own_weights, directions = shares
+    gradients = plan.gradients(
+        model.trainable_variables, pull, weights, own_weights, rows, directions, scale
+    )
+    for index in _positions(model.trainable_variables, model.weighting.trainable_variables):
+        gradients[index] = scale * weighting_gradients[index]
+    gradients = [
+        jnp.zeros_like(value) if gradient is None else gradient
+        for value, gradient in zip(trainable, gradients, strict=True)
+    ]
+
+    trainable, optimizer_variables = model.optimizer.stateless_apply(
+        optimizer_variables, gradients, trainable
+    )
+    logs, metrics_variables = model._update_metrics_variables(
+        metrics_variables, add(value, others), x, y, forward.y_pred, sample_weight
+    )
+    return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
+
+
+class _Forward(NamedTuple):
+    """A forward pass, and its linear approximation.
+
+    Attributes:
+        task_losses: `(K,)`.
+        counts: `(K,)`.
+        others: the scalar sum of all that is outside the weighting, or `None`.
+        non_trainable: the values of the non-trainable variables after it.
+        y_pred: the outputs.
+        of_network: from the trainable variables, and what the rest of the network gets as the
+            outputs of the plan's layer, to the floats in `y_pred`, the additional losses and those
+            outputs.
+        of_losses: from the floats and the additional losses to `task_losses` and `others`.
+    """
+
+    task_losses: Any
+    counts: Any
+    others: Any
+    non_trainable: list
+    y_pred: Any
+    of_network: LinearFunction
+    of_losses: LinearFunction
+
+
+def _forward(model, plan, trainable, non_trainable, x, y, sample_weight) -> _Forward:
+    def network(trainable, offsets):
         uncut = []
 
         def cut(tensor):
@@ -96,70 +177,92 @@ def gradient_train_step(model, state, data):
             return jax.lax.stop_gradient(tensor) + offsets[len(uncut) - 1]
 
         with cutting(plan.layer, cut):
-            y_pred, updated, losses = model.stateless_call(
+            y_pred, updated, additional = model.stateless_call(
                 trainable, non_trainable, x, return_losses=True, training=True
             )
-        with _scope(model, trainable, updated):
-            task_losses, counts, others, _ = model.task_losses_of_batch(
-                x, y, y_pred, sample_weight, additional_losses=losses
-            )
-        return (task_losses, others, uncut), (y_pred, updated, counts)
+        masks = keras.tree.map_structure(get_keras_mask, y_pred)
+        return (floats_of(y_pred), additional, uncut), (y_pred, masks, updated)
 
     offsets = []
     if plan.layer is not None:
-        (_, _, uncut), _ = jax.eval_shape(lambda values: forward(values, None), trainable)
+        (_, _, uncut), _ = jax.eval_shape(lambda values: network(values, None), trainable)
         offsets = [jnp.zeros(tensor.shape, tensor.dtype) for tensor in uncut]
-    (task_losses, others, _), pull_back, (y_pred, non_trainable, counts) = jax.vjp(
-        forward, trainable, offsets, has_aux=True
+    (floats, additional, _), of_network, (y_pred, masks, non_trainable) = jax.linearize(
+        network, trainable, offsets, has_aux=True
     )
 
-    def pull(tasks, scale, upstream, variables):
-        if tasks is None and upstream is None and others is None:
-            return [None] * len(offsets if variables is None else variables)
-        tasks = jnp.zeros_like(task_losses) if tasks is None else tasks
-        upstream = [jnp.zeros_like(offset) for offset in offsets] if upstream is None else upstream
-        upstream = [u.astype(offset.dtype) for u, offset in zip(upstream, offsets, strict=True)]
-        one = None if others is None else scale * jnp.ones_like(others)
-        gradients, by_offset = pull_back((tasks, one, upstream))
-        if variables is None:
-            return by_offset
-        return [gradients[index] for index in _positions(model.trainable_variables, variables)]
+    def losses(floats, additional):
+        outputs = _with_floats(y_pred, floats, masks)
+        with _scope(model, trainable, non_trainable):
+            task_losses, counts, others, _ = model.task_losses_of_batch(
+                x, y, outputs, sample_weight, additional_losses=additional
+            )
+        return (task_losses, others), counts
 
-    scale = _loss_scale(model.optimizer, optimizer_variables)
-    task_gradients = None
-    if plan.takes_rows:
-        where = None if plan.layer is not None else plan.place
-        task_gradients = _map_tasks(
-            lambda tasks: pull(tasks, 0.0, None, where), scale * jnp.eye(len(task_losses)), plan
-        )
-        task_gradients = [rows.astype("float32") / scale for rows in task_gradients]
-
-    def objective(trainable):
-        scope = _scope(model, trainable, non_trainable, metrics_variables)
-        with scope:
-            value, *shares = model.weigh_gradients(task_losses, counts, task_gradients)
-        return value, (shares, [_current(scope, variables) for variables in _state_of(model)])
-
-    (value, (shares, (non_trainable, metrics_variables))), weighting_gradients = jax.value_and_grad(
-        objective, has_aux=True
-    )(trainable)
-    gradients = plan.gradients(model.trainable_variables, pull, *shares, scale)
-    for index in _positions(model.trainable_variables, model.weighting.trainable_variables):
-        gradients[index] = scale * weighting_gradients[index]
-
-    trainable, optimizer_variables = model.optimizer.stateless_apply(
-        optimizer_variables, gradients, trainable
+    (task_losses, others), of_losses, counts = jax.linearize(
+        losses, floats, additional, has_aux=True
     )
-    logs, metrics_variables = model._update_metrics_variables(
-        metrics_variables, add(value, others), x, y, y_pred, sample_weight
+    return _Forward(
+        task_losses,
+        counts,
+        others,
+        non_trainable,
+        _with_floats(y_pred, floats, masks),
+        LinearFunction(of_network, (trainable, offsets)),
+        LinearFunction(of_losses, (floats, additional)),
     )
-    return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
 
 
-def _map_tasks(task_gradient, cotangents, plan):
-    if plan.task_chunk is None:
-        return jax.vmap(task_gradient)(cotangents)
-    return jax.lax.map(task_gradient, cotangents, batch_size=plan.task_chunk)
+def _task_rows(model, plan, forward, scale) -> TaskRows:
+    """The gradients of the task losses, from each task's own output on."""
+    tensors = keras.tree.flatten(forward.y_pred)
+    places = keras.tree.pack_sequence_as(forward.y_pred, list(range(len(tensors))))
+    outputs = [len(floats_of(tensors[:place])) for place in model.task_outputs(places)]
+    own = np.array(plan.output_of_task)
+    rows = [scale * np.eye(len(own), dtype="float32")[own == i] for i in range(len(outputs))]
+
+    def cotangent(output, tasks):
+        found = forward.of_losses.pull([tasks])[output]
+        return jnp.zeros_like(floats_of(tensors)[output]) if found is None else found
+
+    def map_rows(function, rows):
+        if len(jax.tree.leaves(rows)[0]) == 1:
+            # XLA takes far longer for products with one more axis, even of size 1.
+            found = function(jax.tree.map(lambda array: array[0], rows))
+            return jax.tree.map(lambda array: array[None], found)
+        if plan.task_chunk is None:
+            return jax.vmap(function)(rows)
+        return jax.lax.map(function, rows, batch_size=plan.task_chunk)
+
+    variables = model.trainable_variables
+    at = _positions(variables, plan.place)
+    if plan.layer is not None:
+        at = range(len(variables), len(forward.of_network.inputs))
+    found, of_heads = forward.of_network.pull_rows(outputs, rows, cotangent, at, map_rows)
+    heads = [
+        [of_heads[output][index] for index in _positions(variables, heads)]
+        for output, heads in zip(own, plan.heads_of_task, strict=True)
+    ]
+    nothing = [jnp.zeros((len(own), *forward.of_network.inputs[index].shape)) for index in at]
+    return TaskRows(
+        [
+            zeros if rows is None else rows.astype("float32") / scale
+            for zeros, rows in zip(nothing, found, strict=True)
+        ],
+        [[None if g is None else g[0].astype("float32") for g in found] for found in heads],
+    )
+
+
+def _with_floats(y_pred, floats, masks):
+    """`y_pred` with these floats, and with its Keras masks, which no transformation keeps."""
+    left = iter(floats)
+
+    def restore(tensor, mask):
+        restored = next(left) if is_float(tensor) else tensor
+        set_keras_mask(restored, mask)
+        return restored
+
+    return keras.tree.map_structure(restore, y_pred, masks)
 
 
 def inner_products(gradients):

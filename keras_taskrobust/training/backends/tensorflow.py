@@ -4,8 +4,15 @@ import contextlib
 
 import keras
 import tensorflow as tf
+from keras.src.backend import get_keras_mask, set_keras_mask
 
-from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
+from keras_taskrobust.training.gradients import (
+    TaskRows,
+    add,
+    by_variable_and_layer,
+    cutting,
+    floats_of,
+)
 
 
 @tf.custom_gradient
@@ -47,11 +54,14 @@ def own_randomness(stream):
 def reached(model, x, layer):
     """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
 
-    And, as the last entry, whether it has one by an output of `layer`.
+    And, as the last entry, whether it has one by an output of `layer`. With a layer, the same for
+    its outputs comes last.
     """
+    uncut: list = []
     watched: list = []
 
     def watch(tensor):
+        uncut.append(tensor)
         watched.append(tf.identity(tensor))
         tape.watch(watched[-1])
         return watched[-1]
@@ -59,12 +69,13 @@ def reached(model, x, layer):
     with tf.GradientTape(persistent=True) as tape, cutting(layer, watch):
         outputs = model.task_outputs(model(x, training=False))
     variables = [variable.value for variable in model.network.trainable_variables]
-    depends = []
-    for output in outputs:
-        gradients = tape.gradient(output, [*variables, *watched])
-        found = [gradient is not None for gradient in gradients]
-        depends.append(by_variable_and_layer(found, len(variables)))
-    return depends
+
+    def sources_of(tensors):
+        gradients = tape.gradient(tensors, [*variables, *watched])
+        return by_variable_and_layer([g is not None for g in gradients], len(variables))
+
+    depends = [sources_of(output) for output in outputs]
+    return depends if layer is None else [*depends, sources_of(uncut)]
 
 
 def stock_train_step(model, data):
@@ -117,31 +128,32 @@ def gradient_train_step(model, data):
     with tf.GradientTape(persistent=True) as tape:
         with cutting(plan.layer, cut):
             y_pred = model(x, training=True)
-        losses, counts, others, _ = model.task_losses_of_batch(x, y, y_pred, sample_weight)
+        additional = model.losses
+    # The losses have a tape of their own: a tape goes back through all that it recorded.
+    outputs = keras.tree.map_structure(_copy, y_pred)
+    made, taken = ([*floats_of(tensors), *additional] for tensors in (y_pred, outputs))
+    with tf.GradientTape(persistent=True) as loss_tape:
+        loss_tape.watch(taken)
+        losses, counts, others, _ = model.task_losses_of_batch(
+            x, y, outputs, sample_weight, additional_losses=additional
+        )
 
     def pull(tasks, scale, upstream, variables):
-        targets, cotangents = [], []
-        if others is not None:
-            targets, cotangents = [others], [scale * tf.ones_like(others)]
-        if tasks is not None:
-            targets, cotangents = [*targets, losses], [*cotangents, tasks]
-        if upstream is not None:
-            targets += uncut
-            cotangents += [tf.cast(u, z.dtype) for u, z in zip(upstream, uncut, strict=True)]
+        slopes = _gradients(loss_tape, [losses, others], [tasks, scale], taken)
+        upstream = [None] * len(uncut) if upstream is None else upstream
         sources = cut_off if variables is None else [variable.value for variable in variables]
-        if not targets:
-            return [None] * len(sources)
-        gradients = tape.gradient(targets, sources, output_gradients=cotangents)
-        return [None if found is None else tf.convert_to_tensor(found) for found in gradients]
+        return _gradients(tape, [*made, *uncut], [*slopes, *upstream], sources)
 
     scale = tf.cast(model.optimizer.scale_loss(1.0), tf.float32)
     rows = None
     if plan.takes_rows:
-        rows = _task_gradients(tape, losses, cut_off or [v.value for v in plan.place], scale)
+        slopes = _slopes(plan, loss_tape, losses, model.task_outputs(outputs), scale)
+        places = cut_off or [variable.value for variable in plan.place]
+        rows = _task_rows(plan, tape, model.task_outputs(y_pred), slopes, places, scale)
     with tf.GradientTape() as weighting_tape:
-        value, *shares = model.weigh_gradients(losses, counts, rows)
+        value, weights, own_weights, directions = model.weigh_gradients(losses, counts, rows)
     variables = model.trainable_variables
-    gradients = plan.gradients(variables, pull, *shares, scale)
+    gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
     own = [variable.value for variable in model.weighting.trainable_variables]
     position = {id(variable): index for index, variable in enumerate(variables)}
     slopes = weighting_tape.gradient(value, own)
@@ -153,20 +165,57 @@ def gradient_train_step(model, data):
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
-def _task_gradients(tape, losses, sources, scale):
-    """The gradients `(K, ...)` of the task losses by each of the `sources`."""
-    number = losses.shape[0]
-    zero = tf.UnconnectedGradients.ZERO
-    by_task = [
-        tape.gradient(
-            losses,
-            sources,
-            output_gradients=scale * tf.one_hot(k, number),
-            unconnected_gradients=zero,
-        )
-        for k in range(number)
+def _copy(tensor):
+    copy = tf.identity(tensor)
+    set_keras_mask(copy, get_keras_mask(tensor))
+    return copy
+
+
+def _gradients(tape, targets, cotangents, sources):
+    """Summed over the targets that are given and have a cotangent; `None` where there is none."""
+    pairs = [
+        (target, tf.cast(cotangent, target.dtype) * tf.ones_like(target))
+        for target, cotangent in zip(targets, cotangents, strict=True)
+        if target is not None and cotangent is not None
     ]
-    return [tf.cast(tf.stack(rows), tf.float32) / scale for rows in zip(*by_task, strict=True)]
+    if not pairs:
+        return [None] * len(sources)
+    targets, cotangents = zip(*pairs, strict=True)
+    gradients = tape.gradient(list(targets), sources, output_gradients=list(cotangents))
+    return [None if found is None else tf.convert_to_tensor(found) for found in gradients]
+
+
+def _slopes(plan, loss_tape, losses, outputs, scale) -> list:
+    """The gradient of each task loss by its own output, or `None`."""
+    own = plan.output_of_task
+    ranks = [own[:task].count(output) for task, output in enumerate(own)]
+    # Of all outputs at once: of the first task of each, then of the second and so on.
+    by_rank = [
+        _gradients(
+            loss_tape, [losses], [scale * tf.cast(tf.equal(ranks, rank), tf.float32)], outputs
+        )
+        for rank in range(max(ranks) + 1)
+    ]
+    return [by_rank[rank][output] for rank, output in zip(ranks, own, strict=True)]
+
+
+def _task_rows(plan, tape, outputs, slopes, places, scale) -> TaskRows:
+    """The gradients of the task losses by the `places` and the heads, from their own outputs on."""
+    by_task = [
+        _gradients(tape, [outputs[index]], [slope], [*places, *(head.value for head in heads)])
+        for index, slope, heads in zip(plan.output_of_task, slopes, plan.heads_of_task, strict=True)
+    ]
+    rows = []
+    for index, place in enumerate(places):
+        found = [gradients[index] for gradients in by_task]
+        rows.append(tf.stack([tf.zeros_like(place) if g is None else g for g in found]))
+    return TaskRows(
+        [tf.cast(row, tf.float32) / scale for row in rows],
+        [
+            [None if g is None else tf.cast(g, tf.float32) for g in gradients[len(places) :]]
+            for gradients in by_task
+        ],
+    )
 
 
 def inner_products(gradients):

@@ -6,7 +6,7 @@ import keras
 import torch
 from torch import distributed
 
-from keras_taskrobust.training.gradients import add, by_variable_and_layer, cutting
+from keras_taskrobust.training.gradients import TaskRows, add, by_variable_and_layer, cutting
 
 
 def sum_by_group(values, member):
@@ -52,23 +52,29 @@ def own_randomness(stream):
 def reached(model, x, layer):
     """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
 
-    And, as the last entry, whether it has one by an output of `layer`.
+    And, as the last entry, whether it has one by an output of `layer`. With a layer, the same for
+    its outputs comes last.
     """
-    variables = [variable.value for variable in model.network.trainable_variables]
-    watched: list = []
+    uncut: list = []
+    cut_off: list = []
 
     def watch(tensor):
-        watched.append(tensor if tensor.requires_grad else tensor.detach().requires_grad_())
-        return watched[-1]
+        uncut.append(tensor)
+        cut_off.append(tensor if tensor.requires_grad else tensor.detach().requires_grad_())
+        return cut_off[-1]
 
     with torch.enable_grad(), cutting(layer, watch):
         outputs = model.task_outputs(model(x, training=False))
-    depends = []
-    for output in outputs:
-        gradients = _gradients([output.float().sum()], [None], [*variables, *watched])
-        found = [gradient is not None for gradient in gradients]
-        depends.append(by_variable_and_layer(found, len(variables)))
-    return depends
+
+    variables = [variable.value for variable in model.network.trainable_variables]
+    sources = [*variables, *cut_off]
+
+    def sources_of(tensors):
+        found = _gradients([t.float().sum() for t in tensors], [None] * len(tensors), sources)
+        return by_variable_and_layer([g is not None for g in found], len(variables))
+
+    depends = [sources_of([output]) for output in outputs]
+    return depends if layer is None else [*depends, sources_of(uncut)]
 
 
 def stock_train_step(model, *args):
@@ -117,11 +123,11 @@ def gradient_train_step(model, data):
     scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
     rows = None
     if plan.takes_rows:
-        rows = _task_gradients(shares, cut_off or [v.value for v in plan.place], scale)
-    value, *directions = model.weigh_gradients(losses.detach(), counts, rows)
+        rows = _task_rows(plan, shares, model.task_outputs(y_pred), cut_off, scale)
+    value, weights, own_weights, directions = model.weigh_gradients(losses.detach(), counts, rows)
     variables = model.trainable_variables
     with torch.no_grad():
-        gradients = plan.gradients(variables, pull, *directions, scale)
+        gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
     own = [variable.value for variable in model.weighting.trainable_variables]
     for variable, slope in zip(own, _gradients([value], [scale], own), strict=True):
         position = next(i for i, v in enumerate(variables) if v.value is variable)
@@ -145,17 +151,31 @@ def _gradients(targets, cotangents, values):
     )
 
 
-def _task_gradients(shares, values, scale):
-    """The gradients `(K, ...)` of the global task losses by each of the `values`."""
-    by_task = [_gradients([share], [scale], values) for share in shares]
-    rows = []
-    for value, gradients in zip(values, zip(*by_task, strict=True), strict=True):
-        zero = torch.zeros_like(value)
-        stacked = torch.stack([zero if found is None else found for found in gradients]).float()
-        if _replicas() > 1:
-            distributed.all_reduce(stacked)
-        rows.append(stacked / scale)
-    return rows
+def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
+    """The gradients of the global task losses.
+
+    From a task's loss to its own one of the `outputs`, and on from there: all losses lie in one
+    vector, through which a pass would take zeros through the heads of all other tasks.
+    """
+    values = cut_off or [variable.value for variable in plan.place]
+    by_task = []
+    for share, index, heads in zip(shares, plan.output_of_task, plan.heads_of_task, strict=True):
+        output, wanted = outputs[index], [*values, *(variable.value for variable in heads)]
+        slope = _gradients([share], [scale], [output])[0] if output.requires_grad else None
+        targets = [] if slope is None else [output]
+        by_task.append(_gradients(targets, [slope] * len(targets), wanted))
+    place = []
+    for index, value in enumerate(values):
+        zero, found = torch.zeros_like(value), [gradients[index] for gradients in by_task]
+        rows = torch.stack([zero if gradient is None else gradient for gradient in found])
+        place.append(_sum_over_replicas(rows.float()) / scale)
+    return TaskRows(place, [[*map(_sum_over_replicas, found[len(values) :])] for found in by_task])
+
+
+def _sum_over_replicas(gradient):
+    if gradient is not None and _replicas() > 1:
+        distributed.all_reduce(gradient)
+    return gradient
 
 
 def _replicas():
