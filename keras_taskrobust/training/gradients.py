@@ -282,47 +282,6 @@ def by_variable_and_layer(found: list[bool], number: int) -> list[bool]:
     return [*found[:number], any(found[number:])]
 
 
-def as_matrix(gradients):
-    """Per-task gradients `(K, ...)` side by side, `(K, P)`."""
-    return ops.concatenate([ops.reshape(g, (g.shape[0], -1)) for g in gradients], axis=1)
-
-
-def break_where_broken(direction, gradients, counts):
-    """A direction `(P,)`; NaN if a task with `counts` has `gradients` `(K, P)` that are not finite.
-
-    The weighting masks such a task: what is left of the direction would hide it from the optimizer,
-    which has to skip the step and lower its loss scale.
-    """
-    finite = ops.isfinite(ops.sum(gradients * gradients, axis=1))
-    broken = ops.any((counts > 0) & ~finite)
-    return ops.where(broken, float("nan"), direction)
-
-
-def split_like(direction, gradients):
-    """Cuts a direction `(P,)` into the shapes of the gradients `(K, ...)` it is made of."""
-    parts, start = [], 0
-    for gradient in gradients:
-        shape = ops.shape(gradient)[1:]
-        size = math.prod(shape)
-        parts.append(ops.reshape(direction[start : start + size], shape))
-        start = start + size
-    return parts
-
-
-def symbolic_batch(network):
-    """Zeros with the shapes of the inputs of a functional network, or `None` for another kind."""
-    try:
-        inputs = network.input
-    except (AttributeError, ValueError):
-        return None
-
-    def zeros(tensor):
-        return ops.zeros((1, *tensor.shape[1:]), dtype=tensor.dtype)
-
-    known = all(None not in tensor.shape[1:] for tensor in keras.tree.flatten(inputs))
-    return keras.tree.map_structure(zeros, inputs) if known else None
-
-
 def _sum(direction, other):
     return add(direction, None if other is None else ops.cast(other, "float32"))
 

@@ -1,7 +1,6 @@
 """`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
 
-import math
-from collections.abc import Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,27 +9,23 @@ from keras import ops
 
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
-from keras_taskrobust.training.gradient_metric import GradientMetric
+from keras_taskrobust.training.checked_trainer import CheckedTrainer
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     add,
-    as_matrix,
-    break_where_broken,
     check_places,
     check_settings,
-    named_variables,
-    split_like,
-    symbolic_batch,
 )
-from keras_taskrobust.training.logs import UnheardLogs, hear_steps
+from keras_taskrobust.training.logs import UnheardLogs
 from keras_taskrobust.training.optimizers import with_weighting_rate, without_weighting_rate
+from keras_taskrobust.training.task_gradients import TaskGradients
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
 from keras_taskrobust.weighting.base import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MinimaxModel(keras.Model):
+class MinimaxModel(CheckedTrainer):
     """Trains a network for its worst task, or under any other weighting of its tasks.
 
     A task is an output with a loss, or a group of elements inside one output (`GroupedLoss`).
@@ -79,11 +74,8 @@ class MinimaxModel(keras.Model):
         self.weighting: Any = None
         self._task_metric: Any = None
         self._gradient_metric: Any = None
-        self._task_losses: Any = None
-        self._gradient_settings: Any = None
-        self._gradient_plan: Any = None
+        self._task_gradients: Any = None
         self._random_stream = backend.random_stream()
-        self._steps_are_heard = True
         self.built = network.built
 
     def call(self, inputs, training=None):
@@ -150,21 +142,20 @@ class MinimaxModel(keras.Model):
             raise ValueError(
                 "`loss_weights` is not supported: choose a `weighting`. Received: loss_weights"
             )
-        self._task_losses = self.make_task_losses(loss, auxiliary)
-        task_names = self._task_losses.task_names
+        self.task_losses = self.make_task_losses(loss, auxiliary)
+        task_names = self.task_losses.task_names
         check_log_names(task_names)
         layer = weightings.get(weighting)
-        self._gradient_settings = check_settings(
+        settings = check_settings(
             layer, gradients_at, representation, head_gradients, task_chunk, gradient_diagnostics
         )
         if self.network.built:
-            check_places(self.network, self._gradient_settings)
-        self._gradient_plan = None
-        layer.build(self._shape_for(layer, len(task_names)))
+            check_places(self.network, settings)
+        self._task_gradients = TaskGradients(self.network, self.task_losses, layer, settings)
+        layer.build(self._task_gradients.shape_of_state(partial(backend.reached, self)))
         self._replace("weighting", layer)
         self._replace("_task_metric", TaskMetric(task_names))
-        diagnostics = self._gradient_settings.diagnostics
-        self._replace("_gradient_metric", GradientMetric(task_names) if diagnostics else None)
+        self._replace("_gradient_metric", self._task_gradients.metric)
         optimizer = without_weighting_rate(keras.optimizers.get(optimizer))
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
@@ -208,7 +199,7 @@ class MinimaxModel(keras.Model):
             The logs; with JAX `logs, state`.
         """
         with backend.own_randomness(self._random_stream):
-            if self._takes_stock_step():
+            if self._task_gradients.is_stock_step:
                 return backend.stock_train_step(self, *args)
             return backend.gradient_train_step(self, *args)
 
@@ -236,7 +227,7 @@ class MinimaxModel(keras.Model):
         Returns:
             `TaskTotals`.
         """
-        return self._task_losses(y, y_pred, sample_weight)
+        return self.task_losses(y, y_pred, sample_weight)
 
     def make_task_losses(self, loss, auxiliary):
         """What `compile` makes of its losses. Models with losses of their own kind override this
@@ -251,17 +242,6 @@ class MinimaxModel(keras.Model):
             `tasks_per_output` and `for_metrics`.
         """
         return TaskLosses(loss, auxiliary, getattr(self.network, "output_names", None))
-
-    def check_arrays(self, x, y) -> None:
-        """Raises a `ValueError` for data that no step could use, where they arrive as arrays.
-
-        Args:
-            x: the inputs given to `fit`, `evaluate`, `train_on_batch` or `test_on_batch`: arrays,
-                or a data set, which is not looked into.
-            y: the targets, or `None`.
-        """
-        if y is not None and self._task_losses is not None:
-            self._task_losses.check_groups(y)
 
     def task_losses_of_batch(self, x, y, y_pred, sample_weight, additional_losses=None):
         """The task losses of the global batch.
@@ -289,7 +269,7 @@ class MinimaxModel(keras.Model):
             them.
         """
         if self._compile_metrics is not None:
-            y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
+            y, y_pred, sample_weight = self.task_losses.for_metrics(y, y_pred, sample_weight)
             self._compile_metrics.update_state(y, y_pred, sample_weight)
         logs = {}
         for metric in self.metrics:
@@ -309,79 +289,6 @@ class MinimaxModel(keras.Model):
         super().make_test_function(force)
         if self.test_function is not made:
             self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        *args,
-        **kwargs,
-    ):
-        """`keras.Model.fit`, with data that arrive as arrays checked first.
-
-        In a `sample_weight` by output, that of a grouped output may be one array.
-        """
-        self.check_arrays(x, y)
-        if isinstance(validation_data, tuple):
-            self.check_arrays(*(*validation_data, None)[:2])
-            weights = map(self._weights_like_targets, validation_data[2:])
-            validation_data = (*validation_data[:2], *weights)
-        self._steps_are_heard = verbose != 0 or hear_steps(callbacks)
-        try:
-            return super().fit(
-                x,
-                y,
-                batch_size,
-                epochs,
-                verbose,
-                callbacks,
-                validation_split,
-                validation_data,
-                shuffle,
-                class_weight,
-                self._weights_like_targets(sample_weight),
-                *args,
-                **kwargs,
-            )
-        finally:
-            self._steps_are_heard = True
-
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        *args,
-        **kwargs,
-    ):
-        """`keras.Model.evaluate`, with data that arrive as arrays checked first.
-
-        In a `sample_weight` by output, that of a grouped output may be one array.
-        """
-        self.check_arrays(x, y)
-        sample_weight = self._weights_like_targets(sample_weight)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        """`keras.Model.train_on_batch`, with the arrays checked first."""
-        self.check_arrays(x, y)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, *args, **kwargs):
-        """`keras.Model.test_on_batch`, with the arrays checked first."""
-        self.check_arrays(x, y)
-        return super().test_on_batch(x, y, *args, **kwargs)
 
     def export(self, *args, **kwargs):
         """`keras.Model.export` of the network, which records the signature of its inputs."""
@@ -427,7 +334,7 @@ class MinimaxModel(keras.Model):
 
     def task_outputs(self, y_pred) -> list:
         """The outputs that carry tasks, as a list."""
-        return self._task_losses.outputs_of_tasks(y_pred)
+        return self.task_losses.outputs_of_tasks(y_pred)
 
     def gradient_plan(self, find_reached) -> GradientPlan:
         """Where the gradients are taken and what they do, for the variables that are trainable.
@@ -435,20 +342,7 @@ class MinimaxModel(keras.Model):
         Args:
             find_reached: as for `GradientPlan`, for the outputs in `task_outputs`.
         """
-        if self._gradient_plan is not None and not self._gradient_plan.is_for(self.network):
-            if self.weighting.keeps_gradients:
-                raise ValueError(
-                    f"{type(self.weighting).__name__} keeps a state for every gradient element: "
-                    "compile again after a change of the trainable variables, with a new "
-                    "weighting. Received: a network with other trainable variables"
-                )
-            self._gradient_plan = None
-        if self._gradient_plan is None:
-            tasks = self._task_losses.tasks_per_output()
-            self._gradient_plan = GradientPlan(
-                self.network, tasks, find_reached, self._gradient_settings
-            )
-        return self._gradient_plan
+        return self._task_gradients.plan(find_reached)
 
     def weigh_gradients(self, losses, counts, rows):
         """The weighted objective of a training step, from the task gradients.
@@ -462,69 +356,19 @@ class MinimaxModel(keras.Model):
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
             gradients; and the list of directions, one for each of `rows.place`, or `None`.
         """
-        gradients = None if rows is None else rows.place
-        gramian = matrix = None
-        diagnostics = self._gradient_metric is not None
-        if gradients is not None and self.weighting.needs == "gradients":
-            matrix = as_matrix(gradients)
-        if gradients is not None and (diagnostics or self.weighting.needs == "gramian"):
-            gramian = sum(map(backend.inner_products, gradients))
-        if diagnostics:
-            self._gradient_metric.update_state(gramian, counts)
-        objective, update = self.weighting(
-            losses,
-            counts=counts,
-            gramian=gramian if self.weighting.needs == "gramian" else None,
-            gradients=matrix,
-            return_update=True,
-        )
+        objective, update, directions = self._task_gradients.combine(losses, counts, rows)
         self._task_metric.update_state(losses * counts, counts, update.weights)
-        direction = update.direction
-        if gradients is None:
-            directions = None
-        elif direction is None:
-            directions = [backend.weighted_sum(update.weights, g) for g in gradients]
-        else:
-            directions = split_like(break_where_broken(direction, matrix, counts), gradients)
         return objective, update.weights, update.own_weights, directions
-
-    def _weights_like_targets(self, sample_weight):
-        if isinstance(sample_weight, Mapping) and isinstance(self._task_losses, TaskLosses):
-            return self._task_losses.expand_weights(sample_weight)
-        return sample_weight
 
     def _training_logs(self, logs):
         logs = self._task_metric.unpack(logs)
-        return logs if self._steps_are_heard else UnheardLogs(logs)
+        return logs if self.steps_are_heard else UnheardLogs(logs)
 
     def _evaluation_logs(self, logs):
         """Without the figures of the gradients, which evaluation does not take."""
         dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
         logs = {name: value for name, value in logs.items() if name not in dropped}
         return self._task_metric.unpack(logs)
-
-    def _takes_stock_step(self) -> bool:
-        settings = self._gradient_settings
-        return not settings.takes_rows and settings.head_gradients == "weighted"
-
-    def _shape_for(self, layer, number: int) -> tuple[int, ...]:
-        """What the weighting is built for: `(K,)`, or `(K, P)` if its state is that large."""
-        if not layer.keeps_gradients:
-            return (number,)
-        variables, at = self.network.trainable_variables, self._gradient_settings.gradients_at
-        if isinstance(at, tuple):
-            named = named_variables(variables, at)
-            return number, sum(math.prod(variables[index].shape) for index in named)
-        batch = symbolic_batch(self.network) if self.network.built else None
-        if batch is None:
-            raise ValueError(
-                f"{type(layer).__name__} keeps a state for every gradient element, so `compile` "
-                "must know where they are: give a functional network whose inputs have a known "
-                "shape, or name layers or variables in `gradients_at`. "
-                f"Received: gradients_at={at!r}, network={self.network}"
-            )
-        plan = self.gradient_plan(lambda layer: backend.reached(self, batch, layer))
-        return number, plan.number_of_elements
 
     def _replace(self, name, value):
         """Sets a tracked attribute, and forgets the one that a former `compile` set."""
