@@ -2,14 +2,7 @@
 
 from keras_taskrobust.weighting.adaptive_groups import AdaptiveGroups
 from keras_taskrobust.weighting.aligned_mtl import AlignedMTL
-from keras_taskrobust.weighting.base import (
-    TaskBatch,
-    TaskUpdate,
-    TaskWeighting,
-    available,
-    get,
-    register,
-)
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, TaskWeighting
 from keras_taskrobust.weighting.cagrad import CAGrad
 from keras_taskrobust.weighting.chi2_dro import ChiSquareDRO
 from keras_taskrobust.weighting.config import ConFIG
@@ -40,6 +33,7 @@ from keras_taskrobust.weighting.nash_mtl import NashMTL
 from keras_taskrobust.weighting.pcgrad import PCGrad
 from keras_taskrobust.weighting.pooled import PooledWeighting
 from keras_taskrobust.weighting.rate_of_improvement import RateOfImprovement
+from keras_taskrobust.weighting.registry import available, get, register
 from keras_taskrobust.weighting.rlw import RandomLossWeighting
 from keras_taskrobust.weighting.sdmgrad import SDMGrad
 from keras_taskrobust.weighting.static import StaticWeighting

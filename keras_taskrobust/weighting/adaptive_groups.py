@@ -6,14 +6,9 @@ import keras
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import (
-    TaskBatch,
-    TaskWeighting,
-    _is_integer,
-    get,
-    register,
-)
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, _is_integer
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import get, register
 
 
 @register("adaptive_groups")

@@ -1,9 +1,7 @@
-"""The one base class of all weightings, and their registry."""
+"""The one base class of all weightings."""
 
-import inspect
 import numbers
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
@@ -11,8 +9,6 @@ from keras import ops
 from keras_taskrobust.weighting.facts import MethodFacts
 
 PACKAGE = "keras_taskrobust"
-
-_REGISTRY: dict[str, type["TaskWeighting"]] = {}
 
 
 class TaskBatch(NamedTuple):
@@ -381,95 +377,3 @@ def moving_average(average, seen, values, present, momentum):
     average, seen = ops.convert_to_tensor(average), ops.convert_to_tensor(seen)
     blended = ops.where(seen > 0, momentum * average + (1.0 - momentum) * values, values)
     return ops.where(present, blended, average), ops.where(present, 1.0, seen)
-
-
-Weighting = TypeVar("Weighting", bound=type[TaskWeighting])
-
-
-def register(name: str) -> Callable[[Weighting], Weighting]:
-    """Class decorator: makes a `TaskWeighting` known to `get`, to `compile` and to saved models.
-
-    Args:
-        name: str. The name for `get(name)` and `compile(weighting=name)`.
-
-    Returns:
-        A class decorator.
-
-    Example:
-
-    >>> @register("always_first")
-    ... class AlwaysFirst(TaskWeighting):
-    ...     def weigh(self, tasks):
-    ...         return keras.ops.one_hot(0, tasks.losses.shape[0])
-    >>> get("always_first")
-    <AlwaysFirst name=always_first, built=False>
-    """
-
-    if not isinstance(name, str):
-        raise TypeError(f'`register` expects a name: `@register("mine")`. Received: {name}')
-
-    def add(cls: Weighting) -> Weighting:
-        if not (inspect.isclass(cls) and issubclass(cls, TaskWeighting)):
-            raise TypeError(f"`register` expects a subclass of TaskWeighting. Received: {cls}")
-        known = _REGISTRY.get(name)
-        if known is not None and _origin(known) != _origin(cls):
-            raise ValueError(
-                f"The weighting {name!r} is registered already, as {_origin(known)}. "
-                f"Received: {_origin(cls)}"
-            )
-        _REGISTRY[name] = cls
-        # Under its name, not its class name: a user's own `GradNorm` does not replace ours.
-        return keras.saving.register_keras_serializable(PACKAGE, name)(cls)
-
-    return add
-
-
-def _origin(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def available() -> tuple[str, ...]:
-    """The names `get` knows, sorted.
-
-    Example:
-
-    >>> "minimax" in available()
-    True
-    """
-    return tuple(sorted(_REGISTRY))
-
-
-def get(identifier) -> TaskWeighting:
-    """Returns a weighting, as `keras.optimizers.get` returns an optimizer.
-
-    Args:
-        identifier: a name out of `available()`, a layer's `{"class_name", "config"}` dict, or a
-            `TaskWeighting`, which is returned as it is.
-
-    Returns:
-        A `TaskWeighting`.
-
-    Raises:
-        ValueError: if the name is unknown.
-        TypeError: if `identifier` is something else.
-
-    Example:
-
-    >>> get("group_dro").step_size
-    0.01
-    """
-    if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, TaskWeighting):
-        return identifier
-    if isinstance(identifier, str):
-        if identifier not in _REGISTRY:
-            raise ValueError(
-                f"Unknown weighting. Expected one of {', '.join(available())}. "
-                f"Received: {identifier!r}"
-            )
-        return _REGISTRY[identifier](name=identifier)
-    raise TypeError(
-        "A weighting must be a name, a config dict or a TaskWeighting. "
-        f"Received: {identifier!r} (of type {type(identifier).__name__})"
-    )

@@ -1,9 +1,9 @@
 """CAGrad: near the mean gradient, the direction best for the worst task."""
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import conflict_averse_weights
 
 RESCALINGS = ("none", "squared", "linear")

@@ -3,9 +3,10 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.base import TaskWeighting
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.hard_max import worst_tasks
+from keras_taskrobust.weighting.registry import register
 
 
 @register("chi2_dro")

@@ -3,9 +3,10 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskUpdate, register
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gradient import GradientWeighting
+from keras_taskrobust.weighting.registry import register
 
 
 @register("db_mtl")

@@ -1,8 +1,8 @@
 """DualProj: the mean gradient, freed of its conflicts."""
 
-from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import dual_cone_weights
 from keras_taskrobust.weighting.uniform import mean_weights
 

@@ -2,14 +2,9 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting.base import (
-    TaskWeighting,
-    _is_integer,
-    _is_positive,
-    masked_softmax,
-    register,
-)
+from keras_taskrobust.weighting.base import TaskWeighting, _is_integer, _is_positive, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @register("dwa")

@@ -3,9 +3,10 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax, register
+from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gradient import GradientWeighting
+from keras_taskrobust.weighting.registry import register
 
 _EPSILON = 1e-7
 

@@ -1,9 +1,9 @@
 """FairGrad: alpha-fair gains for the tasks."""
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import bargaining_weights
 from keras_taskrobust.weighting.uniform import mean_weights
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax, register
+from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.minimax import _finite_floats
+from keras_taskrobust.weighting.registry import register
 
 _EPSILON = 1e-8
 _BETA_1, _BETA_2 = 0.9, 0.999

@@ -2,8 +2,9 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting.base import TaskWeighting, masked_mean, register
+from keras_taskrobust.weighting.base import TaskWeighting, masked_mean
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 #: Losses are taken as at least this: the logarithm of 0 has no gradient.
 _LEAST = 1e-12

@@ -8,9 +8,9 @@ from keras_taskrobust.weighting.base import (
     _is_positive,
     masked_mean,
     masked_softmax,
-    register,
 )
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @register("gradnorm")

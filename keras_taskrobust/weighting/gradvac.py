@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskUpdate, register
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import cosines_and_norms, matrix_vector, reciprocal
 from keras_taskrobust.weighting.surgery import GradientSurgery, operate, weights_of
 

@@ -12,9 +12,9 @@ from keras_taskrobust.weighting.base import (
     _is_positive,
     masked_softmax,
     moving_average,
-    register,
 )
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @register("group_dro")

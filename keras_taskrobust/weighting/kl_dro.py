@@ -5,8 +5,9 @@ import math
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskWeighting, masked_mean, register
+from keras_taskrobust.weighting.base import TaskWeighting, masked_mean
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 #: Three rounds of this many candidates resolve the temperature to 1e-5 of itself.
 _CANDIDATES = 128

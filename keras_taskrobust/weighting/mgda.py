@@ -3,9 +3,9 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import register
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import cosines_and_norms, min_norm_weights
 
 NORMALISATIONS = ("none", "l2", "loss", "loss+")

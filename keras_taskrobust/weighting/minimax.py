@@ -14,9 +14,9 @@ from keras_taskrobust.weighting.base import (
     _is_positive,
     masked_softmax,
     moving_average,
-    register,
 )
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -2,8 +2,9 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting.base import TaskWeighting, register
+from keras_taskrobust.weighting.base import TaskWeighting
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @register("pooled")

@@ -3,8 +3,9 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks, random
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax, register
+from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import register
 
 
 @register("rlw")

@@ -3,9 +3,10 @@
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskUpdate, register
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
+from keras_taskrobust.weighting.registry import register
 from keras_taskrobust.weighting.solvers import matrix_vector, project_onto_simplex
 from keras_taskrobust.weighting.uniform import mean_weights
 

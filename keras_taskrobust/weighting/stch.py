@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from keras import ops
 
 from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax, register
+from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.minimax import _finite_floats
+from keras_taskrobust.weighting.registry import register
 
 #: Losses are taken as at least this in a logarithm.
 _LEAST = 1e-12

@@ -1,7 +1,7 @@
 """The README's table of methods, from what each method says of itself."""
 
-from keras_taskrobust.weighting.base import available, get
 from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting.registry import available, get
 
 _COLUMNS = (
     "`compile(weighting=...)`",

@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras.src.saving import object_registration
 
-from keras_taskrobust.weighting import base
+from keras_taskrobust.weighting import registry as weighting_registry
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,12 +25,12 @@ def _no_rank_promotion():
 def registry():
     """The registry of weightings; it and Keras's registry of classes are restored afterwards."""
     mappings = (
-        base._REGISTRY,
+        weighting_registry._REGISTRY,
         object_registration.GLOBAL_CUSTOM_OBJECTS,
         object_registration.GLOBAL_CUSTOM_NAMES,
     )
     before = [dict(mapping) for mapping in mappings]
-    yield base._REGISTRY
+    yield weighting_registry._REGISTRY
     for mapping, content in zip(mappings, before, strict=True):
         mapping.clear()
         mapping.update(content)
