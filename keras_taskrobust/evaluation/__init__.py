@@ -1,5 +1,11 @@
 """How the worst task fares: held-out scores, intervals, reports and plots."""
 
+from keras_taskrobust.evaluation.bootstrap import (
+    Interval,
+    Intervals,
+    bootstrap_difference,
+    bootstrap_intervals,
+)
 from keras_taskrobust.evaluation.comparison import Comparison, compare
 from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamComparison,
@@ -16,13 +22,7 @@ from keras_taskrobust.evaluation.plots import (
     plot_task_weights,
 )
 from keras_taskrobust.evaluation.report import Run, print_report, write_report
-from keras_taskrobust.evaluation.scores import (
-    Interval,
-    Intervals,
-    TaskScores,
-    bootstrap_difference,
-    bootstrap_intervals,
-)
+from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.evaluation.terminal import print_downstream
 
 __all__ = [

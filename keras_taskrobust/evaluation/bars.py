@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from keras_taskrobust.evaluation.bootstrap import Interval
 from keras_taskrobust.evaluation.comparison import Comparison
 from keras_taskrobust.evaluation.drawing import (
     FONT,
@@ -17,7 +18,6 @@ from keras_taskrobust.evaluation.drawing import (
     plain_axes,
     save_figure,
 )
-from keras_taskrobust.evaluation.scores import Interval
 
 _BAR = 0.15
 _GAP = 0.2

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_taskrobust.evaluation.bootstrap import (
+    Intervals,
+    bootstrap_difference,
+    bootstrap_intervals,
+)
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.evaluation.scores import Intervals, bootstrap_difference, bootstrap_intervals
 
 #: Resamples of the intervals in a report, and the share of them between the bounds.
 RESAMPLES = 1000

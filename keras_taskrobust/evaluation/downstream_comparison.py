@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from keras_taskrobust.evaluation.bootstrap import Interval
 from keras_taskrobust.evaluation.comparison import LEVEL, RESAMPLES
-from keras_taskrobust.evaluation.scores import Interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from keras_taskrobust.evaluation.bootstrap import Interval
 from keras_taskrobust.evaluation.comparison import Comparison, compare
 from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamResult,
@@ -15,7 +16,6 @@ from keras_taskrobust.evaluation.downstream_comparison import (
 )
 from keras_taskrobust.evaluation.downstream_report import downstream_headline, downstream_notes
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.evaluation.scores import Interval
 from keras_taskrobust.evaluation.wording import (
     MINUS,
     NOTHING,

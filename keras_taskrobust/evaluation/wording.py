@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from keras_taskrobust.evaluation.bootstrap import Interval
 from keras_taskrobust.evaluation.comparison import LEVEL, RESAMPLES, Comparison, Row
-from keras_taskrobust.evaluation.scores import Interval
 
 #: The level of the intervals.
 PERCENT = f"{LEVEL:.0%}"

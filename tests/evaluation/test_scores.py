@@ -6,10 +6,10 @@ import pytest
 from keras_taskrobust.evaluation import (
     Interval,
     TaskScores,
+    bootstrap,
     bootstrap_difference,
     bootstrap_intervals,
 )
-from keras_taskrobust.evaluation import scores as scores_module
 
 NAMES = ("noun", "verb", "interjection", "unseen")
 
@@ -166,7 +166,7 @@ class TestBootstrap:
         generator = np.random.default_rng(2)
         seeds = [_random_scores(generator) for _ in range(2)]
         whole = bootstrap_intervals(seeds, resamples=101)
-        monkeypatch.setattr(scores_module, "_DRAWS_AT_ONCE", 7 * 30)
+        monkeypatch.setattr(bootstrap, "_DRAWS_AT_ONCE", 7 * 30)
         parts = bootstrap_intervals(seeds, resamples=101)
         np.testing.assert_allclose(parts.worst, whole.worst, rtol=1e-12)
         np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-12)

@@ -1,0 +1,249 @@
+"""Intervals of task losses and of their differences, by bootstrap."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_taskrobust.evaluation.scores import TaskScores, ratio
+
+# Bounds the memory of a bootstrap: drawn records held at once (8 bytes each, in three arrays).
+_DRAWS_AT_ONCE = 2_000_000
+
+
+class Interval(NamedTuple):
+    """A figure, and the bounds that a bootstrap gives it.
+
+    Attributes:
+        estimate: the figure on the data as they are, averaged over the seeds.
+        lower: the lower bound; NaN where there is none.
+        upper: the upper bound; NaN where there is none.
+    """
+
+    estimate: float
+    lower: float
+    upper: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside the bounds."""
+        return self.lower > 0 or self.upper < 0
+
+
+class Intervals(NamedTuple):
+    """The intervals of one weighting's losses, or of the difference of two weightings.
+
+    Attributes:
+        tasks: task name to `Interval`, of the loss of each task, rare ones included.
+        worst: of the largest task loss of each model.
+        mean: of the mean task loss of each model.
+    """
+
+    tasks: dict[str, Interval]
+    worst: Interval
+    mean: Interval
+
+
+def bootstrap_intervals(
+    scores_of_seeds: Sequence[TaskScores],
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    minimum_targets: int = 0,
+) -> Intervals:
+    """Percentile-bootstrap intervals of the losses of one weighting.
+
+    A resample draws the held-out records with replacement, the same ones for every seed, and
+    the seeds with replacement. Its figures are means over the drawn seeds: the loss of each task,
+    each model's own worst task loss, its mean task loss. With one seed the interval covers the
+    choice of records alone; with two or three, that of the seeds is rough and rather too narrow.
+    The worst loss is the largest of several noisy ones, so that its resamples lie somewhat high
+    where tasks are nearly tied.
+
+    Args:
+        scores_of_seeds: one `TaskScores` a seed, over the same N records and K tasks.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: share of the resamples between the bounds.
+        minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+
+    Returns:
+        `Intervals`.
+
+    Example:
+
+    >>> scores = TaskScores(("noun",), [[1.0], [2.0], [3.0]], [[1], [1], [1]])
+    >>> bootstrap_intervals([scores]).worst.estimate
+    2.0
+    """
+    _check_seeds("scores_of_seeds", scores_of_seeds)
+    _check_bootstrap(resamples, level)
+    chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
+    estimates = _estimate(scores_of_seeds, chosen)
+    resampled = _resample(scores_of_seeds, chosen, resamples, seed)
+    return _intervals(scores_of_seeds[0].task_names, estimates, resampled, level)
+
+
+def bootstrap_difference(
+    a: Sequence[TaskScores],
+    b: Sequence[TaskScores],
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    minimum_targets: int = 0,
+) -> Intervals:
+    """Percentile-bootstrap intervals of the losses of `a` minus those of `b`, in pairs.
+
+    Every resample takes the same records and the same seeds in both, so that what the two have
+    in common cancels.
+
+    Args:
+        a: one `TaskScores` a seed.
+        b: the same for the other weighting: the same seeds in the same order, the same records.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+        level: share of the resamples between the bounds.
+        minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+
+    Returns:
+        `Intervals`; a bound below 0 says that `a` has the lower loss.
+
+    Example:
+
+    >>> low = TaskScores(("noun",), [[1.0], [3.0]], [[1], [1]])
+    >>> high = TaskScores(("noun",), [[1.5], [3.5]], [[1], [1]])
+    >>> bootstrap_difference([low], [high]).worst
+    Interval(estimate=-0.5, lower=-0.5, upper=-0.5)
+    """
+    _check_seeds("a", a)
+    _check_seeds("b", b)
+    _check_pairs(a, b)
+    _check_bootstrap(resamples, level)
+    chosen = _chosen_tasks(a, minimum_targets)
+    estimates = _estimate(a, chosen) - _estimate(b, chosen)
+    # The draws depend on the numbers of records and seeds alone: they are the same for both.
+    resampled = _resample(a, chosen, resamples, seed) - _resample(b, chosen, resamples, seed)
+    return _intervals(a[0].task_names, estimates, resampled, level)
+
+
+def _statistics(totals, counts, chosen):
+    """`(..., K)` sums give `(..., K + 2)`: the task losses, their worst and their mean.
+
+    Worst and mean are over the tasks in `chosen` (K,) that have targets.
+    """
+    losses = ratio(totals, counts)
+    used = chosen & (counts > 0)
+    number = used.sum(axis=-1)
+    worst = np.where(used, losses, -np.inf).max(axis=-1)
+    mean = ratio(np.where(used, losses, 0.0).sum(axis=-1), number)
+    worst = np.where(number > 0, worst, np.nan)
+    return np.concatenate([losses, worst[..., np.newaxis], mean[..., np.newaxis]], axis=-1)
+
+
+def _estimate(scores_of_seeds, chosen):
+    """`(K + 2,)` statistics of the data as they are, averaged over the seeds."""
+    totals = np.stack([scores.totals.sum(axis=0) for scores in scores_of_seeds])
+    counts = np.stack([scores.targets for scores in scores_of_seeds])
+    return _statistics(totals, counts, chosen).mean(axis=0)
+
+
+def _resample(scores_of_seeds, chosen, resamples, seed):
+    """`(resamples, K + 2)` statistics of the resampled data."""
+    records, tasks = scores_of_seeds[0].totals.shape
+    seeds = len(scores_of_seeds)
+    columns = np.concatenate(
+        [
+            *(scores.totals for scores in scores_of_seeds),
+            *(scores.counts for scores in scores_of_seeds),
+        ],
+        axis=1,
+    )
+    record_generator, seed_generator = np.random.default_rng(seed).spawn(2)
+    rows = max(1, _DRAWS_AT_ONCE // records)
+    parts = []
+    for start in range(0, resamples, rows):
+        number = min(rows, resamples - start)
+        # A loss of infinity makes 0 times infinity here, which is meant to be NaN.
+        with np.errstate(invalid="ignore"):
+            sums = _draw(record_generator, number, records) @ columns
+        sums = sums.reshape(number, 2, seeds, tasks)
+        statistics = _statistics(sums[:, 0], sums[:, 1], chosen)
+        shares = _draw(seed_generator, number, seeds) / seeds
+        parts.append(np.einsum("rs,rsc->rc", shares, statistics))
+    return np.concatenate(parts)
+
+
+def _draw(generator, rows, number):
+    """`(rows, number)` float64: how often each of `number` items is drawn, `number` in all."""
+    drawn = generator.integers(number, size=(rows, number))
+    drawn += np.arange(rows)[:, np.newaxis] * number
+    times = np.bincount(drawn.ravel(), minlength=rows * number)
+    return times.reshape(rows, number).astype("float64")
+
+
+def _intervals(task_names, estimates, resampled, level):
+    """`(K + 2,)` estimates and `(resamples, K + 2)` resampled ones, as `Intervals`."""
+    *tasks, worst, mean = (
+        _interval(float(estimate), column, level)
+        for estimate, column in zip(estimates, resampled.T, strict=True)
+    )
+    return Intervals(dict(zip(task_names, tasks, strict=True)), worst, mean)
+
+
+def _interval(estimate, resampled, level):
+    """Leaves out the resamples in which a rare task has no target."""
+    finite = resampled[np.isfinite(resampled)]
+    if not np.isfinite(estimate) or not finite.size:
+        return Interval(estimate, float("nan"), float("nan"))
+    lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(lower), float(upper))
+
+
+def _chosen_tasks(scores_of_seeds, minimum_targets):
+    """`(K,)` bool: the tasks with enough targets under every seed."""
+    targets = np.min([scores.targets for scores in scores_of_seeds], axis=0)
+    chosen = targets >= max(minimum_targets, 1)
+    if not chosen.any():
+        raise ValueError(
+            f"`minimum_targets` must leave at least one task; the largest has {targets.max()} "
+            f"targets. Received: minimum_targets={minimum_targets}"
+        )
+    return chosen
+
+
+def _check_seeds(name, scores_of_seeds):
+    if not scores_of_seeds:
+        raise ValueError(f"`{name}` must hold the scores of at least one seed. Received: none")
+    first = scores_of_seeds[0]
+    for scores in scores_of_seeds[1:]:
+        if scores.task_names != first.task_names or scores.totals.shape != first.totals.shape:
+            raise ValueError(
+                f"`{name}` must hold scores of the same records and tasks, "
+                f"{first.totals.shape[0]} records of {first.task_names}. Received: "
+                f"{scores.totals.shape[0]} records of {scores.task_names}"
+            )
+
+
+def _check_pairs(a, b):
+    if len(a) != len(b):
+        raise ValueError(
+            "`a` and `b` must hold the same number of seeds. "
+            f"Received: {len(a)} seeds and {len(b)} seeds"
+        )
+    for index, (one, other) in enumerate(zip(a, b, strict=True)):
+        if one.task_names != other.task_names or not np.array_equal(one.counts, other.counts):
+            raise ValueError(
+                "`a` and `b` must be scored on the same held-out records and targets. Received: "
+                f"at index {index}, {one.totals.shape[0]} records of {one.task_names} with "
+                f"{one.targets.tolist()} targets and {other.totals.shape[0]} records of "
+                f"{other.task_names} with {other.targets.tolist()}"
+            )
+
+
+def _check_bootstrap(resamples, level):
+    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
+        raise ValueError(
+            f"`resamples` must be an integer of at least 1. Received: resamples={resamples!r}"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"`level` must lie between 0 and 1. Received: level={level}")
