@@ -4,17 +4,22 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_taskrobust.evaluation.bars import BarGroup, draw_bars
-from keras_taskrobust.evaluation.comparison import RESAMPLES
 from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamComparison,
     DownstreamResult,
     DownstreamRow,
     compare_downstream,
     share_of_gain,
+)
+from keras_taskrobust.evaluation.downstream_wording import (
+    best_row,
+    downstream_headline,
+    downstream_notes,
+    worst_names,
 )
 from keras_taskrobust.evaluation.rendering import (
     Block,
@@ -29,7 +34,6 @@ from keras_taskrobust.evaluation.rendering import (
     to_markdown,
 )
 from keras_taskrobust.evaluation.wording import (
-    FEW_SEEDS,
     NOTHING,
     PERCENT,
     bounds,
@@ -142,98 +146,9 @@ def downstream_csv(results: Sequence[DownstreamResult]) -> str:
     return text.getvalue()
 
 
-def downstream_headline(comparison: DownstreamComparison) -> str:
-    """Which row has the best worst task, and how sure that is.
-
-    Args:
-        comparison: `DownstreamComparison`.
-
-    Returns:
-        One or two sentences.
-    """
-    row = _best(comparison)
-    if row is None:
-        return "No row has figures for all tasks that count."
-    worst = f"{number(row.worst.estimate)} ({_worst_names(row)})"
-    if row.complete_seeds < len(row.seeds):
-        worst += f", over {row.complete_seeds} of {len(row.seeds)} seeds"
-    if comparison.nothing_clear:
-        return (
-            "Under no row does any task lie clear of the trivial baseline: these figures say "
-            f'nothing about the rows. The best worst gain, of "{row.weighting}", is {worst}.'
-        )
-    if len(comparison.rows) == 1:
-        return f'The smallest gain of "{row.weighting}" on a downstream task is {worst}.'
-    start = f'"{row.weighting}" has the best worst downstream task: a gain of {worst}'
-    if not row.differences:
-        return f"{start}."
-    against = []
-    for name, difference in row.differences.items():
-        verdict = _verdict(difference.worst)
-        against.append(f'{signed(difference.worst.estimate)} to "{name}" ({verdict})')
-    return f"{start}; {', '.join(against)}."
-
-
-def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
-    """What a reader must know to read the figures right.
-
-    Args:
-        comparison: `DownstreamComparison`.
-
-    Yields:
-        One remark after the other.
-    """
-    several = any(len(row.seeds) > 1 for row in comparison.rows)
-    yield (
-        "The gain is (score - trivial) / (best possible - trivial), the trivial baseline being the "
-        "best prediction that does not look at the example. The worst task is the one with the "
-        "smallest gain; each seed has its own, and they are averaged. The score of a task is the "
-        "mean of its metrics."
-    )
-    yield (
-        f"Brackets: {PERCENT} percentile bootstrap intervals over the seeds, {RESAMPLES:,} "
-        f"resamples. {FEW_SEEDS}"
-        if several
-        else "One seed: there are no intervals, and other seeds may order the rows otherwise."
-    )
-    if comparison.floor:
-        yield (
-            "Not counted, since under no row the score lies clear of the trivial baseline: "
-            f"{', '.join(comparison.floor)}."
-        )
-    if comparison.reference and len(comparison.rows) > 1:
-        yield (
-            f'Delta_m: the mean relative change of the scores to "{comparison.reference}", over '
-            "the tasks where its score is above 0."
-        )
-    if comparison.baselines and len(comparison.rows) > 1:
-        yield (
-            f"Wins and losses: tasks where the {PERCENT} interval of the difference lies above, "
-            "below 0. None is corrected for there being several."
-        )
-
-
-def _best(comparison):
-    finite = [row for row in comparison.rows if math.isfinite(row.worst.estimate)]
-    return max(finite, key=lambda row: row.worst.estimate, default=None)
-
-
-def _verdict(interval):
-    if math.isnan(interval.lower):
-        return "one seed, no interval"
-    sides = "excludes" if interval.excludes_zero else "includes"
-    return f"{bounds(interval, signed_figures=True)}, which {sides} 0"
-
-
 def _seeds(row):
     complete, number_of_seeds = row.complete_seeds, len(row.seeds)
     return str(complete) if complete == number_of_seeds else f"{complete} of {number_of_seeds}"
-
-
-def _worst_names(row):
-    if len(row.worst_tasks) == 1:
-        return next(iter(row.worst_tasks))
-    return ", ".join(f"{name} {times}x" for name, times in row.worst_tasks.items()) or NOTHING
 
 
 def _summary(comparison):
@@ -245,13 +160,13 @@ def _summary(comparison):
     for name in baselines:
         header += [f"worst, minus {name}", f"mean, minus {name}", f"wins / losses to {name}"]
     header += ["seeds", "pre-training, s", "fine-tuning, s"]
-    best = _best(comparison)
+    best = best_row(comparison)
     rows = []
     for row in comparison.rows:
         cells = [
             Cell(row.weighting),
             _cell(row.worst, "best" if row is best and several else ""),
-            Cell(_worst_names(row)),
+            Cell(worst_names(row)),
             _cell(row.mean),
             Cell(number(row.mean_gain)),
             Cell(NOTHING if math.isnan(row.rank) else f"{row.rank:.2f}"),

@@ -14,7 +14,7 @@ from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamResult,
     compare_downstream,
 )
-from keras_taskrobust.evaluation.downstream_report import downstream_headline, downstream_notes
+from keras_taskrobust.evaluation.downstream_wording import downstream_headline, downstream_notes
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.wording import (
     MINUS,
