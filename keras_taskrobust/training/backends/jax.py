@@ -1,4 +1,4 @@
-"""JAX: one vector-Jacobian product serves task gradients and update. Replicas need nothing."""
+"""JAX: task gradients and update from one linearized pass. Replicas need nothing."""
 
 import contextlib
 from typing import Any, NamedTuple

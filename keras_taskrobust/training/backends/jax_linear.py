@@ -19,7 +19,7 @@ class LinearFunction:
         arguments: trees with the shapes and dtypes of its arguments.
 
     Attributes:
-        inputs: the arrays in `arguments`. "The i-th" input and output are meant in such lists.
+        inputs: the arrays in `arguments`, in one list, as the outputs are counted too.
     """
 
     def __init__(self, function: Callable, arguments):
