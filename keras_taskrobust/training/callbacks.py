@@ -47,7 +47,7 @@ class StopOnBrokenLoss(keras.callbacks.Callback):
 
 
 def _hint(model):
-    losses = getattr(getattr(model, "task_losses", None), "losses", {})
+    losses = getattr(getattr(model, "_task_losses", None), "losses", {})
     if any(isinstance(loss, GroupedLoss) for loss in losses.values()):
         return "Group ids out of range do this too. "
     return ""

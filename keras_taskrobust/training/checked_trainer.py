@@ -13,12 +13,12 @@ class CheckedTrainer(keras.Model):
     """A Keras model that checks arrays before a step gets them.
 
     Attributes:
-        task_losses: what `compile` made of its losses, `None` before.
         steps_are_heard: bool. Whether anything looks at the logs of single steps.
     """
 
-    task_losses: Any = None
     steps_are_heard = True
+    # What `compile` made of its losses.
+    _task_losses: Any = None
 
     def check_arrays(self, x, y) -> None:
         """Raises a `ValueError` for data that no step could use, where they arrive as arrays.
@@ -28,8 +28,8 @@ class CheckedTrainer(keras.Model):
                 or a data set, which is not looked into.
             y: the targets, or `None`.
         """
-        if y is not None and self.task_losses is not None:
-            self.task_losses.check_groups(y)
+        if y is not None and self._task_losses is not None:
+            self._task_losses.check_groups(y)
 
     def fit(
         self,
@@ -105,6 +105,6 @@ class CheckedTrainer(keras.Model):
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def _weights_like_targets(self, sample_weight):
-        if isinstance(sample_weight, Mapping) and isinstance(self.task_losses, TaskLosses):
-            return self.task_losses.expand_weights(sample_weight)
+        if isinstance(sample_weight, Mapping) and isinstance(self._task_losses, TaskLosses):
+            return self._task_losses.expand_weights(sample_weight)
         return sample_weight

@@ -142,8 +142,8 @@ class MinimaxModel(CheckedTrainer):
             raise ValueError(
                 "`loss_weights` is not supported: choose a `weighting`. Received: loss_weights"
             )
-        self.task_losses = self.make_task_losses(loss, auxiliary)
-        task_names = self.task_losses.task_names
+        self._task_losses = self.make_task_losses(loss, auxiliary)
+        task_names = self._task_losses.task_names
         check_log_names(task_names)
         layer = weightings.get(weighting)
         settings = check_settings(
@@ -151,7 +151,7 @@ class MinimaxModel(CheckedTrainer):
         )
         if self.network.built:
             check_places(self.network, settings)
-        self._task_gradients = TaskGradients(self.network, self.task_losses, layer, settings)
+        self._task_gradients = TaskGradients(self.network, self._task_losses, layer, settings)
         layer.build(self._task_gradients.shape_of_state(partial(backend.reached, self)))
         self._replace("weighting", layer)
         self._replace("_task_metric", TaskMetric(task_names))
@@ -227,7 +227,7 @@ class MinimaxModel(CheckedTrainer):
         Returns:
             `TaskTotals`.
         """
-        return self.task_losses(y, y_pred, sample_weight)
+        return self._task_losses(y, y_pred, sample_weight)
 
     def make_task_losses(self, loss, auxiliary):
         """What `compile` makes of its losses. Models with losses of their own kind override this
@@ -269,7 +269,7 @@ class MinimaxModel(CheckedTrainer):
             them.
         """
         if self._compile_metrics is not None:
-            y, y_pred, sample_weight = self.task_losses.for_metrics(y, y_pred, sample_weight)
+            y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
             self._compile_metrics.update_state(y, y_pred, sample_weight)
         logs = {}
         for metric in self.metrics:
@@ -334,7 +334,7 @@ class MinimaxModel(CheckedTrainer):
 
     def task_outputs(self, y_pred) -> list:
         """The outputs that carry tasks, as a list."""
-        return self.task_losses.outputs_of_tasks(y_pred)
+        return self._task_losses.outputs_of_tasks(y_pred)
 
     def gradient_plan(self, find_reached) -> GradientPlan:
         """Where the gradients are taken and what they do, for the variables that are trainable.
