@@ -168,7 +168,7 @@ def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
     for index, value in enumerate(values):
         zero, found = torch.zeros_like(value), [gradients[index] for gradients in by_task]
         rows = torch.stack([zero if gradient is None else gradient for gradient in found])
-        place.append(_sum_over_replicas(rows.float()) / scale)
+        place.append(_sum_over_replicas(rows.float()).div_(scale))
     return TaskRows(place, [[*map(_sum_over_replicas, found[len(values) :])] for found in by_task])
 
 
