@@ -169,11 +169,15 @@ def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
         zero, found = torch.zeros_like(value), [gradients[index] for gradients in by_task]
         rows = torch.stack([zero if gradient is None else gradient for gradient in found])
         place.append(_sum_over_replicas(rows.float()).div_(scale))
-    return TaskRows(place, [[*map(_sum_over_replicas, found[len(values) :])] for found in by_task])
+    of_heads = [
+        [None if g is None else _sum_over_replicas(g.float()) for g in found[len(values) :]]
+        for found in by_task
+    ]
+    return TaskRows(place, of_heads)
 
 
 def _sum_over_replicas(gradient):
-    if gradient is not None and _replicas() > 1:
+    if _replicas() > 1:
         distributed.all_reduce(gradient)
     return gradient
 
