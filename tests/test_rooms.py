@@ -101,3 +101,12 @@ def test_a_missing_extra_is_named():
     )
     assert "keras-taskrobust[models]" in result.stdout
     assert "not installed: grain." in result.stdout
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "weighting").glob("*.py")), ids=lambda p: p.name)
+def test_no_weighting_multiplies_matrices(path):
+    """Accelerators round the factors to ten bits, which is too little for a small exact problem."""
+    products = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.MatMult), path
+        assert not (isinstance(node, ast.Attribute) and node.attr in products), path

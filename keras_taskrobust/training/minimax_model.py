@@ -123,9 +123,10 @@ class MinimaxModel(CheckedTrainer):
                 weight of the task's loss times its gradient, or `"own"`, the gradient as it is.
                 `None`: `"weighted"` for weightings of the losses and GradNorm, else `"own"`, as in
                 the methods' own codes.
-            task_chunk: int or `None`. With JAX, the number of tasks whose gradients are taken in
-                one backward pass, which bounds its memory; `None`: all. TensorFlow and PyTorch take
-                one at a time.
+            task_chunk: int or `None`. With JAX, and with PyTorch on an accelerator, the number of
+                tasks whose gradients are taken in one backward pass, which bounds its memory;
+                `None`: all. With 1, PyTorch takes no pass under `vmap`, which a layer of one's own
+                may not bear. TensorFlow, and PyTorch on a CPU, take one at a time.
             gradient_diagnostics: bool. Whether `fit` logs, of the task gradients at that place,
                 `<task>_gradient_norm`, `gradient_cosine` (mean over the pairs of tasks) and
                 `gradient_conflict` (share of the pairs with a negative cosine). A weighting that

@@ -88,14 +88,14 @@ class MoCo(GradientWeighting):
         old = ops.convert_to_tensor(self.combination)
         held = ops.sum(old * present)
         start = old * present / ops.where(held > 0, held, 1.0)
-        slope = matrix_vector(here, (start[None] @ here)[0]) + self.rho * start
+        slope = matrix_vector(here, ops.sum(start[:, None] * here, axis=0)) + self.rho * start
         rate = self.gamma / ops.power(step, self.gamma_decay)
         weights = masked_softmax(start - rate * slope, tasks.present)
         # What the present tasks held together, shared out anew.
         combination = ops.where(tasks.present, held * weights, old)
         return TaskUpdate(
             weights,
-            direction=(weights[None] @ here)[0],
+            direction=ops.sum(weights[:, None] * here, axis=0),
             state=[(self.step, step), (self.tracked, tracked), (self.combination, combination)],
         )
 

@@ -2,7 +2,8 @@
 
 Every function here works on the cosines of the task gradients and on their norms, so that scales
 that lie apart by 1e6 lose nothing in float32, and runs inside a compiled step with shapes that do
-not depend on the data.
+not depend on the data. Nothing here is a product of matrices to the backend: on an accelerator,
+TensorFlow and JAX round the factors of one to ten bits (TF32) unless they are told otherwise.
 """
 
 from keras import ops
@@ -31,12 +32,21 @@ def cosines_and_norms(gramian):
 
 
 def matrix_vector(matrix, vector):
-    """`matrix vector`.
+    """`matrix vector`."""
+    return ops.sum(matrix * vector[None], axis=1)
 
-    As a product of matrices, since TensorFlow's `@` takes no vector, and `ops.matmul` ten times as
-    long as `@` where steps are eager.
+
+def rows_times(rows, matrix):
+    """`rows matrix`, for a symmetric matrix.
+
+    Args:
+        rows: `(B, K)` float32.
+        matrix: `(K, K)` float32.
+
+    Returns:
+        `(B, K)` float32.
     """
-    return (matrix @ vector[:, None])[:, 0]
+    return ops.sum(rows[:, None] * matrix[None], axis=2)
 
 
 def reciprocal(values):
@@ -94,7 +104,7 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
         # once one has entered and stayed.
         gains = feasible & ops.any(entered, axis=1, keepdims=True)
         outside = ops.cast(usable & ~(inside | barred), "float32")
-        gain = (linear - target @ matrix) * outside
+        gain = (linear - rows_times(target, matrix)) * outside
         best = ops.argmax(gain, axis=1)[:, None] == places
         enters = feasible & best & (gain > tolerance)
 
@@ -116,7 +126,7 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
     # XLA solves nearly singular systems to a tenth of their solution only. The last step takes back
     # the ridge's bias; more of them would let rounding errors grow where the matrix is singular.
     for quadratic in (matrix, matrix, matrix, plain):
-        refined = refined + solve(system, support, linear - refined @ quadratic)
+        refined = refined + solve(system, support, linear - rows_times(refined, quadratic))
     keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
     return ops.where(keeps_sign, refined, x), support
 
@@ -167,7 +177,7 @@ def dual_cone_weights(gramian, combinations):
     scaled = combinations * norms[None]
     largest = ops.max(scaled, axis=1, keepdims=True)
     scaled = scaled * reciprocal(largest)
-    added, _ = nonnegative_quadratic(cosines, -(scaled @ cosines))
+    added, _ = nonnegative_quadratic(cosines, -rows_times(scaled, cosines))
     return combinations + added * largest * reciprocal(norms)[None]
 
 
@@ -300,7 +310,7 @@ def bargaining_weights(gramian, fairness=1.0):
             gains = ops.log(scaled)
         else:
             gains = (ops.power(scaled, 1.0 - power) - 1.0) / (1.0 - power)
-        quadratic = 0.5 * ops.sum(y * (y @ matrix), axis=1)
+        quadratic = 0.5 * ops.sum(y * rows_times(y, matrix), axis=1)
         return quadratic - matrix_vector(gains, mask * alone * alone)
 
     def unfinished(count, y, decrement):

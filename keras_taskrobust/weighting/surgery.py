@@ -56,6 +56,7 @@ def operate(cosines, orders, strength, extra):
     identity = ops.eye(size, dtype="float32")
     places = ops.arange(size, dtype="int32")[None, None]
     turns = ops.cast(orders[:, :, None] == places, "float32")
+    cosines_in_turn = ops.take(cosines, orders, axis=0)
 
     def meet(turn, state):
         coefficients, projections, extra = state
@@ -63,8 +64,9 @@ def operate(cosines, orders, strength, extra):
         projection = ops.sum(projections * met, axis=1)
         squared_length = ops.sum(projections * coefficients, axis=1)
         added, extra = strength(projection, squared_length, met, extra)
-        added = added[:, None] * met
-        return coefficients + added, projections + (added @ cosines), extra
+        added = added[:, None]
+        projections = projections + added * cosines_in_turn[:, turn]
+        return coefficients + added * met, projections, extra
 
     coefficients, _, extra = ops.fori_loop(0, size - 1, meet, (identity, cosines, extra))
     return coefficients, extra

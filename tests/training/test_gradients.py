@@ -11,6 +11,8 @@ from keras import ops
 import keras_taskrobust as ktr
 from keras_taskrobust.training.backends import backend
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 TASKS = ("a", "b", "c")
 DECAY = 0.05
 SHAPES = {"encoder": (4, 3), "middle": (3, 5), "a": (5, 1), "b": (5, 1), "c": (3, 1)}

@@ -7,6 +7,8 @@ from keras import ops
 
 import keras_taskrobust as ktr
 
+pytestmark = pytest.mark.usefixtures("passes")
+
 BACKEND = keras.backend.backend()
 BATCH = 6
 
@@ -81,6 +83,27 @@ def test_one_tensor_as_two_outputs():
     slopes = [2 * (made - y[name]) / made.size for name in ("a", "b")]
     found, _ = gradients_of_step(model, x, y)
     assert_close(found["shared/kernel"], direction_of([x.T @ slope for slope in slopes]))
+
+
+def test_a_head_that_reads_the_trunk_at_two_depths():
+    inputs = keras.Input((4,))
+    low = dense("low", 3)(inputs)
+    high = dense("high", 3)(low)
+    both = keras.layers.Concatenate()([low, high])
+    outputs = {"a": dense("a")(both), "b": dense("b")(high), "c": dense("c")(low)}
+    model = compiled(inputs, outputs, SumOfTasks())
+    x, y = data_for(model)
+    w = {path.split("/")[0]: v.astype("float64") for path, v in weights_of(model).items()}
+    made = x @ w["low"]
+    read = {"a": np.hstack([made, made @ w["high"]]), "b": made @ w["high"], "c": made}
+    slopes = {n: 2 * (r @ w[n] - y[n]) / BATCH @ w[n].T for n, r in read.items()}
+    nothing = np.zeros_like(made)
+    by_low = [slopes["a"][:, :3], nothing, slopes["c"]]
+    by_high = [slopes["a"][:, 3:], slopes["b"], nothing]
+    by_low = [low + high @ w["high"].T for low, high in zip(by_low, by_high, strict=True)]
+    found, _ = gradients_of_step(model, x, y)
+    assert_close(found["high/kernel"], direction_of([made.T @ slope for slope in by_high]))
+    assert_close(found["low/kernel"], direction_of([x.T @ slope for slope in by_low]))
 
 
 @pytest.mark.parametrize("place", ["shared", "representation"])
@@ -187,6 +210,21 @@ def test_a_step_goes_once_through_each_head():
     before = [layer.passes for layer in counting]
     model.train_on_batch(x, y)
     assert [layer.passes - n for layer, n in zip(counting, before, strict=True)] == [1, 1, 1, 1]
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the other backends compile a step")
+@pytest.mark.parametrize(("chunk", "expected"), [(None, 1), (3, 2), (1, 4)])
+def test_tasks_go_through_the_trunk_together(passes, chunk, expected):
+    inputs = keras.Input((4,))
+    trunk = Counting()
+    hidden = trunk(dense("shared", 3)(inputs))
+    outputs = {f"task_{k}": keras.layers.Dense(1)(hidden) for k in range(4)}
+    model = compiled(inputs, outputs, task_chunk=chunk)
+    x, y = data_for(model)
+    model.train_on_batch(x, y)
+    before = trunk.passes
+    model.train_on_batch(x, y)
+    assert trunk.passes - before == (expected if passes == "together" else 4)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="counts what XLA compiled")

@@ -6,6 +6,12 @@ import keras
 import torch
 from torch import distributed
 
+from keras_taskrobust.training.backends.torch_rows import (
+    gradients_of,
+    pull_one_by_one,
+    pull_together,
+    runs_on_cpu,
+)
 from keras_taskrobust.training.gradients import TaskRows, add, by_variable_and_layer, cutting
 
 
@@ -70,7 +76,8 @@ def reached(model, x, layer):
     sources = [*variables, *cut_off]
 
     def sources_of(tensors):
-        found = _gradients([t.float().sum() for t in tensors], [None] * len(tensors), sources)
+        sums = [tensor.float().sum() for tensor in tensors]
+        found = gradients_of(sums, [torch.ones_like(total) for total in sums], sources)
         return by_variable_and_layer([g is not None for g in found], len(variables))
 
     depends = [sources_of([output]) for output in outputs]
@@ -118,7 +125,7 @@ def gradient_train_step(model, data):
             targets += uncut
             cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
         values = cut_off if variables is None else [variable.value for variable in variables]
-        return _mean_over_replicas(_gradients(targets, cotangents, values))
+        return _mean_over_replicas(gradients_of(targets, cotangents, values))
 
     scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
     rows = None
@@ -129,7 +136,7 @@ def gradient_train_step(model, data):
     with torch.no_grad():
         gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
     own = [variable.value for variable in model.weighting.trainable_variables]
-    for variable, slope in zip(own, _gradients([value], [scale], own), strict=True):
+    for variable, slope in zip(own, gradients_of([value], [scale], own), strict=True):
         position = next(i for i, v in enumerate(variables) if v.value is variable)
         gradients[position] = slope
     model._loss_tracker.update_state(
@@ -140,17 +147,6 @@ def gradient_train_step(model, data):
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
 
-def _gradients(targets, cotangents, values):
-    """Summed over the targets; `None` where there is none."""
-    pairs = [(t, c) for t, c in zip(targets, cotangents, strict=True) if t.requires_grad]
-    if not pairs or not values:
-        return [None] * len(values)
-    targets, cotangents = zip(*pairs, strict=True)
-    return list(
-        torch.autograd.grad(targets, values, cotangents, retain_graph=True, allow_unused=True)
-    )
-
-
 def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
     """The gradients of the global task losses.
 
@@ -158,22 +154,20 @@ def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
     vector, through which a pass would take zeros through the heads of all other tasks.
     """
     values = cut_off or [variable.value for variable in plan.place]
-    by_task = []
-    for share, index, heads in zip(shares, plan.output_of_task, plan.heads_of_task, strict=True):
-        output, wanted = outputs[index], [*values, *(variable.value for variable in heads)]
-        slope = _gradients([share], [scale], [output])[0] if output.requires_grad else None
-        targets = [] if slope is None else [output]
-        by_task.append(_gradients(targets, [slope] * len(targets), wanted))
-    place = []
-    for index, value in enumerate(values):
-        zero, found = torch.zeros_like(value), [gradients[index] for gradients in by_task]
-        rows = torch.stack([zero if gradient is None else gradient for gradient in found])
-        place.append(_sum_over_replicas(rows.float()).div_(scale))
-    of_heads = [
-        [None if g is None else _sum_over_replicas(g.float()) for g in found[len(values) :]]
-        for found in by_task
+    heads = [[variable.value for variable in variables] for variables in plan.heads_of_task]
+    outputs = [outputs[index] for index in plan.output_of_task]
+    slopes = [
+        gradients_of([share], [scale], [output])[0] if output.requires_grad else None
+        for share, output in zip(shares, outputs, strict=True)
     ]
-    return TaskRows(place, of_heads)
+    if plan.task_chunk == 1 or runs_on_cpu(values):
+        place, of_heads = pull_one_by_one(outputs, slopes, values, heads)
+    else:
+        place, of_heads = pull_together(outputs, slopes, values, heads, plan.task_chunk)
+    return TaskRows(
+        [_sum_over_replicas(rows.float()).div_(scale) for rows in place],
+        [[None if g is None else _sum_over_replicas(g.float()) for g in own] for own in of_heads],
+    )
 
 
 def _sum_over_replicas(gradient):
