@@ -8,6 +8,7 @@ from torch import distributed
 
 from keras_taskrobust.training.backends.torch_rows import (
     gradients_of,
+    pull_losses,
     pull_one_by_one,
     pull_together,
     runs_on_cpu,
@@ -156,10 +157,7 @@ def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
     values = cut_off or [variable.value for variable in plan.place]
     heads = [[variable.value for variable in variables] for variables in plan.heads_of_task]
     outputs = [outputs[index] for index in plan.output_of_task]
-    slopes = [
-        gradients_of([share], [scale], [output])[0] if output.requires_grad else None
-        for share, output in zip(shares, outputs, strict=True)
-    ]
+    slopes = pull_losses(shares, scale, outputs)
     if plan.task_chunk == 1 or runs_on_cpu(values):
         place, of_heads = pull_one_by_one(outputs, slopes, values, heads)
     else:
@@ -190,9 +188,9 @@ def _mean_over_replicas(gradients):
 
 
 def inner_products(gradients):
-    rows = gradients.reshape(len(gradients), -1)
+    rows = gradients.flatten(1)
     return rows @ rows.T
 
 
 def weighted_sum(weights, gradients):
-    return torch.tensordot(weights, gradients, dims=1)
+    return (weights @ gradients.flatten(1)).view(gradients.shape[1:])

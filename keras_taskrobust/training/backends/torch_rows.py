@@ -35,6 +35,34 @@ def gradients_of(targets, cotangents, values) -> list:
     )
 
 
+def pull_losses(losses, scale, outputs) -> list:
+    """The slopes of K losses, each by the task's own output, in a pass for each task of an output.
+
+    Args:
+        losses: `(K,)`.
+        scale: scalar, of each.
+        outputs: K tensors, of which several may be the same.
+
+    Returns:
+        For each loss a cotangent of its output, or `None` for zeros.
+    """
+    slopes: list = [None] * len(outputs)
+    losses = losses.unbind()
+    left = [task for task, output in enumerate(outputs) if output.requires_grad]
+    with _ending_at({get_gradient_edge(outputs[task]).node for task in left}):
+        while left:
+            tasks = list({id(outputs[task]): task for task in left}.values())
+            found = gradients_of(
+                [losses[task] for task in tasks],
+                [scale] * len(tasks),
+                [outputs[task] for task in tasks],
+            )
+            for task, slope in zip(tasks, found, strict=True):
+                slopes[task] = slope
+            left = [task for task in left if task not in tasks]
+    return slopes
+
+
 def runs_on_cpu(values) -> bool:
     """Whether the passes to these tensors are made of a CPU's operations."""
     return all(value.device.type == "cpu" for value in values)
