@@ -227,6 +227,35 @@ def test_tasks_go_through_the_trunk_together(passes, chunk, expected):
     assert trunk.passes - before == (expected if passes == "together" else 4)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="the other backends trace a step")
+def test_a_layer_that_bears_no_vmap_is_told_the_way_out(passes):
+    import torch
+
+    class ReadsItsGradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float(gradient.sum().item() < 1e9)
+
+    class Layer(keras.layers.Layer):
+        def call(self, inputs):
+            return ReadsItsGradient.apply(inputs)
+
+    inputs = keras.Input((4,))
+    hidden = Layer()(dense("shared", 3)(inputs))
+    outputs = {name: dense(name)(hidden) for name in ("a", "b")}
+    model = compiled(inputs, outputs)
+    x, y = data_for(model)
+    if passes == "together":
+        with pytest.raises(RuntimeError) as caught:
+            model.train_on_batch(x, y)
+        assert "`compile(task_chunk=1)` takes one task at a time" in caught.value.__notes__[0]
+    compiled(inputs, outputs, task_chunk=1).train_on_batch(x, y)
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="counts what XLA compiled")
 @pytest.mark.parametrize("place", ["shared", "representation"])
 def test_operations_grow_with_the_heads_as_those_of_the_sum_do(place):

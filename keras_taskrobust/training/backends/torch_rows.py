@@ -112,14 +112,21 @@ def pull_together(outputs, cotangents, values, heads, chunk):
 
 def _pull_rows(edges, cotangents, values):
     """The gradients of each row of the cotangents of `edges`, or `None` where there is none."""
-    return torch.autograd.grad(
-        tuple(edges),
-        values,
-        cotangents,
-        retain_graph=True,
-        allow_unused=True,
-        is_grads_batched=True,
-    )
+    try:
+        return torch.autograd.grad(
+            tuple(edges),
+            values,
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            is_grads_batched=True,
+        )
+    except RuntimeError as error:
+        error.add_note(
+            "This was a backward pass for several tasks at once, under `vmap`. "
+            "`compile(task_chunk=1)` takes one task at a time, which needs less memory."
+        )
+        raise
 
 
 def _join(parts):
