@@ -99,10 +99,11 @@ class SDMGrad(GramianWeighting):
         total = ops.sum(old)
         start = ops.where(total > 0, old / ops.where(total > 0, total, 1.0), preference)
 
+        pull = self.regularisation * matrix_vector(gramian, preference)
+
         def iterate(_, state):
             combination, velocity = state
-            held = combination + self.regularisation * preference
-            velocity = _MOMENTUM * velocity + matrix_vector(gramian, held)
+            velocity = _MOMENTUM * velocity + matrix_vector(gramian, combination) + pull
             moved = combination - self.rate * velocity
             return project_onto_simplex(moved, present), velocity
 

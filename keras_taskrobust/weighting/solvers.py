@@ -81,7 +81,7 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
         return matrix[None] * both + identity[None] * (1.0 - support)[:, None]
 
     def solve(system, support, right):
-        return ops.solve(system, (right * support)[:, :, None])[:, :, 0] * support
+        return ops.solve(system, (right * support)[:, :, None])[:, :, 0]
 
     def unfinished(count, x, support, entered, barred, done):
         return (count < 4 * size + 10) & ~ops.all(done)
@@ -376,8 +376,7 @@ def project_onto_simplex(values, present):
         `(K,)` float32.
     """
     # The threshold is the largest mean of the r largest values, each of which is less 1 / r.
-    among_largest = ops.cast(values[None] >= values[:, None], "float32")
-    sums = matrix_vector(among_largest, values * present) - 1.0
-    numbers = matrix_vector(among_largest, present)
-    threshold = ops.max(sums / (numbers + 1e-30))
+    among_largest = ops.cast(values[None] >= values[:, None], "float32") * present[None]
+    sums = matrix_vector(among_largest, values) - 1.0
+    threshold = ops.max(sums / (ops.sum(among_largest, axis=1) + 1e-30))
     return ops.relu(values - threshold) * present
