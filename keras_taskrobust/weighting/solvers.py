@@ -55,40 +55,55 @@ def reciprocal(values):
     return positive / (positive * values + (1.0 - positive))
 
 
-def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
+def nonnegative_quadratic(matrix, linear, start=None):
     """Minimises `x' M x / 2 - b' x` over `x >= 0`, for several `b` at once.
 
-    An active-set method (Lawson and Hanson's, started from the support of `max(b, 0)`): finite, and
-    exact up to a ridge on the diagonal, which chooses the support and most of whose bias is then
+    Exact up to a ridge on the diagonal, which chooses the support and most of whose bias is then
     taken back. An index whose diagonal entry is 0 keeps `x = 0`.
 
     Args:
         matrix: `(K, K)` float32, positive semidefinite, its diagonal entries 0 or 1.
         linear: `(B, K)` float32.
-        ridge: float.
+        start: `(B, K)` float32 of 0 and 1, a support to start from. By default that of `max(b, 0)`.
 
     Returns:
-        `x` `(B, K)` float32, and its support `(B, K)`, float32 of 0 and 1.
+        `x` `(B, K)` float32.
     """
-    size = matrix.shape[0]
+    x, support = active_set(matrix, linear, start)
+    refined, solve = x, _solver_of(matrix)
+    # XLA solves nearly singular systems to a tenth of their solution only. The last step takes back
+    # the ridge's bias; more of them would let rounding errors grow where the matrix is singular.
+    for ridge in (_RIDGE, _RIDGE, _RIDGE, 0.0):
+        refined = refined + solve(support, linear - rows_times(refined, matrix) - ridge * refined)
+    keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
+    return ops.where(keeps_sign, refined, x)
+
+
+def active_set(matrix, linear, start=None):
+    """What `nonnegative_quadratic` refines: its solution with the ridge, and the support of that.
+
+    An active-set method (Lawson and Hanson's), which is finite.
+
+    Args:
+        matrix: `(K, K)` float32, positive semidefinite, its diagonal entries 0 or 1.
+        linear: `(B, K)` float32.
+        start: `(B, K)` float32 of 0 and 1, a support to start from. By default that of `max(b, 0)`.
+
+    Returns:
+        `x` `(B, K)` float32, as exact as the backend solves one system, and its support `(B, K)`,
+        float32 of 0 and 1.
+    """
+    size, solve = matrix.shape[0], _solver_of(matrix)
     usable = (ops.diagonal(matrix) > 0)[None]
-    identity, places = ops.eye(size, dtype="float32"), ops.arange(size, dtype="int32")[None]
-    plain, matrix = matrix, matrix + ridge * identity
+    places = ops.arange(size, dtype="int32")[None]
     tolerance = _TOLERANCE * ops.max(ops.abs(linear), axis=1, keepdims=True)
-
-    def system_on(support):
-        both = support[:, None] * support[:, :, None]
-        return matrix[None] * both + identity[None] * (1.0 - support)[:, None]
-
-    def solve(system, support, right):
-        return ops.solve(system, (right * support)[:, :, None])[:, :, 0]
 
     def unfinished(count, x, support, entered, barred, done):
         return (count < 4 * size + 10) & ~ops.all(done)
 
     def advance(count, x, support, entered, barred, done):
         inside = support > 0
-        target = solve(system_on(support), support, linear)
+        target = solve(support, linear)
         blocks = inside & (target <= 0)
         feasible = ~ops.any(blocks, axis=1, keepdims=True)
 
@@ -117,18 +132,25 @@ def nonnegative_quadratic(matrix, linear, ridge=_RIDGE):
             feasible & ~ops.any(enters, axis=1, keepdims=True),
         )
 
-    nothing = ops.zeros_like(linear) > 0
-    start = ops.cast(usable & (linear > tolerance), "float32")
-    done = ~ops.any(start > 0, axis=1, keepdims=True)
+    pulled = usable & (linear > tolerance)
+    start = ops.cast(pulled, "float32") if start is None else start
+    done = ~ops.any(pulled | (start > 0), axis=1, keepdims=True)
+    nothing = ops.zeros_like(pulled)
     state = (ops.zeros((), "int32"), ops.zeros_like(linear), start, nothing, nothing, done)
     _, x, support, *_ = ops.while_loop(unfinished, advance, state)
-    refined, system = x, system_on(support)
-    # XLA solves nearly singular systems to a tenth of their solution only. The last step takes back
-    # the ridge's bias; more of them would let rounding errors grow where the matrix is singular.
-    for quadratic in (matrix, matrix, matrix, plain):
-        refined = refined + solve(system, support, linear - rows_times(refined, quadratic))
-    keeps_sign = ops.all(refined >= 0, axis=1, keepdims=True)
-    return ops.where(keeps_sign, refined, x), support
+    return x, support
+
+
+def _solver_of(matrix):
+    """Solves the equations of the supported indices, with the ridge; all others are `x = 0`."""
+    identity = ops.eye(matrix.shape[0], dtype="float32")
+    difference = matrix - (1.0 - _RIDGE) * identity
+
+    def solve(support, right):
+        system = identity[None] + support[:, :, None] * difference[None]
+        return ops.solve(system, (right * support)[:, :, None])[:, :, 0] * support
+
+    return solve
 
 
 def relative_inverse(norms):
@@ -155,7 +177,7 @@ def min_norm_weights(gramian, present):
     vanishes = ops.cast(present & (norms == 0), "float32")
     # The shortest combination is proportional to argmin_y y' C y / 2 - sum_k y_k / n_k, y = n w.
     inverse = relative_inverse(norms)
-    scaled, _ = nonnegative_quadratic(cosines, inverse[None])
+    scaled = nonnegative_quadratic(cosines, inverse[None])
     weights = ops.where(ops.any(vanishes > 0), vanishes, scaled[0] * inverse)
     return weights / ops.maximum(ops.sum(weights), 1e-30)
 
@@ -177,7 +199,7 @@ def dual_cone_weights(gramian, combinations):
     scaled = combinations * norms[None]
     largest = ops.max(scaled, axis=1, keepdims=True)
     scaled = scaled * reciprocal(largest)
-    added, _ = nonnegative_quadratic(cosines, -rows_times(scaled, cosines))
+    added = nonnegative_quadratic(cosines, -rows_times(scaled, cosines))
     return combinations + added * largest * reciprocal(norms)[None]
 
 
@@ -186,8 +208,8 @@ def conflict_averse_weights(gramian, present, radius):
 
     `argmax_d min_k <g_k, d>` over `||d - g_0|| <= radius ||g_0||`, `g_0` the mean gradient (Liu et
     al. 2021). The direction is `g_0 + sum_k x_k g_k`, where `x >= 0` solves a quadratic problem
-    that depends on the value `m` of the maximum; on the support of its solution, `m` has a closed
-    form, and the two alternate until they agree.
+    that depends on the value `m` of the maximum. The length of `sum_k x_k g_k` is a convex function
+    of `m`: from above, Newton's method descends to where it is the radius.
 
     Where no direction lowers all losses (opposed gradients) the maximum is not above zero and may
     have many solutions; the direction is one of them. A gradient that is zero is left out. If `g_0`
@@ -205,74 +227,39 @@ def conflict_averse_weights(gramian, present, radius):
     mean = ops.cast(present, "float32")
     mean = mean / ops.maximum(ops.sum(mean), 1.0)
     pull = matrix_vector(cosines, norms * mean)
-    length = ops.sqrt(ops.relu(ops.sum(norms * mean * pull)))
-    usable = norms > 0
-    # In units of ||g_0||: x_k ||g_k|| = y_k ||g_0||; the bound on y is m * inverse - pull.
-    pull = pull * reciprocal(length)
+    mean_length = ops.sqrt(ops.relu(ops.sum(norms * mean * pull)))
+    usable = (norms > 0) & (mean_length > 0)
+    # In units of ||g_0||: x_k ||g_k|| = y_k ||g_0||, y minimises y' C y / 2 - linear_at(m)' y.
+    pull = pull * reciprocal(mean_length)
     inverse = relative_inverse(norms)
-    ratio = ops.where(usable, pull / ops.where(usable, inverse, 1.0), float("inf"))
-    lowest = ops.min(ratio)
-    lowest = ops.where(ops.isfinite(lowest), lowest, 0.0)
-    worst = ops.argmin(ratio)
-    # No direction of length l gains more than l times the shortest convex combination's length.
-    combination = nonnegative_quadratic(cosines, inverse[None])[0][0]
-    squared = ops.sum(combination * matrix_vector(cosines, combination))
-    total = ops.maximum(ops.sum(combination * inverse), 1e-30)
-    highest = (1.0 + radius) * (1.001 * ops.sqrt(ops.relu(squared)) / total + 1e-6)
-    size = cosines.shape[0]
-    identity = ops.eye(size, dtype="float32")
-    matrix = cosines + _RIDGE * identity
 
-    def solve_at(level):
-        x, support = nonnegative_quadratic(cosines, (level * inverse - pull)[None])
-        return x[0], support[0]
+    def linear_at(level):
+        return (level * inverse - pull)[None]
 
-    def level_on(support):
-        """The level at which the solution with this support has the length `radius`."""
-        both = support[None] * support[:, None]
-        system = matrix * both + identity * (1.0 - support)[None]
-        right = ops.stack([inverse * support, pull * support], axis=1)
-        slope, offset = ops.unstack(ops.solve(system, right), num=2, axis=1)
-        image, start = matrix_vector(cosines, slope), matrix_vector(cosines, offset)
-        a, b = ops.sum(slope * image), ops.sum(slope * start)
-        c = ops.sum(offset * start) - radius * radius
-        root = ops.sqrt(ops.relu(b * b - a * c))
-        return ops.where(a > 0, (b + root) / ops.where(a > 0, a, 1.0), highest)
+    def length_of(y):
+        return ops.sqrt(ops.relu(ops.sum(y * matrix_vector(cosines, y))))
 
-    def unfinished(count, level, low, high, x, done):
+    def unfinished(count, level, support, done):
         return (count < 60) & ~done
 
-    def advance(count, level, low, high, x, done):
-        x, support = solve_at(level)
-        reached = ops.sum(x * matrix_vector(cosines, x))
-        too_far = reached > radius * radius
-        low, high = ops.where(too_far, low, level), ops.where(too_far, level, high)
-        proposal = level_on(support)
-        inside = (proposal > low) & (proposal < high)
-        close = ops.abs(ops.sqrt(ops.relu(reached)) - radius) <= 2e-6 * radius
-        narrow = high - low <= 1e-7 * ops.maximum(ops.abs(low), ops.abs(high))
-        return (
-            count + 1,
-            ops.where(inside, proposal, 0.5 * (low + high)),
-            low,
-            high,
-            x,
-            close | narrow,
-        )
+    def advance(count, level, support, done):
+        y, support = active_set(cosines, linear_at(level), support)
+        y = y[0]
+        slope = ops.sum(y * inverse)
+        newton = (ops.sum(y * pull) + radius * length_of(y)) * reciprocal(slope)
+        lower = ops.where(slope > 0, ops.minimum(newton, level), level)
+        # What is left is the square of the last step.
+        return count + 1, lower, support, level - lower <= 1e-5 * ops.abs(level)
 
-    first = ops.take(pull, worst) + radius
-    first = first / ops.maximum(ops.take(inverse, worst), 1e-30)
-    first = ops.where(length > 0, ops.clip(first, lowest, highest), 0.0)
-    state = (
-        ops.zeros((), "int32"),
-        first,
-        ops.minimum(lowest, highest),
-        highest,
-        ops.zeros_like(norms),
-        ~(length > 0),
-    )
-    x = ops.while_loop(unfinished, advance, state)[4]
-    return mean + x * length * reciprocal(norms)
+    # No task can gain more than the whole radius in its own direction gives it.
+    most = ops.where(usable, (pull + radius) / ops.where(usable, inverse, 1.0), float("inf"))
+    level = ops.where(ops.any(usable), ops.min(most), 0.0)
+    support = ops.cast(usable[None] & (linear_at(level) > 0), "float32")
+    state = (ops.zeros((), "int32"), level, support, ~ops.any(usable))
+    _, level, support, _ = ops.while_loop(unfinished, advance, state)
+    y = nonnegative_quadratic(cosines, linear_at(level), support)[0]
+    y = y * ops.minimum(1.0, radius * reciprocal(length_of(y)))
+    return mean + y * mean_length * reciprocal(norms)
 
 
 def bargaining_weights(gramian, fairness=1.0):

@@ -178,18 +178,19 @@ def test_cagrad_equals_the_conic_solver(c, K):
         assert error < 1e-4, case
 
 
-def test_cagrad_where_gradients_oppose_each_other_reaches_the_best_value():
-    for K in (5,):
-        gradients = make_gradients("opposed", K)
-        weights = build(lambda: w.CAGrad(0.5, rescaling="none"), K)(
-            np.ones(K), np.ones(K), gramian_of(gradients)
-        )
-        value, outside = references.cagrad_value(gradients, weights, 0.5)
-        best = (gradients @ references.cagrad(gradients, 0.5)).min()
-        length = np.linalg.norm(gradients.mean(axis=0))
-        scale = length * np.linalg.norm(gradients, axis=1).min()
-        assert value > best - 1e-4 * scale
-        assert outside < 1e-4 * length
+@pytest.mark.parametrize("K", [5, *(pytest.param(K, marks=pytest.mark.slow) for K in (3, 20, 64))])
+@pytest.mark.parametrize("case", ["opposed", "opposed_unequal"])
+def test_cagrad_where_gradients_oppose_each_other_reaches_the_best_value(case, K):
+    gradients = make_gradients(case, K)
+    weights = build(lambda: w.CAGrad(0.5, rescaling="none"), K)(
+        np.ones(K), np.ones(K), gramian_of(gradients)
+    )
+    value, outside = references.cagrad_value(gradients, weights, 0.5)
+    best = (gradients @ references.cagrad(gradients, 0.5)).min()
+    length = np.linalg.norm(gradients.mean(axis=0))
+    scale = length * np.linalg.norm(gradients, axis=1).min()
+    assert value > best - 1e-4 * scale
+    assert outside < 1e-4 * length
 
 
 def test_cagrad_s_rescalings_and_its_absent_tasks():
