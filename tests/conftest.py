@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# What one test has compiled with JAX, no other test compiles again.
+_compiled = tempfile.TemporaryDirectory(prefix="taskrobust-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # XLA keeps some memory maps for every function it has compiled, and Linux allows a process 65,530.
 _MOST_MAPS = 30_000

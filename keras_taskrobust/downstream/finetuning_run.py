@@ -12,6 +12,7 @@ from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
+from keras_taskrobust.training.optimizers import build_optimizer
 
 History = list[dict[str, float]]
 
@@ -144,6 +145,7 @@ class FineTuningRun(abc.ABC):
         steps = epochs * self.steps_per_epoch
         steps = min(steps, self.settings.max_steps or steps)
         model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
+        build_optimizer(model)
         history: History = []
         outcomes: dict[str, Outcome] = {}
         for start in range(0, steps, self.steps_per_report):

@@ -17,7 +17,11 @@ from keras_taskrobust.training.gradients import (
     check_settings,
 )
 from keras_taskrobust.training.logs import UnheardLogs
-from keras_taskrobust.training.optimizers import with_weighting_rate, without_weighting_rate
+from keras_taskrobust.training.optimizers import (
+    build_optimizer,
+    with_weighting_rate,
+    without_weighting_rate,
+)
 from keras_taskrobust.training.task_gradients import TaskGradients
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
@@ -281,6 +285,7 @@ class MinimaxModel(CheckedTrainer):
 
     def make_train_function(self, force=False):
         made = self.train_function
+        build_optimizer(self)
         super().make_train_function(force)
         if self.train_function is not made:
             self.train_function = backend.with_logs(self.train_function, self._training_logs)

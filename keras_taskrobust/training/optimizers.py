@@ -6,6 +6,16 @@ from keras import ops, optimizers
 from keras_taskrobust.weighting.base import PACKAGE
 
 
+def build_optimizer(model: keras.Model) -> None:
+    """Creates the optimizer's variables, where the model has all of its own.
+
+    A step that creates variables is traced twice by TensorFlow. Keras sees to it on JAX and
+    PyTorch.
+    """
+    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
+        model.optimizer.build(model.trainable_variables)
+
+
 class TwoRateOptimizer(optimizers.MultiOptimizer):
     """Gives the weighting's trainable variables a rate of their own.
 

@@ -60,6 +60,21 @@ def test_loss_is_the_weighted_objective():
     assert [logs[f"{n}_weight"] for n in "abc"] == pytest.approx(weights, rel=1e-4)
 
 
+@pytest.mark.parametrize("weighting", ["minimax", "mgda", "uncertainty"])
+def test_a_compiled_step_is_traced_once(weighting, monkeypatch):
+    steps = []
+    train_step = ktr.MinimaxModel.train_step
+    monkeypatch.setattr(
+        ktr.MinimaxModel,
+        "train_step",
+        lambda model, *args: steps.append(1) or train_step(model, *args),
+    )
+    model = two_headed_model(optimizer="adam", weighting=weighting)
+    x, y = two_headed_data(number=12)
+    model.fit(x, y, batch_size=4, verbose=0)
+    assert len(steps) == (3 if keras.backend.backend() == "torch" else 1)
+
+
 def test_a_task_never_seen_is_nan_and_in_neither_worst_nor_mean():
     model = grouped_model()
     x, y = grouped_data()
