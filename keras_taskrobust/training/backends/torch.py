@@ -126,7 +126,8 @@ def gradient_train_step(model, data):
             targets += uncut
             cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
         values = cut_off if variables is None else [variable.value for variable in variables]
-        return _mean_over_replicas(gradients_of(targets, cotangents, values))
+        is_last = upstream is not None
+        return _mean_over_replicas(gradients_of(targets, cotangents, values, is_last))
 
     scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
     rows = None

@@ -14,13 +14,14 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 _SEVERAL = -1
 
 
-def gradients_of(targets, cotangents, values) -> list:
+def gradients_of(targets, cotangents, values, is_last=False) -> list:
     """The gradients by `values`, summed over the targets; `None` where there is none.
 
     Args:
         targets: tensors.
         cotangents: the cotangent of each, or `None` for zeros.
         values: leaf tensors, or edges of the record.
+        is_last: bool. Whether no other pass follows: this one frees the activations on its way.
     """
     pairs = [
         (target, cotangent)
@@ -30,8 +31,9 @@ def gradients_of(targets, cotangents, values) -> list:
     if not pairs or not values:
         return [None] * len(values)
     targets, cotangents = zip(*pairs, strict=True)
+    retain = not is_last
     return list(
-        torch.autograd.grad(targets, values, cotangents, retain_graph=True, allow_unused=True)
+        torch.autograd.grad(targets, values, cotangents, retain_graph=retain, allow_unused=True)
     )
 
 
