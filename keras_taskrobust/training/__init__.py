@@ -1,6 +1,7 @@
 """Training any Keras model on many tasks."""
 
 from keras_taskrobust.training.minimax_model import MinimaxModel
-from keras_taskrobust.training.task_losses import GroupedLoss, TaskTotals
+from keras_taskrobust.training.output_losses import GroupedLoss
+from keras_taskrobust.training.task_losses import TaskTotals
 
 __all__ = ["GroupedLoss", "MinimaxModel", "TaskTotals"]

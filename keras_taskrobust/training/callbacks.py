@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_taskrobust.training.task_losses import GroupedLoss
+from keras_taskrobust.training.output_losses import GroupedLoss
 
 
 class StopOnBrokenLoss(keras.callbacks.Callback):

@@ -3,14 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
-from keras.src.backend import get_keras_mask, set_keras_mask
-from keras.src.losses.loss import squeeze_or_expand_to_same_rank
 
-from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.gradients import add
-from keras_taskrobust.weighting.base import PACKAGE
+from keras_taskrobust.training.loss_values import align
+from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
 
 
 class TaskTotals(NamedTuple):
@@ -25,98 +22,6 @@ class TaskTotals(NamedTuple):
     totals: Any
     counts: Any
     auxiliary: Any
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class GroupedLoss:
-    """One loss over one output, split into K tasks by a group id per element.
-
-    The output's `y_true` is `{"labels": ..., "groups": ...}`: `groups` are integers with the shape
-    of the loss's elements, or of its leading axes. Elements of group -1 belong to no task. An id
-    outside `-1 ... K-1` is an error where `fit` receives arrays, and makes the losses NaN where it
-    arrives inside a data set.
-
-    Args:
-        loss: a Keras loss: name, function or instance. Its own reduction is ignored.
-        groups: the K group names, distinct strings.
-
-    Example:
-
-    >>> import keras, numpy as np
-    >>> loss = GroupedLoss("sparse_categorical_crossentropy", groups=("noun", "verb"))
-    >>> loss.task_names
-    ('noun', 'verb')
-    """
-
-    def __init__(self, loss, groups):
-        names = tuple(groups) if not isinstance(groups, str) else ()
-        if not names or len(set(names)) != len(names):
-            raise ValueError(
-                "`groups` must be a tuple of at least one name, all distinct. "
-                f"Received: groups={groups!r}"
-            )
-        _check_names(names)
-        self.loss = _elementwise(loss)
-        self.task_names = names
-
-    def totals_and_counts(self, y_true, y_pred, sample_weight=None):
-        """Sums the loss over each group's elements.
-
-        Args:
-            y_true: `{"labels": ..., "groups": ...}`.
-            y_pred: the output.
-            sample_weight: `None`, or weights that broadcast to the elements from the left.
-
-        Returns:
-            `totals` and `counts`, each `(K,)` float32.
-        """
-        labels = _finite_where(ops.less(y_true["groups"], 0), y_true["labels"])
-        values, weights = _values_and_weights(self.loss, labels, y_pred, sample_weight)
-        groups = _align(ops.cast(y_true["groups"], "int32"), values, "groups")
-        number = len(self.task_names)
-        member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
-        shares = ops.cast(member, "float32")
-        if weights is not None:
-            shares = ops.where(member, ops.expand_dims(weights, -1), 0.0)
-        counts = ops.sum(shares, axis=tuple(range(len(values.shape))))
-        in_range = ops.all(ops.logical_and(groups >= -1, groups < number))
-        totals = backend.sum_by_group(values, member)
-        return totals + ops.where(in_range, 0.0, float("nan")), counts
-
-    def check_groups(self, groups) -> None:
-        """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""
-        number = len(self.task_names)
-        smallest, largest = int(ops.min(groups)), int(ops.max(groups))
-        if smallest < -1 or largest >= number:
-            raise ValueError(
-                f"`groups` must lie between -1 (no task) and {number - 1} for the groups "
-                f"{self.task_names}. Received: values from {smallest} to {largest}"
-            )
-
-    def get_config(self):
-        return {
-            "loss": keras.saving.serialize_keras_object(self.loss),
-            "groups": list(self.task_names),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["loss"]), config["groups"])
-
-
-class OutputLoss:
-    """One task: one loss over one output."""
-
-    def __init__(self, loss, name: str):
-        _check_names((name,))
-        self.loss = _elementwise(loss)
-        self.task_names = (name,)
-
-    def totals_and_counts(self, y_true, y_pred, sample_weight=None):
-        """The summed loss and the summed weight, each `(1,)` float32."""
-        values, weights = _values_and_weights(self.loss, y_true, y_pred, sample_weight)
-        weights = ops.ones_like(values) if weights is None else weights
-        return ops.reshape(ops.sum(values), (1,)), ops.reshape(ops.sum(weights), (1,))
 
 
 class TaskLosses:
@@ -213,7 +118,7 @@ class TaskLosses:
         if not isinstance(self.losses.get(name), GroupedLoss):
             return weight
         inside = ops.cast(targets[name]["groups"] >= 0, "float32")
-        return inside if weight is None else inside * _align(weight, inside, "sample_weight")
+        return inside if weight is None else inside * align(weight, inside, "sample_weight")
 
     def _evaluate(self, name, loss, targets, outputs, sample_weight):
         target = targets[name]
@@ -272,91 +177,6 @@ class TaskLosses:
         return found
 
 
-def _elementwise(loss):
-    """Resolves a loss to something with `call(y_true, y_pred)`, before any reduction."""
-    if isinstance(loss, GroupedLoss | Mapping | list | tuple) or loss is None:
-        raise ValueError(f"A loss must be a Keras loss name, function or Loss. Received: {loss!r}")
-    return keras.losses.get(loss)
-
-
-def _values_and_weights(loss, y_true, y_pred, sample_weight):
-    """Per-element losses times their weights, and the weights or `None`; float32, same shape."""
-    y_pred = _cast_float(y_pred)
-    if sample_weight is not None:
-        y_true = _finite_where(ops.equal(sample_weight, 0), y_true)
-    y_true = ops.convert_to_tensor(y_true) if _takes_indices(loss) else _cast_float(y_true)
-    if isinstance(loss, keras.losses.Loss):
-        values = _cast_float(loss.call(y_true, y_pred))
-    else:
-        values = _cast_float(loss(*squeeze_or_expand_to_same_rank(y_true, y_pred)))
-    masks = [mask for mask in map(get_keras_mask, (y_pred, values)) if mask is not None]
-    if len(values.shape) == 0:
-        values = ops.broadcast_to(values, ops.shape(y_pred)[:1])
-    weights = (
-        None
-        if sample_weight is None
-        else _align(ops.cast(sample_weight, "float32"), values, "sample_weight")
-    )
-    for mask in masks:
-        mask = _align(ops.cast(mask, "float32"), values, "mask")
-        weights = mask if weights is None else weights * mask
-    if weights is None:
-        return values, None
-    return ops.where(weights != 0, values * weights, 0.0), weights
-
-
-def _finite_where(excluded, labels):
-    """Labels with 0 for what is not finite at `excluded` elements, or elements of leading axes.
-
-    To leave out the loss of such an element is not enough: its gradient would be 0 * NaN.
-    """
-    labels = ops.convert_to_tensor(labels)
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(labels.dtype)):
-        return labels
-    rank = len(labels.shape)
-    if len(excluded.shape) == rank + 1 and excluded.shape[-1] == 1:
-        excluded = ops.squeeze(excluded, axis=-1)
-    excluded = ops.reshape(excluded, (*ops.shape(excluded), *[1] * (rank - len(excluded.shape))))
-    sizes = zip(excluded.shape, labels.shape, strict=False)
-    if len(excluded.shape) > rank or any(e not in (1, n) and n is not None for e, n in sizes):
-        return labels  # A loss whose elements are not those of the labels.
-    broken = ops.logical_and(excluded, ops.logical_not(ops.isfinite(labels)))
-    return ops.where(broken, ops.zeros_like(labels), labels)
-
-
-def _takes_indices(loss) -> bool:
-    """Whether class indices may stay integers; all other losses get floats, as from Keras."""
-    return (
-        type(loss) is keras.losses.SparseCategoricalCrossentropy
-        or loss is keras.losses.sparse_categorical_crossentropy
-    )
-
-
-def _cast_float(x):
-    """Casts to float32, keeping a Keras mask."""
-    cast, mask = ops.cast(x, "float32"), get_keras_mask(x)
-    if mask is not None and cast is not x:
-        set_keras_mask(cast, mask)
-    return cast
-
-
-def _align(x, values, name: str):
-    """Broadcasts `x` to the shape of `values` from the left: `(B,)` to `(B, T)`, for example."""
-    x = ops.convert_to_tensor(x)
-    if len(x.shape) == len(values.shape) + 1 and x.shape[-1] == 1:
-        x = ops.squeeze(x, axis=-1)
-    if len(x.shape) > len(values.shape):
-        raise ValueError(
-            f"`{name}` must have the shape {tuple(values.shape)} of the losses' elements, or of "
-            f"their leading axes. Received: shape {tuple(x.shape)}"
-        )
-    if tuple(x.shape) == tuple(values.shape):
-        return x
-    while len(x.shape) < len(values.shape):
-        x = ops.expand_dims(x, -1)
-    return ops.broadcast_to(x, ops.shape(values))
-
-
 def _labels(target):
     return target["labels"] if isinstance(target, Mapping) else target
 
@@ -370,12 +190,6 @@ def _grouped_target(name, targets):
             f"{sorted(target) if isinstance(target, Mapping) else type(target).__name__}"
         )
     return target
-
-
-def _check_names(names) -> None:
-    bad = [n for n in names if not isinstance(n, str) or not n]
-    if bad:
-        raise ValueError(f"Task names must be non-empty strings. Received: {bad}")
 
 
 def check_log_names(names) -> None:

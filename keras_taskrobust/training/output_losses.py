@@ -1,0 +1,111 @@
+"""The loss of one output: one task, or one for each group of its elements."""
+
+import keras
+from keras import ops
+
+from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.loss_values import (
+    align,
+    finite_where,
+    resolve_loss,
+    values_and_weights,
+)
+from keras_taskrobust.weighting.base import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class GroupedLoss:
+    """One loss over one output, split into K tasks by a group id per element.
+
+    The output's `y_true` is `{"labels": ..., "groups": ...}`: `groups` are integers with the shape
+    of the loss's elements, or of its leading axes. Elements of group -1 belong to no task. An id
+    outside `-1 ... K-1` is an error where `fit` receives arrays, and makes the losses NaN where it
+    arrives inside a data set.
+
+    Args:
+        loss: a Keras loss: name, function or instance. Its own reduction is ignored.
+        groups: the K group names, distinct strings.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> loss = GroupedLoss("sparse_categorical_crossentropy", groups=("noun", "verb"))
+    >>> loss.task_names
+    ('noun', 'verb')
+    """
+
+    def __init__(self, loss, groups):
+        names = tuple(groups) if not isinstance(groups, str) else ()
+        if not names or len(set(names)) != len(names):
+            raise ValueError(
+                "`groups` must be a tuple of at least one name, all distinct. "
+                f"Received: groups={groups!r}"
+            )
+        _check_names(names)
+        self.loss = resolve_loss(loss)
+        self.task_names = names
+
+    def totals_and_counts(self, y_true, y_pred, sample_weight=None):
+        """Sums the loss over each group's elements.
+
+        Args:
+            y_true: `{"labels": ..., "groups": ...}`.
+            y_pred: the output.
+            sample_weight: `None`, or weights that broadcast to the elements from the left.
+
+        Returns:
+            `totals` and `counts`, each `(K,)` float32.
+        """
+        labels = finite_where(ops.less(y_true["groups"], 0), y_true["labels"])
+        values, weights = values_and_weights(self.loss, labels, y_pred, sample_weight)
+        groups = align(ops.cast(y_true["groups"], "int32"), values, "groups")
+        number = len(self.task_names)
+        member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
+        shares = ops.cast(member, "float32")
+        if weights is not None:
+            shares = ops.where(member, ops.expand_dims(weights, -1), 0.0)
+        counts = ops.sum(shares, axis=tuple(range(len(values.shape))))
+        in_range = ops.all(ops.logical_and(groups >= -1, groups < number))
+        totals = backend.sum_by_group(values, member)
+        return totals + ops.where(in_range, 0.0, float("nan")), counts
+
+    def check_groups(self, groups) -> None:
+        """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""
+        number = len(self.task_names)
+        smallest, largest = int(ops.min(groups)), int(ops.max(groups))
+        if smallest < -1 or largest >= number:
+            raise ValueError(
+                f"`groups` must lie between -1 (no task) and {number - 1} for the groups "
+                f"{self.task_names}. Received: values from {smallest} to {largest}"
+            )
+
+    def get_config(self):
+        return {
+            "loss": keras.saving.serialize_keras_object(self.loss),
+            "groups": list(self.task_names),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["loss"]), config["groups"])
+
+
+class OutputLoss:
+    """One task: one loss over one output."""
+
+    def __init__(self, loss, name: str):
+        _check_names((name,))
+        self.loss = resolve_loss(loss)
+        self.task_names = (name,)
+
+    def totals_and_counts(self, y_true, y_pred, sample_weight=None):
+        """The summed loss and the summed weight, each `(1,)` float32."""
+        values, weights = values_and_weights(self.loss, y_true, y_pred, sample_weight)
+        weights = ops.ones_like(values) if weights is None else weights
+        return ops.reshape(ops.sum(values), (1,)), ops.reshape(ops.sum(weights), (1,))
+
+
+def _check_names(names) -> None:
+    bad = [n for n in names if not isinstance(n, str) or not n]
+    if bad:
+        raise ValueError(f"Task names must be non-empty strings. Received: {bad}")
