@@ -1,25 +1,138 @@
 """Files that are either the old ones or the new ones, never half of one, and their folders."""
 
+import contextlib
+import errno
+import functools
 import os
+import secrets
 import tempfile
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+#: Seconds after which a partial file that nothing wrote to is that of a dead process.
+_ABANDONED = 24 * 3600.0
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
     """Writes a file beside its place, then moves it there. Makes the folder if it is missing.
 
+    When it returns, file and folder are on the disk. A symbolic link at `path` is replaced, not
+    followed.
+
     Args:
         path: where the file goes.
         content: bytes. All of it.
     """
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """For what writes to a path by itself: `write_atomically` with a body in place of the bytes.
+
+    Args:
+        path: where the file goes.
+
+    Yields:
+        `Path` of an empty file in the same folder. Its name cannot be guessed, and ends in that of
+        `path`. If the body raises, it goes, and the file of before stays.
+
+    Example:
+
+    ```python
+    with replacing("run/checkpoint.weights.h5") as partial:
+        model.save_weights(partial)
+    ```
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _clear_once(path.parent.absolute())
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial-{path.name}")
     try:
-        partial.write_bytes(content)
+        partial.open("xb").close()
+        yield partial
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(directory: str | os.PathLike, seconds: float = _ABANDONED) -> None:
+    """Removes what killed processes left of `replacing` and `write_atomically` in a folder.
+
+    The first write of a process to a folder does this by itself.
+
+    Args:
+        directory: the folder. Those in it are left alone.
+        seconds: float. How long nothing has been written to a partial file that goes; 0 is for who
+            alone writes to the folder.
+    """
+    latest = time.time() - seconds
+    for path in Path(directory).glob(".*.partial-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            if path.lstat().st_mtime <= latest:
+                path.unlink()
+
+
+def path_inside(directory: str | os.PathLike, name: str) -> Path:
+    """The path of a name that was read from a file, if it stays in the folder.
+
+    Args:
+        directory: the folder.
+        name: string. A path from there, with `/` between its parts.
+
+    Returns:
+        `Path`.
+
+    Raises:
+        ValueError: it is no such name, or leads out of the folder.
+
+    Example:
+
+    >>> path_inside("runs", "uniform-0/scores.npz").as_posix()
+    'runs/uniform-0/scores.npz'
+    >>> path_inside("runs", "../scores.npz")
+    Traceback (most recent call last):
+    ValueError: A name must stay in its folder, runs. Received: '../scores.npz'
+    """
+    is_inside = (
+        isinstance(name, str)
+        and name.isprintable()  # neither "\0" nor half a character either
+        and PurePosixPath(name).parts != ()
+        and ".." not in PureWindowsPath(name).parts  # "/" and "\\" separate
+        and not PureWindowsPath(name).anchor
+        and not PureWindowsPath(name).drive
+    )
+    if not is_inside:
+        raise ValueError(f"A name must stay in its folder, {directory}. Received: {name!r}")
+    return Path(directory, name)
+
+
+def path_to_write(directory: str | os.PathLike, name: str) -> Path:
+    """`path_inside`, for a file that will be written: no symbolic link may lie on the way.
+
+    Args:
+        directory: the folder. It may itself be a link.
+        name: string. A path from there, with `/` between its parts.
+
+    Returns:
+        `Path`.
+
+    Raises:
+        ValueError: it leads out of the folder, or passes or is a symbolic link.
+    """
+    path = path_inside(directory, name)
+    for part in [path, *path.parents][: len(PurePosixPath(name).parts)]:
+        if part.is_symlink():
+            raise ValueError(
+                "Nothing is written through a symbolic link: replace it by a folder or file. "
+                f"Received: {part}, which leads to {os.readlink(part)}"
+            )
+    return path
 
 
 def make_folder(directory: str | os.PathLike) -> None:
@@ -39,3 +152,21 @@ def make_folder(directory: str | os.PathLike) -> None:
             "The output must be a folder that can be written to. "
             f"Received: {directory}: {error.strerror}"
         ) from error
+
+
+@functools.cache
+def _clear_once(directory: Path) -> None:
+    remove_partial_files(directory)
+
+
+def _sync_folder(directory: Path) -> None:
+    if os.name == "nt":  # Windows opens no folders
+        return
+    folder = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF):  # some network file systems cannot
+            raise
+    finally:
+        os.close(folder)
