@@ -74,6 +74,9 @@ class MinimaxModel(CheckedTrainer):
 
     def __init__(self, network, **kwargs):
         super().__init__(**{**kwargs, "dtype": network.dtype_policy})
+        # The network converts its inputs, each to a dtype of its own.
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
         self.network = network
         self.weighting: Any = None
         self._task_metric: Any = None
