@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -69,9 +71,7 @@ def _print_commands(words):
 
 
 def _demo(words, program):
-    import tyro
-
-    demo = tyro.cli(Demo, prog=program, args=words)
+    demo = _parse(Demo, words, program)
     if demo.part in ("text", "all"):
         with _without_banners():
             from keras_taskrobust.recipes import text_comparison as text
@@ -162,9 +162,6 @@ def _refuse_single_runs(words):
 
 
 def _compare(arguments, compare):
-    from keras_taskrobust.recipes.checks import check_distinct
-
-    check_distinct("weightings", arguments.weightings)
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
     _print_drawn(compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum))
@@ -282,8 +279,7 @@ def _presets(arguments):
 def _report(words, program):
     import tyro
 
-    parsed = tyro.cli(Redraw, prog=program, args=words, config=(tyro.conf.PositionalRequiredArgs,))
-    directory = parsed.directory
+    directory = _parse(Redraw, words, program, (tyro.conf.PositionalRequiredArgs,)).directory
     with _without_banners():
         from keras_taskrobust.recipes.reporting import draw
     _print_drawn(draw(directory))
@@ -321,16 +317,42 @@ def _arguments(words, program, kind, recipes):
         {name: recipe for name, (_, recipe) in recipes.items()},
         descriptions={name: description for name, (description, _) in recipes.items()},
     )
-    return tyro.cli(
-        kind[chosen],
-        prog=program,
-        args=words,
-        config=(
-            tyro.conf.OmitArgPrefixes,
-            tyro.conf.OmitSubcommandPrefixes,
-            tyro.conf.CascadeSubcommandArgs,
-        ),
+    config = (
+        tyro.conf.OmitArgPrefixes,
+        tyro.conf.OmitSubcommandPrefixes,
+        tyro.conf.CascadeSubcommandArgs,
     )
+    return _parse(kind[chosen], words, program, config)
+
+
+def _parse(kind, words, program, config=()):
+    """What the words say. What the settings refuse is raised as they say it, with flags."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=program, args=words, config=config)
+    except SystemExit as stop:
+        refusal = _refusal(stop)
+        if refusal is None:
+            sys.stderr.write(said.getvalue())
+            raise
+    raise ValueError(re.sub("`([a-z_0-9]+)`", _flag, refusal))
+
+
+def _refusal(stop):
+    """What a dataclass said that tyro could not make; `None` if it was not even tried."""
+    error = stop.__context__
+    while error is not None:
+        if isinstance(error, ValueError) and "Received: " in str(error):
+            return str(error)
+        error = error.__context__
+    return None
+
+
+def _flag(name):
+    return f"`--{name[1].replace('_', '-')}`"
 
 
 @contextlib.contextmanager

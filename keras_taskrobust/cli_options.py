@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from keras_taskrobust import checks
+
 Recipe = TypeVar("Recipe")
 Images = TypeVar("Images")
 
@@ -20,6 +22,10 @@ class Demo:
     """Folder of the reports, plots and presets. Finished runs in it are kept."""
     steps: int | None = None
     """Training steps under each weighting; by default 400 for text and 120 for images."""
+
+    def __post_init__(self):
+        if self.steps is not None:
+            checks.integer("steps", self.steps, least=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Comparison(Generic[Recipe]):
     minimum_targets: int = 1000
     """Held-out targets that a task needs to count for worst and mean."""
 
+    def __post_init__(self):
+        checks.distinct("weightings", self.weightings)
+        checks.seeds("seeds", self.seeds)
+        checks.integer("minimum_targets", self.minimum_targets, least=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class TextComparison(Comparison[Recipe]):
@@ -58,6 +69,10 @@ class TextComparison(Comparison[Recipe]):
     """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
     select: Literal["last", "best"] = "last"
     """The epoch of fine-tuning whose scores are reported."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.distinct("tasks", self.tasks, least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +92,10 @@ class ImageComparison(Comparison[Recipe]):
     """The recipe of fine-tuning."""
     select: Literal["last", "best"] = "last"
     """The report of a fine-tuning run whose scores are shown."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.distinct("tasks", self.tasks, least=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +118,9 @@ class FineTuneImages(Generic[Recipe, Images]):
     select: Literal["last", "best"] = "last"
     """The report of a run whose scores are shown; both are recorded."""
 
+    def __post_init__(self):
+        _check_grid(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class FineTune(Generic[Recipe]):
@@ -119,6 +141,9 @@ class FineTune(Generic[Recipe]):
     """Add a row of the same network without pre-training."""
     select: Literal["last", "best"] = "last"
     """The epoch whose scores are reported; both are recorded."""
+
+    def __post_init__(self):
+        _check_grid(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +167,9 @@ class InheritText(Generic[Recipe]):
     """Each fixes the head's initial weights, the order and dropout."""
     select: Literal["last", "best"] = "last"
     """The epoch whose weights are scored; both are recorded."""
+
+    def __post_init__(self):
+        _check_grid(self, least=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +200,10 @@ class InheritImages(Generic[Recipe, Images]):
     select: Literal["last", "best"] = "last"
     """The report of a run whose weights are scored; both are recorded."""
 
+    def __post_init__(self):
+        _check_grid(self, least=2 if self.tasks else 0)
+        checks.integer("severity", self.severity, 1, 5)
+
 
 @dataclasses.dataclass(frozen=True)
 class Redraw:
@@ -179,3 +211,9 @@ class Redraw:
 
     directory: Path
     """Folder that `compare` or `finetune` wrote."""
+
+
+def _check_grid(options, least=1):
+    checks.distinct("preset", options.preset)
+    checks.distinct("tasks", options.tasks, least)
+    checks.seeds("seeds", options.seeds)

@@ -63,14 +63,12 @@ def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):
     assert steps == parts
 
 
-def test_bad_input_is_one_sentence(tmp_path, capsys):
+def test_bad_input_is_one_sentence(tmp_path):
     arguments = ["pos-bert-tiny", "--output", str(tmp_path / "run")]
     with pytest.raises(SystemExit, match=r"taskrobust pretrain text: .*nowhere"):
         cli.main(["pretrain", "text", *arguments, "--corpus", str(tmp_path / "nowhere")])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="^taskrobust pretrain text: `--weighting` must be one of"):
         cli.main(["pretrain", "text", *arguments, "--weighting", "x"])
-    captured = capsys.readouterr()
-    assert "`weighting` must be one of" in captured.out + captured.err
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch):
@@ -108,10 +106,10 @@ def test_an_unknown_weighting_is_refused_before_data_are_read(words):
 @pytest.mark.parametrize(
     ("flags", "received"),
     [
-        (["--weightings", "uniform", "uniform"], "`weightings` .* uniform, uniform"),
-        (["--weightings"], "`weightings` .* none"),
-        (["--seeds", "0", "1", "0"], "`seeds` .* 0, 1, 0"),
-        (["--seeds"], "`seeds` .* none"),
+        (["--weightings", "uniform", "uniform"], "`--weightings` .* uniform, uniform"),
+        (["--weightings"], "`--weightings` .* none"),
+        (["--seeds", "0", "1", "0"], "`--seeds` .* 0, 1, 0"),
+        (["--seeds"], "`--seeds` .* none"),
     ],
 )
 @pytest.mark.parametrize(

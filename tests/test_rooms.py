@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
+    "checks",
     "files",
     "reading",
     "weighting",

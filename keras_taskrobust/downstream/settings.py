@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal, get_args
 
-from keras_taskrobust.weighting import checks
+from keras_taskrobust import checks
 
 DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 Method = Literal["full", "linear_probe", "probe_then_full", "l2_sp", "ewc", "lwf", "lora"]
@@ -52,16 +52,9 @@ class Adaptation:
     """How they are averaged."""
 
     def __post_init__(self):
-        for name in (
-            "batch_size",
-            "epochs",
-            "probe_epochs",
-            "fisher_examples",
-            "lora_rank",
-            "soup_size",
-        ):
-            checks.integer(name, getattr(self, name), least=1)
-        _check_integer_or_none("max_steps", self.max_steps, least=1)
+        checks.integers(self, ("batch_size", "epochs", "probe_epochs"))
+        checks.integers(self, ("fisher_examples", "lora_rank", "soup_size"))
+        checks.integer_or_none("max_steps", self.max_steps, least=1)
         for name in ("learning_rate", "probe_learning_rate"):
             checks.positive(name, getattr(self, name))
         for name in ("weight_decay", "strength"):
@@ -69,10 +62,7 @@ class Adaptation:
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.choice("method", self.method, get_args(Method))
         checks.choice("soup", self.soup, get_args(Soup))
-        if not 0 <= self.wise_share <= 1:
-            raise ValueError(
-                f"`wise_share` must lie between 0 and 1. Received: wise_share={self.wise_share}"
-            )
+        checks.between("wise_share", self.wise_share, 0, 1)
         if self.method == "lora" and (self.wise_share != 1 or self.soup_size != 1):
             raise ValueError(
                 "`wise_share` and `soup_size` must be 1 with method='lora': averages of its "
@@ -94,7 +84,7 @@ class FineTuning(Adaptation):
 
     def __post_init__(self):
         super().__post_init__()
-        _check_integer_or_none("sequence_length", self.sequence_length, _SHORTEST_PAIR)
+        checks.integer_or_none("sequence_length", self.sequence_length, _SHORTEST_PAIR)
         for name in ("warmup_share", "dropout"):
             checks.share(name, getattr(self, name))
 
@@ -151,7 +141,7 @@ class ImageFineTuning(Adaptation):
     def __post_init__(self):
         super().__post_init__()
         checks.integer("reports", self.reports, least=1)
-        _check_integer_or_none("head_width", self.head_width, least=1)
+        checks.integer_or_none("head_width", self.head_width, least=1)
         checks.choice("head", self.head, get_args(Head))
         checks.choice("pooling", self.pooling, get_args(Pooling))
         for name in ("least_learning_rate", "mixup", "cutmix"):
@@ -169,33 +159,22 @@ class ImageFineTuning(Adaptation):
             ("rand_augment", 0, 10),
             ("label_smoothing", 0, 0.999),
         ):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(
-                    f"`{name}` must lie between {least:g} and {most:g}. "
-                    f"Received: {name}={getattr(self, name)}"
-                )
-        if not 0 <= self.warmup_epochs < self.epochs:
+            checks.between(name, getattr(self, name), least, most)
+        if not (checks.is_integer(self.warmup_epochs, 0) and self.warmup_epochs < self.epochs):
             raise ValueError(
                 "`warmup_epochs` must be at least 0 and less than `epochs`. "
                 f"Received: warmup_epochs={self.warmup_epochs}, epochs={self.epochs}"
             )
 
     def _check_images(self):
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise ValueError(
-                "`image_size` must be a height and a width >= 1, or None. "
-                f"Received: image_size={self.image_size}"
-            )
+        if self.image_size is not None:
+            checks.size("image_size", self.image_size)
         if not 0 < self.jitter[0] <= self.jitter[1]:
             raise ValueError(
                 "`jitter` must be two positive factors, the smaller first. "
                 f"Received: jitter={self.jitter}"
             )
-        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(
-                "`modalities` must be one or more different names. "
-                f"Received: modalities={self.modalities}"
-            )
+        checks.distinct("modalities", self.modalities)
         mixes = self.rand_augment or self.mixup or self.cutmix
         if mixes and tuple(self.modalities) != ("rgb",):
             raise ValueError(
@@ -204,10 +183,3 @@ class ImageFineTuning(Adaptation):
                 f"modalities={self.modalities}, rand_augment={self.rand_augment}, "
                 f"mixup={self.mixup}, cutmix={self.cutmix}"
             )
-
-
-def _check_integer_or_none(name, value, least):
-    if value is not None and value < least:
-        raise ValueError(
-            f"`{name}` must be an integer >= {least} or None. Received: {name}={value}"
-        )

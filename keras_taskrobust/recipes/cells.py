@@ -18,11 +18,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keras_taskrobust import checks
 from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import make_folder, write_atomically
-from keras_taskrobust.recipes.checks import SCRATCH, check_distinct, check_rows
+from keras_taskrobust.recipes.checks import SCRATCH, check_rows
 from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
@@ -127,7 +128,7 @@ def starts_from_presets(
         ValueError: there are no presets or seeds, or a row or seed twice.
     """
     check_rows("presets", presets, from_scratch)
-    check_distinct("seeds", seeds)
+    checks.seeds("seeds", seeds)
     starts = [
         start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
     ]

@@ -14,9 +14,10 @@ import keras
 import keras_hub
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.evaluation import Run
 from keras_taskrobust.files import make_folder
-from keras_taskrobust.recipes.checks import check_distinct, check_rows
+from keras_taskrobust.recipes.checks import check_rows
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
@@ -76,7 +77,7 @@ def grid(
     """
     seeds = tuple(seeds)
     check_rows("weightings", weightings, from_scratch)
-    check_distinct("seeds", seeds)
+    checks.seeds("seeds", seeds)
     return [
         PretrainedCell(name, *_cell(name, recipe, seed, fields))
         for seed in seeds

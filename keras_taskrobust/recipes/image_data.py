@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from keras_taskrobust import checks
 from keras_taskrobust.vision import ImageSource, ImageSubset, ProceduralScenes, load_images
 from keras_taskrobust.vision.datasets import AlignedFolder
 from keras_taskrobust.vision.records import MAPS
@@ -54,11 +55,14 @@ class ImageData:
     """Refuse unreadable files instead of skipping them."""
 
     def __post_init__(self):
-        if not 0 < self.held_out_share < 1:
-            raise ValueError(
-                "`held_out_share` must lie between 0 and 1. "
-                f"Received: held_out_share={self.held_out_share}"
-            )
+        checks.size("image_size", self.image_size)
+        checks.distinct("modalities", self.modalities)
+        checks.open_share("held_out_share", self.held_out_share)
+        checks.integer("scenes", self.scenes, least=1)
+        checks.integer_or_none("num_classes", self.num_classes, least=1)
+        checks.integer_or_none("ignore_label", self.ignore_label, least=0)
+        if self.depth_scale is not None:
+            checks.positive("depth_scale", self.depth_scale)
 
     def open_images(self) -> tuple[ImageSource, ImageSource]:
         """Opens the images.

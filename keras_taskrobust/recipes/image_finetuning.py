@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust import checks
 from keras_taskrobust.downstream.image_encoder import OpenedModel, open_image_model
 from keras_taskrobust.downstream.image_examples import ImageTaskData, open_image_task
 from keras_taskrobust.downstream.image_finetuning import (
@@ -23,7 +24,6 @@ from keras_taskrobust.recipes.cells import (
     special_settings,
     starts_from_presets,
 )
-from keras_taskrobust.recipes.checks import check_distinct
 from keras_taskrobust.recipes.comparison import versions
 from keras_taskrobust.recipes.image_data import ImageData, split_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
@@ -172,7 +172,7 @@ class ImageDownstream:
     other_images: Mapping[str, TaskImages] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        check_distinct("tasks", self.tasks)
+        checks.distinct("tasks", self.tasks)
         if not set(self.tasks) <= set(TARGETS):
             raise ValueError(
                 f"`tasks` must be some of {', '.join(TARGETS)}. Received: {self.tasks}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_taskrobust import checks
 from keras_taskrobust.downstream.image_encoder import OpenedModel, open_image_model
 from keras_taskrobust.downstream.image_examples import open_image_task
 from keras_taskrobust.downstream.image_finetuning import (
@@ -63,10 +64,7 @@ class RelatedImages(RelatedTasks):
                 f"The tasks must be different ones of {', '.join(known)}. "
                 f"Received: {', '.join(unknown or self.sets)}"
             )
-        if self.severity not in range(1, 6):
-            raise ValueError(
-                f"`severity` must be an integer from 1 to 5. Received: severity={self.severity}"
-            )
+        checks.integer("severity", self.severity, 1, 5)
 
     @property
     def data(self) -> Mapping[str, Any]:

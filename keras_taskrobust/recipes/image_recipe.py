@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_taskrobust import checks
 from keras_taskrobust.recipes.image_data import ImageData
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
@@ -55,11 +56,32 @@ class ImagePretraining(ImageData, Pretraining):
     def __post_init__(self):
         ImageData.__post_init__(self)
         Pretraining.__post_init__(self)
-        wrong = [pixels for pixels in self.image_size if pixels < 1 or pixels % self.patch_size]
-        if wrong:
+        checks.integers(self, ("patch_size", "visible_tokens", "semseg_stride", "pictures"))
+        checks.integers(self, ("num_layers", "num_heads", "hidden_dim", "mlp_dim"))
+        checks.integers(self, ("decoder_dim", "decoder_heads", "class_embedding_dim"))
+        checks.integers(self, ("decoder_depth", "warmup_epochs"), least=0)
+        checks.integer_or_none("epochs", self.epochs, least=1)
+        checks.integer_or_none("workers", self.workers, least=0)
+        checks.positive("visible_concentration", self.visible_concentration)
+        checks.nonnegative("least_learning_rate", self.least_learning_rate)
+        checks.share("beta_1", self.beta_1)
+        checks.multiple("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        checks.multiple("decoder_dim", self.decoder_dim, "decoder_heads", self.decoder_heads)
+        self._check_patches()
+
+    def _check_patches(self):
+        height, width = self.image_size
+        if height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 "`image_size` must have multiples of `patch_size`. "
                 f"Received: image_size={self.image_size}, patch_size={self.patch_size}"
+            )
+        if "semseg" in self.modalities:
+            checks.multiple("patch_size", self.patch_size, "semseg_stride", self.semseg_stride)
+        if self.normalized_twin and "rgb" not in self.modalities:
+            raise ValueError(
+                "`normalized_twin` is a task of the modality rgb. "
+                f"Received: normalized_twin=True, modalities={self.modalities}"
             )
 
     def with_steps(self, images: int) -> "ImagePretraining":

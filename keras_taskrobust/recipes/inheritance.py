@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
@@ -48,11 +49,7 @@ class RelatedTasks(abc.ABC):
     settings: Any
 
     def __post_init__(self):
-        if len(self.tasks) < 2 or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(
-                "`tasks` must be two or more different names. "
-                f"Received: {', '.join(self.tasks) or 'none'}"
-            )
+        checks.distinct("tasks", self.tasks, least=2)
 
     #: Further settings that differ for the head.
     probe_changes: ClassVar[Mapping[str, Any]] = {}

@@ -1,9 +1,12 @@
 """The settings that all pre-training has."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
+from keras_taskrobust import checks
 from keras_taskrobust import weighting as weightings
+
+DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Pretraining:
     """AdamW's second beta."""
     epsilon: float
     """AdamW's epsilon."""
-    dtype_policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    dtype_policy: DtypePolicy = "float32"
     """Keras's dtype policy."""
 
     steps_per_report: int
@@ -51,16 +54,19 @@ class Pretraining:
                 f"`weighting` must be one of {', '.join(weightings.available())}. "
                 f"Received: weighting={self.weighting!r}"
             )
-        if self.steps < 1 or self.steps % self.steps_per_report:
-            raise ValueError(
-                "`steps` must be a positive multiple of `steps_per_report`. "
-                f"Received: steps={self.steps}, steps_per_report={self.steps_per_report}"
-            )
-        if not 0 <= self.warmup_steps < self.steps:
+        checks.integers(self, ("batch_size", "steps", "steps_per_report", "reports_per_checkpoint"))
+        checks.multiple("steps", self.steps, "steps_per_report", self.steps_per_report)
+        if not (checks.is_integer(self.warmup_steps, 0) and self.warmup_steps < self.steps):
             raise ValueError(
                 "`warmup_steps` must be at least 0 and less than `steps`. "
                 f"Received: warmup_steps={self.warmup_steps}, steps={self.steps}"
             )
+        for name in ("peak_learning_rate", "epsilon"):
+            checks.positive(name, getattr(self, name))
+        checks.nonnegative("weight_decay", self.weight_decay)
+        checks.share("beta_2", self.beta_2)
+        checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
+        checks.seed("seed", self.seed)
 
     def make_weighting(self) -> weightings.TaskWeighting:
         """The weighting, not yet built."""

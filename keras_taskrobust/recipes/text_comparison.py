@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from keras_taskrobust import checks
 from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.recipes.cells import (
@@ -12,7 +13,6 @@ from keras_taskrobust.recipes.cells import (
     starts_from_grid,
     starts_from_presets,
 )
-from keras_taskrobust.recipes.checks import check_distinct
 from keras_taskrobust.recipes.comparison import (
     failures,
     finished_runs,
@@ -62,7 +62,7 @@ class Downstream:
     select: str = "last"
 
     def __post_init__(self):
-        check_distinct("tasks", self.tasks)
+        checks.distinct("tasks", self.tasks)
         for name in self.tasks:
             text_task(name)
 

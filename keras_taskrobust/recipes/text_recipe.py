@@ -1,9 +1,20 @@
 """The settings of PoS-BERT's pre-training: the paper's, and a tiny version."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
+from keras_taskrobust import checks
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+
+Tagger = Literal["auto", "nltk", "textblob"]
+TagSet = Literal["nine", "penn"]
+NextSentence = Literal["auxiliary", "task", "none"]
+Maskable = Literal["tasks", "all"]
+
+#: [CLS], two words of a masked segment, [SEP] and as many again; see `annotate`.
+_SHORTEST_SEQUENCE = 8
+#: The special tokens and a few letters; see `train_vocabulary`.
+_SMALLEST_VOCABULARY = 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,9 +25,9 @@ class TextPretraining(Pretraining):
     """Raw text: bundled, nltk:NAME, tfds:NAME, the path of a file or folder, or several with +."""
     strict: bool = False
     """Refuse text files that are empty, binary or not UTF-8, instead of skipping them."""
-    tagger: Literal["auto", "nltk", "textblob"] = "auto"
+    tagger: Tagger = "auto"
     """The part-of-speech tagger."""
-    tag_set: Literal["nine", "penn"] = "nine"
+    tag_set: TagSet = "nine"
     """The tasks: the nine parts of speech, or the 31 Penn Treebank tags that they consist of."""
     tokenizer: str | None = None
     """A KerasHub BERT preset whose vocabulary is used; by default one is trained on the corpus."""
@@ -26,14 +37,14 @@ class TextPretraining(Pretraining):
     """Share of the documents that is kept for evaluation."""
     sequence_length: int = 128
     """Tokens in a sequence, [CLS] and [SEP] included."""
-    next_sentence: Literal["auxiliary", "task", "none"] = "auxiliary"
+    next_sentence: NextSentence = "auxiliary"
     """Next-sentence prediction: outside the weighting, a further task, or none."""
 
     masked_share: float = 0.15
     """Share of the maskable tokens that is masked."""
     max_predictions: int = 20
     """Masked tokens in a sequence, at most."""
-    maskable: Literal["tasks", "all"] = "tasks"
+    maskable: Maskable = "tasks"
     """Mask the tokens of the tasks, or all; the rest is then a further task, `other`."""
     whole_word: bool = False
     """Mask all pieces of a word or none."""
@@ -50,6 +61,26 @@ class TextPretraining(Pretraining):
     """Width of the feed-forward layers."""
     dropout: float = 0.1
     """Dropout rate."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        checks.integer("sequence_length", self.sequence_length, least=_SHORTEST_SEQUENCE)
+        checks.integer("vocabulary_size", self.vocabulary_size, least=_SMALLEST_VOCABULARY)
+        checks.integers(self, ("max_predictions", "num_layers", "num_heads"))
+        checks.integers(self, ("hidden_dim", "intermediate_dim"))
+        checks.integer_or_none("masking_copies", self.masking_copies, least=1)
+        checks.integer_or_none("workers", self.workers, least=1)
+        checks.multiple("hidden_dim", self.hidden_dim, "num_heads", self.num_heads)
+        checks.open_share("held_out", self.held_out)
+        checks.fraction("masked_share", self.masked_share)
+        checks.share("dropout", self.dropout)
+        for name, known in (
+            ("tagger", Tagger),
+            ("tag_set", TagSet),
+            ("next_sentence", NextSentence),
+            ("maskable", Maskable),
+        ):
+            checks.choice(name, getattr(self, name), get_args(known))
 
 
 PAPER = TextPretraining(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import grain
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.reading import with_workers
 from keras_taskrobust.vision.augmentation import (
     central_view,
@@ -123,28 +124,20 @@ class _Preparation:
 
 
 def _check(source, batch_size, size, epochs, modalities, strides, num_workers):
-    integers = {"batch_size": batch_size, "num_workers": num_workers, "epochs": epochs}
-    least = {"batch_size": 1, "num_workers": 0, "epochs": 1}
-    for name, value in integers.items():
-        if not (name == "epochs" and value is None) and not _is_integer(value, least[name]):
-            raise ValueError(
-                f"`{name}` must be an integer >= {least[name]}. Received: {name}={value!r}"
-            )
-    if len(size) != 2 or not all(_is_integer(pixels, 1) for pixels in size):
+    checks.integer("batch_size", batch_size, least=1)
+    checks.integer("num_workers", num_workers, least=0)
+    checks.integer_or_none("epochs", epochs, least=1)
+    if len(size) != 2 or not all(checks.is_integer(pixels, 1) for pixels in size):
         raise ValueError(f"`size` must be an int or a pair of ints >= 1. Received: size={size}")
-    unknown = [name for name in modalities if name not in source.modalities]
-    if unknown or not modalities:
+    if not modalities or not set(modalities) <= set(source.modalities):
         raise ValueError(
             f"`modalities` must be some of {source.modalities}, which the source has. "
             f"Received: modalities={tuple(modalities)}"
         )
+    checks.distinct("modalities", modalities)
     for name, stride in strides.items():
-        if name not in MAPS or not _is_integer(stride, 1) or any(s % stride for s in size):
+        if name not in MAPS or not checks.is_integer(stride, 1) or any(s % stride for s in size):
             raise ValueError(
                 f"`strides` must map some of {MAPS} to integers that divide the size {size}. "
                 f"Received: strides={strides}"
             )
-
-
-def _is_integer(value, least) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from keras_taskrobust.vision.modalities import Modality, is_positive_integer, tasks_of
+from keras_taskrobust import checks
+from keras_taskrobust.vision.modalities import Modality, tasks_of
 
 #: The key of a batch under which the visible tokens may be given.
 VISIBLE_IDS = "visible_ids"
@@ -27,7 +28,7 @@ def check_arguments(
     tokens = _check_backbone(backbone, modalities)
     inputs = [m.name for m in modalities if m.is_input]
     total = tokens * len(inputs)
-    if not is_positive_integer(visible_tokens) or visible_tokens > total:
+    if not checks.is_integer(visible_tokens, 1) or visible_tokens > total:
         raise ValueError(
             f"`visible_tokens` must be an integer from 1 to {total}: {tokens} patches in each of "
             f"the input modalities {inputs}. Received: visible_tokens={visible_tokens}"
@@ -37,11 +38,8 @@ def check_arguments(
         "decoder_heads": decoder_heads,
         "class_embedding_dim": integers["class_embedding_dim"],
     }.items():
-        if not is_positive_integer(value):
-            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
-    depth = integers["decoder_depth"]
-    if depth != 0 and not is_positive_integer(depth):
-        raise ValueError(f"`decoder_depth` must be an integer >= 0. Received: {depth!r}")
+        checks.integer(name, value, least=1)
+    checks.integer("decoder_depth", integers["decoder_depth"], least=0)
     if decoder_dim % decoder_heads or decoder_dim % 4:
         raise ValueError(
             "`decoder_dim` must be a multiple of `decoder_heads` and of 4. "

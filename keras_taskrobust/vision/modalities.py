@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import PACKAGE
 
 #: The losses by the names they may be given, and the name they are kept under.
@@ -118,11 +119,8 @@ class Modality:
                 f"Received: channels={self.channels}, num_classes={self.num_classes}"
             )
         for argument in ("channels", "num_classes", "stride"):
-            value = getattr(self, argument)
-            if value is not None and not is_positive_integer(value):
-                raise ValueError(
-                    f"`{argument}` must be an integer >= 1. Received: {argument}={value!r}"
-                )
+            if getattr(self, argument) is not None:
+                checks.integer(argument, getattr(self, argument), least=1)
         if self.is_labels and self.normalized_twin:
             raise ValueError(
                 "`normalized_twin` is for images: labels have no mean. "
@@ -160,8 +158,3 @@ def tasks_of(modalities) -> tuple[Task, ...]:
     own = [Task(m.name, m, m.loss, False) for m in modalities if m.is_target]
     twins = [Task(m.task_names[1], m, "mse", True) for m in modalities if m.normalized_twin]
     return (*own, *twins)
-
-
-def is_positive_integer(value) -> bool:
-    """Whether `value` is an integer >= 1, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

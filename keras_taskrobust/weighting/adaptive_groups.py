@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import keras
 from keras import ops
 
-from keras_taskrobust.weighting import checks
-from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, _is_integer
+from keras_taskrobust import checks
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.registry import get, register
 
@@ -218,7 +218,7 @@ def _checked_groups(groups, num_groups: int) -> list[int] | None:
         return None
     if not (
         isinstance(groups, Iterable)
-        and all(_is_integer(group) and 0 <= group < num_groups for group in groups)
+        and all(checks.is_integer(group) and 0 <= group < num_groups for group in groups)
     ):
         raise ValueError(
             f"`initial_groups` must be integers in [0, {num_groups}), one for each task. "

@@ -1,11 +1,11 @@
 """The one base class of all weightings."""
 
-import numbers
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.facts import MethodFacts
 
 PACKAGE = "keras_taskrobust"
@@ -107,7 +107,7 @@ class TaskWeighting(keras.layers.Layer):
     facts: ClassVar[MethodFacts | None] = None
 
     def __init__(self, learning_rate: float | None = None, **kwargs):
-        if learning_rate is not None and not _is_positive(learning_rate):
+        if learning_rate is not None and not checks.is_positive(learning_rate):
             raise ValueError(
                 "`learning_rate` must be a positive number or None. "
                 f"Received: learning_rate={learning_rate}"
@@ -304,29 +304,6 @@ def _check_shape(name, tensor, expected):
         )
 
 
-_LARGEST_FLOAT32 = 3.4028235e38
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_integer(value) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_positive(value) -> bool:
-    return _is_number(value) and 0 < value <= _LARGEST_FLOAT32
-
-
-def _checked_momentum(value) -> float:
-    if not (_is_number(value) and 0 <= value < 1):
-        raise ValueError(
-            f"`loss_momentum` must be at least 0 and less than 1. Received: loss_momentum={value}"
-        )
-    return float(value)
-
-
 def masked_mean(values, present):
     """The mean of `values` `(K,)` over the present tasks; 0 if there is none.
 
@@ -355,7 +332,7 @@ def masked_softmax(values, present, scale=1.0):
         `(K,)` float32 on the simplex of the present tasks; zeros if there is none.
     """
     values = ops.where(present, values, -float("inf"))
-    largest = ops.maximum(ops.max(values), -_LARGEST_FLOAT32)
+    largest = ops.maximum(ops.max(values), -checks.LARGEST_FLOAT32)
     exponentials = ops.exp(scale * (values - largest))
     # At least 1, the largest value's own, unless no task is present.
     return exponentials / ops.maximum(ops.sum(exponentials), 1.0)

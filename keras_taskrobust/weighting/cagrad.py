@@ -1,6 +1,6 @@
 """CAGrad: near the mean gradient, the direction best for the worst task."""
 
-from keras_taskrobust.weighting import checks
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.registry import register

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting.base import TaskWeighting, _is_integer, _is_positive, masked_softmax
+from keras_taskrobust import checks
+from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.registry import register
 
@@ -46,14 +47,8 @@ class DynamicWeightAverage(TaskWeighting):
 
     def __init__(self, temperature: float = 2.0, window: int = 1, **kwargs):
         super().__init__(**kwargs)
-        if not _is_positive(temperature):
-            raise ValueError(
-                f"`temperature` must be a positive number. Received: temperature={temperature}"
-            )
-        if not _is_integer(window) or window < 1:
-            raise ValueError(f"`window` must be an integer >= 1. Received: window={window}")
-        self.temperature = float(temperature)
-        self.window = int(window)
+        self.temperature = checks.positive("temperature", temperature)
+        self.window = checks.integer("window", window, least=1)
 
     def create_state(self, num_tasks):
         self.step = self.add_state("step", shape=())

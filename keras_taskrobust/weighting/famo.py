@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
-from keras_taskrobust.weighting import checks
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.minimax import _finite_floats

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting import checks, random
+from keras_taskrobust import checks
+from keras_taskrobust.weighting import random
 from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gradient import GradientWeighting

@@ -2,10 +2,9 @@
 
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
-    _is_number,
-    _is_positive,
     masked_mean,
     masked_softmax,
 )
@@ -61,9 +60,7 @@ class GradNorm(TaskWeighting):
 
     def __init__(self, alpha: float = 1.5, learning_rate: float | None = 0.025, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        if not _is_number(alpha) or (alpha != 0 and not _is_positive(alpha)):
-            raise ValueError(f"`alpha` must be a number >= 0. Received: alpha={alpha}")
-        self.alpha = float(alpha)
+        self.alpha = checks.nonnegative("alpha", alpha)
 
     def create_state(self, num_tasks):
         self.logits = self.add_weight(name="logits", shape=(num_tasks,), initializer="zeros")

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
-    _checked_momentum,
-    _is_number,
-    _is_positive,
     masked_softmax,
     moving_average,
 )
@@ -67,24 +65,20 @@ class GroupDRO(TaskWeighting):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not _is_positive(step_size):
-            raise ValueError(
-                f"`step_size` must be a positive number. Received: step_size={step_size}"
-            )
-        is_zero = _is_number(adjustment) and adjustment == 0
-        if not is_zero and not (_is_positive(adjustment) and group_sizes is not None):
+        is_zero = checks.is_number(adjustment) and adjustment == 0
+        if not is_zero and not (checks.is_positive(adjustment) and group_sizes is not None):
             raise ValueError(
                 "`adjustment` must be a number >= 0, and `group_sizes` given if it is positive. "
                 f"Received: adjustment={adjustment}, group_sizes={group_sizes}"
             )
         if group_sizes is not None and not (
-            isinstance(group_sizes, Iterable) and all(map(_is_positive, group_sizes))
+            isinstance(group_sizes, Iterable) and all(map(checks.is_positive, group_sizes))
         ):
             raise ValueError(
                 f"`group_sizes` must be positive numbers. Received: group_sizes={group_sizes}"
             )
-        self.step_size = float(step_size)
-        self.loss_momentum = _checked_momentum(loss_momentum)
+        self.step_size = checks.positive("step_size", step_size)
+        self.loss_momentum = checks.share("loss_momentum", loss_momentum)
         self.adjustment = float(adjustment)
         self.group_sizes = None if group_sizes is None else [float(size) for size in group_sizes]
 

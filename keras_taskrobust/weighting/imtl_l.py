@@ -40,6 +40,9 @@ class ImpartialLoss(TaskWeighting):
         scale="same",
     )
 
+    def __init__(self, learning_rate: float | None = None, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+
     def create_state(self, num_tasks):
         self.log_scales = self.add_weight(
             name="log_scales", shape=(num_tasks,), initializer="zeros"

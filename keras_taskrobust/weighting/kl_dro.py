@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_taskrobust.weighting import checks
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import TaskWeighting, masked_mean
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.registry import register

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 import keras
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import (
     PACKAGE,
     TaskWeighting,
-    _checked_momentum,
-    _is_number,
-    _is_positive,
     masked_softmax,
     moving_average,
 )
@@ -36,9 +34,7 @@ class SquareRootSchedule:
     """
 
     def __init__(self, scale: float = 1.0):
-        if not _is_positive(scale):
-            raise ValueError(f"`scale` must be a positive number. Received: scale={scale}")
-        self.scale = float(scale)
+        self.scale = checks.positive("scale", scale)
 
     def __call__(self, step):
         """`alpha` after `step` training calls."""
@@ -105,12 +101,12 @@ class SoftmaxWeightedLoss(TaskWeighting):
         super().__init__(**kwargs)
         if isinstance(alpha, dict):
             alpha = keras.saving.deserialize_keras_object(alpha)
-        if not (callable(alpha) or _is_positive(alpha)):
+        if not (callable(alpha) or checks.is_positive(alpha)):
             raise ValueError(
                 f"`alpha` must be a positive number or a schedule. Received: alpha={alpha}"
             )
         self.alpha = alpha if callable(alpha) else float(alpha)
-        self.loss_momentum = _checked_momentum(loss_momentum)
+        self.loss_momentum = checks.share("loss_momentum", loss_momentum)
         self.reference_losses = _finite_floats("reference_losses", reference_losses)
 
     def create_state(self, num_tasks):
@@ -161,7 +157,7 @@ def _finite_floats(name: str, values) -> list[float] | None:
         return None
     if not (
         isinstance(values, Iterable)
-        and all(_is_number(value) and math.isfinite(value) for value in values)
+        and all(checks.is_number(value) and math.isfinite(value) for value in values)
     ):
         raise ValueError(f"`{name}` must be finite numbers. Received: {name}={values}")
     return [float(value) for value in values]

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting import checks
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.gramian import GramianWeighting
 from keras_taskrobust.weighting.registry import register

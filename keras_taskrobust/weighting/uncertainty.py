@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import TaskWeighting
 from keras_taskrobust.weighting.facts import MethodFacts
 from keras_taskrobust.weighting.registry import register
@@ -48,9 +49,7 @@ class UncertaintyWeighting(TaskWeighting):
 
     def __init__(self, half: bool = False, learning_rate: float | None = None, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        if not isinstance(half, bool):
-            raise ValueError(f"`half` must be a bool. Received: half={half}")
-        self.half = half
+        self.half = checks.boolean("half", half)
 
     def create_state(self, num_tasks):
         self.log_variances = self.add_weight(

@@ -335,13 +335,13 @@ def test_doubles_and_empty_lists_are_refused(preset, tmp_path, counted):
             cli.main(["finetune", "text", "small", *words])
         return str(error.value)
 
-    assert "`seeds` must be one or more different values. Rec" in message("--seeds", "0", "0")
+    assert "`--seeds` must be one or more different values. Rec" in message("--seeds", "0", "0")
     assert message("--seeds").endswith(
-        "`seeds` must be one or more different values. Received: none"
+        "`--seeds` must be one or more different values. Received: none"
     )
     assert message("--tasks", "RTE", "RTE").endswith("Received: RTE, RTE")
-    assert "`tasks` must be one or more" in message("--tasks")
-    assert "`presets` must be one or more" in message("--preset")
+    assert "`--tasks` must be one or more" in message("--tasks")
+    assert "`--preset` must be one or more" in message("--preset")
     said = message("--preset", f"scratch={preset}", "--from-scratch")
     assert "other names than 'scratch', the row without pre-training" in said
     said = message("--preset", preset, "elsewhere/tiny")

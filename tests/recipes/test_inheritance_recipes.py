@@ -318,9 +318,9 @@ def test_bad_input_is_one_sentence(bert, vit, colours, glue, tmp_path):
         return str(error.value)
 
     text = ("text", "small", "--preset", bert, "--data-dir", glue, "--tasks")
-    assert "two or more different names. Received: RTE" in message(*text, "RTE")
-    assert "two or more different names. Received: none" in message(*text)
-    assert "`seeds` must be one or more" in message(*text, "RTE", "QNLI", "--seeds", "0", "0")
+    assert "two or more different values. Received: RTE" in message(*text, "RTE")
+    assert "two or more different values. Received: none" in message(*text)
+    assert "`--seeds` must be one or more" in message(*text, "RTE", "QNLI", "--seeds", "0", "0")
     assert "must share their classes: SST-2" in message(*text, "RTE", "SST-2")
     assert "must share their classes" in message(*text, "RTE", "QNLI", "--head-task", "CoLA")
     assert "must be one of MNLI" in message(*text, "RTE", "X")

@@ -293,6 +293,7 @@ def test_workers_give_the_same_batches():
         ({"size": (8, 8, 3)}, "`size` must be"),
         ({"modalities": ("rgb", "normals")}, "`modalities` must be some of"),
         ({"modalities": ()}, "`modalities` must be some of"),
+        ({"modalities": ("rgb", "rgb")}, "`modalities` must be one or more different"),
         ({"strides": {"semseg": 3}}, "`strides` must map"),
         ({"strides": {"label": 2}}, "`strides` must map"),
     ],
