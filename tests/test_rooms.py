@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
     "checks",
     "files",
+    "locks",
     "reading",
     "weighting",
     "training",

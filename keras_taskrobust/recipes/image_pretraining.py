@@ -16,13 +16,16 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions,
 )
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.reading import read_ahead, with_workers
+from keras_taskrobust.recipes.fingerprints import check_fingerprints
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
     RECONSTRUCTIONS,
+    claim_data,
     claim_folder,
     finish_run,
-    is_finished,
+    finished_run,
     load_run,
     train,
 )
@@ -44,6 +47,10 @@ class OpenedImages:
 
     train: ImageSource
     held_out: ImageSource
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what a run reads."""
+        return {"images": self.train.fingerprint, "held-out images": self.held_out.fingerprint}
 
 
 def open_images(recipe: ImagePretraining) -> OpenedImages:
@@ -112,6 +119,7 @@ def train_batches(recipe: ImagePretraining, images: OpenedImages) -> Callable:
     return lambda step: with_workers(batches[step:], workers)
 
 
+@locks_directory
 def pretrain_images(
     recipe: ImagePretraining,
     directory: Path,
@@ -134,24 +142,30 @@ def pretrain_images(
         `Run`.
 
     Raises:
-        ValueError: `directory` holds a run with other settings, or the images do not fit.
+        ValueError: `directory` holds a run with other settings or images, another process is in
+            it, or the images do not fit.
     """
     label = label or recipe.weighting
     claim_folder(directory, recipe)
-    if not is_finished(directory):
-        images = images or open_images(recipe)
-        recipe = recipe.with_steps(len(images.train))
-        model = build_mm_mae(recipe, images.train.class_names)
-        pictures = _Pictures(recipe, images, directory)
-        pictures.draw(model, "at_start")
-        batches = train_batches(recipe, images)
-        seconds = train(model, recipe, batches, directory, label, [pictures])
-        scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
-        pictures.draw(model, "at_end")
-        model.save(directory / "model.keras")
-        if model.network.image_modality is not None:
-            export_vit_backbone(model, directory / "preset")
-        finish_run(directory, scores, seconds)
+    run = finished_run(directory, label)
+    if run is not None:
+        if images is not None:
+            check_fingerprints(directory, images.fingerprints(), is_finished=True)
+        return run
+    images = images or open_images(recipe)
+    claim_data(directory, images.fingerprints())
+    recipe = recipe.with_steps(len(images.train))
+    model = build_mm_mae(recipe, images.train.class_names)
+    pictures = _Pictures(recipe, images, directory)
+    pictures.draw(model, "at_start")
+    batches = train_batches(recipe, images)
+    seconds = train(model, recipe, batches, directory, label, [pictures])
+    scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
+    pictures.draw(model, "at_end")
+    model.save(directory / "model.keras")
+    if model.network.image_modality is not None:
+        export_vit_backbone(model, directory / "preset")
+    finish_run(directory, scores, seconds)
     return load_run(directory, label)
 
 

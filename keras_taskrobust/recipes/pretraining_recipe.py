@@ -1,7 +1,9 @@
 """The settings that all pre-training has."""
 
 import dataclasses
-from typing import Literal, get_args
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, get_args
 
 from keras_taskrobust import checks
 from keras_taskrobust import weighting as weightings
@@ -12,6 +14,9 @@ DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """Steps of AdamW under a weighting."""
+
+    #: The settings that change no number: a run is the same, and goes on, with others.
+    FREE: ClassVar[frozenset[str]] = frozenset({"workers", "reports_per_checkpoint", "strict"})
 
     weighting: str = "minimax"
     """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
@@ -67,6 +72,28 @@ class Pretraining:
         checks.share("beta_2", self.beta_2)
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.seed("seed", self.seed)
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the numbers of a run."""
+        settings = dataclasses.asdict(self)
+        return {name: value for name, value in settings.items() if name not in self.FREE}
+
+    def changes(self, former: Mapping[str, Any], done: int) -> list[str]:
+        """The settings that keep a run from going on with these.
+
+        Args:
+            former: its settings, as JSON.
+            done: int. Its steps so far.
+
+        Returns:
+            list of strings, the names of the settings.
+        """
+        settings = json.loads(json.dumps(self.decisive()))
+        changed = sorted(name for name in settings if former.get(name) != settings[name])
+        is_rising = done <= self.warmup_steps  # where the rate does not depend on `steps`
+        if changed == ["steps"] and is_rising and self.steps > former["steps"]:
+            return []
+        return changed
 
     def make_weighting(self) -> weightings.TaskWeighting:
         """The weighting, not yet built."""

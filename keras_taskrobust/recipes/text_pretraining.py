@@ -8,12 +8,14 @@ import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.files import make_folder
+from keras_taskrobust.locks import locks_directory
+from keras_taskrobust.recipes.fingerprints import check_fingerprints
 from keras_taskrobust.recipes.text_recipe import TextPretraining
 from keras_taskrobust.recipes.training_run import (
+    claim_data,
     claim_folder,
     finish_run,
-    is_finished,
+    finished_run,
     load_run,
     train,
 )
@@ -42,7 +44,17 @@ class PreparedText:
     train: AnnotatedText
     held_out: AnnotatedText
 
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what a run reads."""
+        return {
+            "corpus": self.train.manifest["fingerprint"],
+            "vocabulary": self.encoder.hash,
+            "annotated text": self.train.fingerprint,
+            "annotated held-out text": self.held_out.fingerprint,
+        }
 
+
+@locks_directory
 def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
     """Tags and tokenizes the corpus once; a finished folder is opened, a half-written continued.
 
@@ -55,9 +67,9 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         `PreparedText`.
 
     Raises:
-        ValueError: the folder cannot be written to, or there is no such corpus.
+        ValueError: the folder cannot be written to or another process is in it, or there is no such
+            corpus.
     """
-    make_folder(directory)
     corpus = load_corpus(recipe.corpus, strict=recipe.strict)
     encoder = _encoder(recipe, corpus, directory / "text")
     annotated = directory / "text" / "annotated"
@@ -140,6 +152,7 @@ def score_pos_bert(model: PosBert, recipe: TextPretraining, text: PreparedText):
     return score_groups(model, batches, MASKED_LM, masking.group_names)
 
 
+@locks_directory
 def pretrain_text(
     recipe: TextPretraining, directory: Path, text: PreparedText | None = None, label: str = ""
 ) -> Run:
@@ -158,16 +171,22 @@ def pretrain_text(
         `Run`.
 
     Raises:
-        ValueError: `directory` holds a run with other settings.
+        ValueError: `directory` holds a run with other settings, or from other data, or another
+            process is in it.
     """
     label = label or recipe.weighting
     claim_folder(directory, recipe)
-    if not is_finished(directory):
-        text = text or prepare_text(recipe, directory)
-        model = build_pos_bert(recipe, text.encoder)
-        seconds = train_pos_bert(model, recipe, text, directory, label)
-        model.save_to_preset(directory / "preset")
-        finish_run(directory, score_pos_bert(model, recipe, text), seconds)
+    run = finished_run(directory, label)
+    if run is not None:
+        if text is not None:
+            check_fingerprints(directory, text.fingerprints(), is_finished=True)
+        return run
+    text = text or prepare_text(recipe, directory)
+    claim_data(directory, text.fingerprints())
+    model = build_pos_bert(recipe, text.encoder)
+    seconds = train_pos_bert(model, recipe, text, directory, label)
+    model.save_to_preset(directory / "preset")
+    finish_run(directory, score_pos_bert(model, recipe, text), seconds)
     return load_run(directory, label)
 
 

@@ -3,8 +3,11 @@
 import csv
 import dataclasses
 import json
-import time
-from collections.abc import Sequence
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.reading import batches_for_fit
+from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.training import MinimaxModel
@@ -40,6 +44,17 @@ RECONSTRUCTIONS = {
     "at_end": "reconstructions.npz",
 }
 
+#: What the reader of a damaged file raises.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def results_of(directory: Path) -> dict[str, str]:
     """Which of `RESULTS` and `PICTURES` are in the folder of a run."""
@@ -54,7 +69,8 @@ def pictures_of(directory: Path) -> dict[str, str]:
 def claim_folder(directory: Path, recipe: Pretraining) -> None:
     """Writes the settings into `directory`.
 
-    Those of a start that did not come to train are written over.
+    Those of a start that did not come to train are written over, and so are those that change no
+    number. `steps` may grow as long as the learning rate still rises.
 
     Args:
         directory: the folder of the run.
@@ -68,19 +84,32 @@ def claim_folder(directory: Path, recipe: Pretraining) -> None:
     if path.exists() and path.read_bytes() == content.encode():
         return
     if path.exists() and _has_trained(directory):
-        found, settings = _read_settings(directory), json.loads(content)
-        changed = sorted(k for k in settings if found.get(k) != settings[k])
+        found = _read_settings(directory)
+        reports = max(Checkpoint(directory).found(), default=0)
+        changed = recipe.changes(found, reports * found["steps_per_report"])
         if changed:
+            hint = " (`steps` decides how the learning rate falls)" if "steps" in changed else ""
             raise ValueError(
                 f"{directory} holds a run with other settings: choose another folder. "
-                f"Received other values of: {', '.join(changed)}"
+                f"Received other values of: {', '.join(changed)}{hint}"
             )
     write_atomically(path, content.encode())
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether `finish_run` was called for the run in `directory`."""
-    return (directory / "finished.json").exists()
+def claim_data(directory: Path, data: Mapping[str, str]) -> None:
+    """Writes down what a run is computed from and with; one that goes on must have the same.
+
+    Args:
+        directory: the folder of the run.
+        data: names of what it reads, such as "corpus", to digests.
+
+    Raises:
+        ValueError: the run in the folder began with other data, another backend or version.
+    """
+    if Checkpoint(directory).found():
+        check_fingerprints(directory, data)
+    else:
+        record_fingerprints(directory, data)
 
 
 def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
@@ -95,6 +124,22 @@ def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
     write_atomically(directory / "finished.json", json.dumps({"seconds": seconds}).encode())
 
 
+def finished_run(directory: Path, label: str) -> Run | None:
+    """Reads the run in `directory` if it is finished. A damaged one is not, and warned of.
+
+    Args:
+        directory: the folder of the run.
+        label: what the report calls it.
+    """
+    if not (directory / "finished.json").exists():
+        return None
+    try:
+        return load_run(directory, label)
+    except ValueError as error:
+        warnings.warn(f"A finished run is damaged and ends anew. {error}", stacklevel=2)
+        return None
+
+
 def load_run(directory: Path, label: str) -> Run:
     """Reads a finished run.
 
@@ -106,12 +151,16 @@ def load_run(directory: Path, label: str) -> Run:
         `Run`.
 
     Raises:
-        ValueError: its settings or its end are damaged.
+        ValueError: what it left is damaged.
     """
     settings = _read_settings(directory)
-    seconds = _read_json(directory / "finished.json", ("seconds",))["seconds"]
-    scores = TaskScores.load(directory / "scores.npz")
-    history = _read_history(directory / "history.csv", settings["steps_per_report"])
+    seconds = _read_json(directory / "finished.json", {"seconds": (int, float)})["seconds"]
+    scores = _read_or_refuse(directory / "scores.npz", "held-out scores", TaskScores.load)
+    history = _read_or_refuse(
+        directory / "history.csv",
+        "lines of history",
+        lambda path: _read_history(path, settings["steps_per_report"]),
+    )
     return Run(label, settings["seed"], scores, history, seconds)
 
 
@@ -129,59 +178,84 @@ def train(
         model: a compiled model, with its initial weights.
         recipe: the settings.
         batches: callable: the number of the first step to a `grain` data set from there on.
-        directory: the folder for `history.csv` and the checkpoint.
+        directory: the folder for `history.csv` and the checkpoints.
         label: what the progress bar calls the run.
-        callbacks: further callbacks.
+        callbacks: further callbacks. What they do at the end of an epoch is done before its
+            checkpoint.
 
     Returns:
-        float. Seconds spent.
+        float. Seconds spent, over all starts, on what was kept.
     """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(directory, every=recipe.reports_per_checkpoint)
     done = checkpoint.restore(model)
     history = directory / "history.csv"
     _truncate_history(history, done)
-    start = time.perf_counter()
-    model.fit(
-        batches_for_fit(batches(done * recipe.steps_per_report)),
-        epochs=recipe.steps // recipe.steps_per_report,
-        initial_epoch=done,
-        steps_per_epoch=recipe.steps_per_report,
-        shuffle=False,
-        verbose=0,
-        callbacks=[
-            StopOnBrokenLoss(),
-            keras.callbacks.CSVLogger(history, append=done > 0),
-            checkpoint,
-            *callbacks,
-            ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
-        ],
-    )
-    return time.perf_counter() - start
+    epochs = recipe.steps // recipe.steps_per_report
+    if done < epochs:
+        model.fit(
+            batches_for_fit(batches(done * recipe.steps_per_report)),
+            epochs=epochs,
+            initial_epoch=done,
+            steps_per_epoch=recipe.steps_per_report,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                StopOnBrokenLoss(),
+                _History(history, append=True),
+                *callbacks,
+                checkpoint,
+                ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+            ],
+        )
+    return checkpoint.seconds
+
+
+class _History(keras.callbacks.CSVLogger):
+    """Its lines are on the disk before the checkpoint that follows them."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        os.fsync(self.csv_file.fileno())
 
 
 def _read_settings(directory: Path) -> dict[str, Any]:
-    return _read_json(directory / "recipe.json", ("seed", "steps_per_report"))
+    return _read_json(
+        directory / "recipe.json", {"seed": int, "steps": int, "steps_per_report": int}
+    )
 
 
-def _read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
+def _read_json(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with values of these types."""
     try:
         content = json.loads(path.read_text())
     except ValueError:
         content = None
-    if not isinstance(content, dict) or not content.keys() >= set(names):
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in kinds.items()
+    ):
         raise ValueError(
-            f"{path} must be JSON with {' and '.join(names)}, as its run wrote it. "
+            f"{path} must be JSON with {' and '.join(kinds)}, as its run wrote it. "
             "Received: a damaged file; remove the run's folder to train it again"
         )
     return content
+
+
+def _read_or_refuse(path, what, read):
+    try:
+        return read(path)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{path} must hold {what}, as its run wrote it. Received: a damaged file or none "
+            f"({' '.join(str(error).split())}); remove the run's folder to train it again"
+        ) from error
 
 
 def _has_trained(directory):
     """Whether there is a line of history, or a checkpoint."""
     history = directory / "history.csv"
     is_logged = history.exists() and history.stat().st_size > 0
-    return is_logged or Checkpoint(directory).latest()[0] is not None
+    return is_logged or bool(Checkpoint(directory).found())
 
 
 def _those_in(directory, texts):
@@ -190,13 +264,22 @@ def _those_in(directory, texts):
 
 def _truncate_history(path, epochs):
     """Drops what a killed run logged after its last checkpoint."""
-    if not path.exists():
-        return
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    kept = [row for row in rows if row[0] == "epoch" or int(row[0]) < epochs]
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows(kept if epochs else [])
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() and epochs else []
+    kept = [line for line in lines[1:] if _is_line(line, lines[0], epochs)]
+    if len(kept) < epochs:
+        warnings.warn(
+            f"{path} lacks {epochs - len(kept)} of the {epochs} lines before the checkpoint: it "
+            "was changed. The run goes on without them.",
+            stacklevel=2,
+        )
+    write_atomically(path, b"".join([*lines[:1], *kept]))
+
+
+def _is_line(line, header, epochs):
+    """Whether it is a whole line of one of the first epochs."""
+    epoch = line.split(b",")[0]
+    is_whole = line.endswith(b"\n") and line.count(b",") == header.count(b",")
+    return is_whole and epoch.isdigit() and int(epoch) < epochs
 
 
 def _read_history(path, steps_per_report):

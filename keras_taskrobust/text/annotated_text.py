@@ -1,5 +1,7 @@
 """The annotated text on disk, as a random access source of records."""
 
+import functools
+import hashlib
 import json
 import math
 import os
@@ -81,6 +83,18 @@ class AnnotatedText:
         }
         self._token_ids, self._tasks, self._word_starts = (arrays[name] for name in _TOKEN_ARRAYS)
         self._records = arrays[f"records_{split}"]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of all that is read of the split: other tokens, tasks or records, another one.
+
+        It is taken when it is first asked for, and reads the whole arrays.
+        """
+        digest = hashlib.sha256()
+        for array in (self._token_ids, self._tasks, self._word_starts, self._records):
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._records)

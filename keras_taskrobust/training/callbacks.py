@@ -1,12 +1,13 @@
 """What a run needs beside Keras's own callbacks."""
 
 import math
-import os
-from pathlib import Path
 
 import keras
 
+from keras_taskrobust.training.checkpoints import Checkpoint
 from keras_taskrobust.training.output_losses import GroupedLoss
+
+__all__ = ["Checkpoint", "StopOnBrokenLoss"]
 
 
 class StopOnBrokenLoss(keras.callbacks.Callback):
@@ -51,61 +52,3 @@ def _hint(model):
     if any(isinstance(loss, GroupedLoss) for loss in losses.values()):
         return "Group ids out of range do this too. "
     return ""
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves all state at the end of epochs, so that a killed run continues to the same numbers.
-
-    The file holds weights, optimizer, weighting and the random state of dropout. It is written
-    beside the former one and put in its place when complete.
-
-    Args:
-        directory: the folder for `checkpoint-<epochs>.weights.h5`.
-        every: int >= 1. Epochs between two checkpoints.
-
-    Example:
-
-    ```python
-    checkpoint = Checkpoint("runs/mine", every=10)
-    start = checkpoint.restore(model)
-    model.fit(data, initial_epoch=start, epochs=100, callbacks=[checkpoint])
-    ```
-    """
-
-    def __init__(self, directory: str | os.PathLike, every: int = 1):
-        super().__init__()
-        self.directory = Path(directory)
-        self.every = every
-
-    def latest(self) -> tuple[Path | None, int]:
-        """The newest checkpoint, or `None`, and the number of epochs it holds."""
-        found = sorted(self.directory.glob("checkpoint-*.weights.h5"))
-        if not found:
-            return None, 0
-        return found[-1], int(found[-1].name.removeprefix("checkpoint-").split(".")[0])
-
-    def restore(self, model) -> int:
-        """Loads the newest checkpoint into a compiled model, if there is one.
-
-        Returns:
-            int. The epochs already done, for `fit(initial_epoch=...)`.
-        """
-        path, epochs = self.latest()
-        if path is not None:
-            model.optimizer.build(model.trainable_variables)
-            model.load_weights(path)
-        return epochs
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            self._save(epoch + 1)
-
-    def _save(self, epochs: int) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        former, _ = self.latest()
-        path = self.directory / f"checkpoint-{epochs:08d}.weights.h5"
-        unfinished = self.directory / "unfinished.weights.h5"
-        self.model.save_weights(unfinished, overwrite=True)
-        os.replace(unfinished, path)
-        if former is not None and former != path:
-            former.unlink()

@@ -4,6 +4,7 @@ import inspect
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,11 @@ class ArrayImages(ImageSource):
 
     def read(self, index: int) -> Record:
         return {name: array[index] for name, array in self._arrays.items()}
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        for name, array in self._arrays.items():
+            yield f"{name} {array.dtype.str} {array.shape}".encode()
+            yield np.ascontiguousarray(array).data
 
 
 def load_images(

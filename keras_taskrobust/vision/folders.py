@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from keras_taskrobust.vision.records import (
     add_surveys,
     check_sizes,
     clean_labels,
+    spread,
     survey_record,
 )
 
@@ -29,6 +30,7 @@ DEPTH_SCALE = 0.001
 
 _LISTED = 5
 _CHUNK = 1024
+_WHOLE = 4096
 
 
 class AlignedFolder(ImageSource):
@@ -107,6 +109,17 @@ class AlignedFolder(ImageSource):
             record[name] = self._read_map(name, self._folders[name] / (stem + suffixes[stem]))
         check_sizes(record, f"{stem!r} of {[str(folder) for folder in self._folders.values()]}")
         return record
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Yields names and sizes of all files, and some thousand of them whole."""
+        yield f"{self._depth_scale} {self._ignore_label}".encode()
+        whole = set(spread(len(self), _WHOLE))
+        for index, stem in enumerate(self._stems):
+            for name, suffixes in self._suffixes.items():
+                path = os.path.join(self._folders[name], stem + suffixes[stem])
+                yield f"{name} {stem} {os.stat(path).st_size}".encode()
+                if index in whole:
+                    yield Path(path).read_bytes()
 
     def _read_map(self, name, path):
         if name == "rgb":

@@ -1,6 +1,8 @@
 """NYU Depth v2 from its official files."""
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -94,6 +96,11 @@ class NYUDepthV2(ImageSource):
             "depth": clean_depth(np.asarray(file["depths"][image]).T),
             "semseg": clean_labels(self._table[raw], len(self.class_names), where),
         }
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield from (self._images.data, self._table.data)
+        with self.path.open("rb") as file:
+            yield hashlib.file_digest(file, "sha256").digest()
 
     def __getstate__(self):
         # An open HDF5 file does not travel to another process.

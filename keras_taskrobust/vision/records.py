@@ -1,8 +1,11 @@
 """What a source of images delivers, and what is refused or taken as missing in it."""
 
 import abc
+import functools
+import hashlib
+import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +19,7 @@ IGNORE_LABEL = 255
 Record = dict[str, np.ndarray]
 
 _LISTED = 5
+_SAMPLED = 256
 
 
 class UnreadableFileError(ValueError):
@@ -105,6 +109,26 @@ class ImageSource(abc.ABC):
         """The name of a record, under which maps of it are stored."""
         return f"{index:08d}"
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest of the records: other images, maps or classes, another one.
+
+        It is taken when it is first asked for.
+        """
+        names = [self.modalities, self.class_names, self.label_names, len(self)]
+        digest = hashlib.sha256(json.dumps(names).encode())
+        for part in self.content():
+            digest.update(part)
+        return digest.hexdigest()
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Yields what the fingerprint is of: by default 256 records, spread evenly."""
+        for index in spread(len(self), _SAMPLED):
+            yield self.stem(index).encode()
+            for name, array in self[index].items():
+                yield f"{name} {array.dtype.str} {array.shape}".encode()
+                yield array.tobytes()
+
     def __getitem__(self, index) -> Record:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
@@ -147,6 +171,10 @@ class ImageSubset(ImageSource):
 
     def stem(self, index: int) -> str:
         return self._source.stem(self._indices[index])
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield self._source.fingerprint.encode()
+        yield np.asarray(self._indices, "int64").data
 
 
 class RelabelledImages(ImageSource):
@@ -192,6 +220,15 @@ class RelabelledImages(ImageSource):
 
     def stem(self, index: int) -> str:
         return self._source.stem(index)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield self._source.fingerprint.encode()
+        yield self._numbers.data
+
+
+def spread(number: int, most: int) -> list[int]:
+    """At most so many of the numbers below `number`, at even distances."""
+    return np.linspace(0, number - 1, min(number, most)).astype(int).tolist()
 
 
 def survey_record(record: Mapping[str, np.ndarray], num_classes: int) -> Survey:

@@ -4,7 +4,7 @@ A room is furnished, lit and seen by a camera, all drawn from `(seed, index)`; t
 ray is intersected analytically with the room and the bodies in it. Depth and labels are exact.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -107,6 +107,10 @@ class ProceduralScenes(ImageSource):
         if self._kept is not None:
             self._kept[index] = scene
         return dict(scene)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        yield f"{self.number} {self.height} {self.width} {self.seed}".encode()
+        yield np.ascontiguousarray(self[0]["rgb"]).data
 
 
 def _check_positive(**numbers):

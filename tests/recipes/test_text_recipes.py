@@ -18,7 +18,7 @@ from keras_taskrobust.recipes.text_recipe import PAPER, TINY
 from keras_taskrobust.recipes.training_run import (
     claim_folder,
     finish_run,
-    is_finished,
+    finished_run,
     load_run,
 )
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
@@ -150,7 +150,7 @@ def test_settings_are_written_whole_and_once(recipe, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk"):
         finish_run(path.parent, TaskScores(("a",), np.ones((1, 1)), np.ones((1, 1))), 1.0)
     assert path.read_bytes() == written[1]
-    assert not is_finished(path.parent)
+    assert finished_run(path.parent, "uniform") is None
 
 
 @pytest.mark.parametrize("content", ["", '{"seed": 0', "[]", '{"alpha": 1.0}'])

@@ -1,4 +1,4 @@
-"""Stopping on a broken loss, and continuing a killed run to the same numbers."""
+"""Stopping on a broken loss, and the schedule of the learning rate."""
 
 import keras
 import numpy as np
@@ -8,10 +8,8 @@ from networks import (
     grouped_model,
     two_headed_data,
     two_headed_model,
-    two_headed_network,
 )
 
-import keras_taskrobust as ktr
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
@@ -52,47 +50,6 @@ def test_group_ids_are_a_cause_where_there_are_groups():
     for model, data in ((two_headed_model(), two_headed), (plain, (grouped[0], grouped[0]))):
         with pytest.raises(FloatingPointError, match=r"of its epoch\)\. What earlier callbacks"):
             model.fit(*data, callbacks=stop, verbose=0)
-
-
-def test_a_run_from_a_checkpoint_equals_an_uninterrupted_one(tmp_path):
-    x, y = two_headed_data()
-    weights = two_headed_network().get_weights()
-
-    def make():
-        network = two_headed_network(dropout=0.3)
-        network.set_weights(weights)
-        optimizer = keras.optimizers.AdamW(1e-2)
-        optimizer.exclude_from_weight_decay(var_names=["bias"])
-        weighting = ktr.weighting.UncertaintyWeighting(learning_rate=0.1)
-        return two_headed_model(network, optimizer=optimizer, weighting=weighting)
-
-    def fit(model, epochs, start=0, **arguments):
-        return model.fit(
-            x,
-            y,
-            batch_size=8,
-            epochs=epochs,
-            initial_epoch=start,
-            shuffle=False,
-            verbose=0,
-            **arguments,
-        ).history
-
-    keras.utils.set_random_seed(1)
-    whole = fit(make(), 4)
-    keras.utils.set_random_seed(1)
-    fit(make(), 2, callbacks=[Checkpoint(tmp_path)])
-    model = make()
-    start = Checkpoint(tmp_path).restore(model)
-    rest = fit(model, 4, start)
-    assert start == 2
-    assert {name: values[2:] for name, values in whole.items()} == rest
-
-
-def test_only_the_newest_checkpoint_is_kept(tmp_path):
-    x, y = two_headed_data()
-    two_headed_model().fit(x, y, epochs=3, callbacks=[Checkpoint(tmp_path, every=2)], verbose=0)
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000003.weights.h5"]
 
 
 def test_warmup_and_decay():
