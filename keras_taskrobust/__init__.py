@@ -3,16 +3,28 @@
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from keras_taskrobust import weighting
 from keras_taskrobust.training import GroupedLoss, MinimaxModel
 
-__version__ = "0.1.0"
-__all__ = ["GroupedLoss", "MinimaxModel", "downstream", "text", "vision", "weighting"]
+if TYPE_CHECKING:
+    from keras_taskrobust import downstream, evaluation, text, vision
 
+__version__ = "0.1.0"
+__all__ = [
+    "GroupedLoss",
+    "MinimaxModel",
+    "downstream",
+    "evaluation",
+    "text",
+    "vision",
+    "weighting",
+]
 
 _NEEDS = {
     "downstream": ("grain", "keras_hub", "nltk", "rich", "scipy", "sklearn", "tokenizers"),
+    "evaluation": ("matplotlib", "rich", "scipy"),
     "text": ("grain", "keras_hub", "nltk", "rich", "textblob", "tokenizers"),
     "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
 }
@@ -30,3 +42,7 @@ def __getattr__(name: str) -> ModuleType:
             name=missing[0],
         )
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])

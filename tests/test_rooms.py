@@ -91,6 +91,17 @@ def test_importing_the_package_loads_no_second_backend_and_no_keras_hub(backend)
     assert result.stdout.strip() == "[] False"
 
 
+def test_the_rooms_are_there_and_shown():
+    code = (
+        "import sys, keras_taskrobust as ktr\n"
+        "print('keras_taskrobust.evaluation' in sys.modules)\n"
+        "print(set(ktr.__all__) <= set(dir(ktr)))\n"
+        "print(ktr.evaluation.TaskScores.__module__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.split() == ["False", "True", "keras_taskrobust.evaluation.scores"]
+
+
 def test_a_missing_extra_is_named():
     code = (
         "import sys; sys.modules['grain'] = None\n"

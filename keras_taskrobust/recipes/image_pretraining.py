@@ -175,9 +175,8 @@ def reconstruct_held_out(
     """Reconstructs some held-out images, with masks that depend on neither seed nor weighting."""
     number = min(recipe.pictures, len(images.held_out))
     chosen = np.linspace(0, len(images.held_out) - 1, number).astype(int).tolist()
-    (batch,) = _held_out_batches(
-        recipe, OpenedImages(images.train, ImageSubset(images.held_out, chosen))
-    )
+    shown = OpenedImages(images.train, ImageSubset(images.held_out, chosen))
+    (batch,) = _held_out_batches(dataclasses.replace(recipe, batch_size=number), shown)
     masks = model.draw_masks(batch, _MASK_SEED)
     return paint_reconstructions(model, batch, masks, images.held_out.class_names)
 

@@ -4,6 +4,8 @@ import dataclasses
 import re
 import resource
 import shutil
+import subprocess
+import sys
 
 import keras
 import keras_hub
@@ -21,6 +23,7 @@ from keras_taskrobust.recipes.image_pretraining import (
     build_mm_mae,
     open_images,
     pretrain_images,
+    reconstruct_held_out,
     train_batches,
 )
 from keras_taskrobust.recipes.image_recipe import PAPER, RECIPES, TINY
@@ -79,6 +82,30 @@ def test_a_run_writes_its_results(finished):
     )  # fmt: skip
     scores = score_reconstructions(model, batches, seed=0)
     np.testing.assert_allclose(scores.totals, run.scores.totals, rtol=1e-5)
+
+
+def test_a_batch_may_have_fewer_images_than_are_drawn(finished):
+    model = keras.saving.load_model(finished[0] / "model.keras")
+    images = open_images(MINIATURE)
+    one, four = (
+        reconstruct_held_out(model, dataclasses.replace(MINIATURE, batch_size=size), images).images
+        for size in (1, 4)
+    )
+    for name, painted in one.items():
+        assert painted.shape[1] == MINIATURE.pictures
+        np.testing.assert_array_equal(painted, four[name])
+
+
+@pytest.mark.slow
+def test_the_whole_model_loads_as_the_words_of_a_run_say(finished):
+    """In a process of its own: here all classes are registered already."""
+    words = training_run.results_of(finished[0])["model.keras"]
+    (statement,) = re.findall(r"import [\w.]+", words)
+    (call,) = re.findall(r"keras\.saving\.load_model", words)
+    code = f"import keras\n{statement}\nprint({call}({str(finished[0] / 'model.keras')!r}).name)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.strip()
 
 
 def test_no_picture_of_a_failed_start_is_kept(finished, tmp_path, monkeypatch):
