@@ -13,10 +13,16 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
 
-# Two backends at a time, one process each; every line of output says whose it is.
+# A process for each backend and one for the tests that no backend touches, two at a time, the
+# longest first; every line of output says whose it is.
 define run_tests
-	@printf '%s\n' $(BACKENDS) | xargs -P 2 -I{} bash -o pipefail -c \
-		'KERAS_BACKEND={} $(VENV)/bin/python -m pytest -m "$(1)" 2>&1 | sed -u "s/^/{}: /"'
+	@printf '%s\n' $(BACKENDS) backend-free | xargs -P 2 -I{} bash -o pipefail -c ' \
+		case {} in \
+			backend-free) backend=jax marks="backend_free and $(1)" ;; \
+			*) backend={} marks="not backend_free and $(1)" ;; \
+		esac; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m "$$marks" --cpu-seconds 2>&1 \
+			| sed -u "s/^/{}: /"'
 endef
 
 test: $(VENV)/.test

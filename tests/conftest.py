@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,37 @@ def few_memory_maps():
     if _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+# Where the time goes. CPU-seconds, children included: they mean the same on a busy machine.
+
+_seconds: Counter[str] = Counter()
+
+
+def _cpu_seconds():
+    return sum(os.times()[:4])
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cpu-seconds", action="store_true", help="print the CPU-seconds of every test file"
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    before = _cpu_seconds()
+    result = yield
+    _seconds[item.nodeid.split("::")[0]] += _cpu_seconds() - before
+    return result
+
+
+def pytest_collection_finish():
+    _seconds["imports and collection"] = _cpu_seconds()
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("--cpu-seconds"):
+        terminalreporter.section("CPU-seconds")
+        for name, seconds in [*_seconds.most_common(), ("in all", _seconds.total())]:
+            terminalreporter.write_line(f"{seconds:8.1f} {name}")

@@ -5,6 +5,8 @@ import pytest
 from keras_taskrobust import cli
 from keras_taskrobust.recipes import text_comparison, text_pretraining
 
+pytestmark = pytest.mark.backend_free
+
 
 def test_help_lists_the_commands(capsys):
     cli.main(["--help"])

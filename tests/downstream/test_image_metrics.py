@@ -12,6 +12,8 @@ from keras_taskrobust.downstream.metrics import (
     root_mean_square,
 )
 
+pytestmark = pytest.mark.backend_free
+
 NAMES = ("wall", "floor", "chair", "lamp")
 
 

@@ -15,6 +15,8 @@ from keras_taskrobust.downstream import (
 )
 from keras_taskrobust.downstream.metrics import METRICS
 
+pytestmark = pytest.mark.backend_free
+
 COUNTS = {
     "CoLA": (8551, {"dev": 1043}),
     "SST-2": (67349, {"dev": 872}),

@@ -3,6 +3,8 @@ import pytest
 
 from keras_taskrobust.evaluation import Run, TaskScores, compare
 
+pytestmark = pytest.mark.backend_free
+
 
 def _run(weighting, seed, losses, names=("a", "b", "rare"), counts=((50, 40, 2),), history=None):
     scores = TaskScores(names, np.array(counts) * np.array([losses]), counts)

@@ -15,6 +15,8 @@ from keras_taskrobust.evaluation import (
 )
 from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
 
+pytestmark = pytest.mark.backend_free
+
 SCORES = {  # row -> task -> seeds
     "uniform": {"easy": (0.9, 0.8, 0.85), "hard": (0.6, 0.62, 0.58), "floor": (0.5, 0.49, 0.51)},
     "pooled": {"easy": (0.8, 0.9, 0.85), "hard": (0.7, 0.72, 0.71), "floor": (0.5, 0.52, 0.47)},

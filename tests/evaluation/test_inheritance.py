@@ -5,6 +5,8 @@ import pytest
 
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 
+pytestmark = pytest.mark.backend_free
+
 BEFORE = {"sketch": 0.4, "art": 0.6, "photo": 0.8}
 AFTER = {
     "sketch": {"sketch": 0.7, "art": 0.5, "photo": 0.6},

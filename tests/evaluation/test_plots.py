@@ -21,6 +21,8 @@ from keras_taskrobust.evaluation import (
     plots,
 )
 
+pytestmark = pytest.mark.backend_free
+
 SIX = {
     "pooled": 0.0,
     "uniform": 0.05,

@@ -17,6 +17,8 @@ from keras_taskrobust.evaluation import (
     write_report,
 )
 
+pytestmark = pytest.mark.backend_free
+
 THREE = {"pooled": 0.05, "uniform": 0.0, "minimax": -0.3}
 SETTINGS = {"keras": "3.15.1", "backend": "jax", "odd | name": "<b> & `c`"}
 

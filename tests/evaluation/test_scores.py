@@ -11,6 +11,8 @@ from keras_taskrobust.evaluation import (
     bootstrap_intervals,
 )
 
+pytestmark = pytest.mark.backend_free
+
 NAMES = ("noun", "verb", "interjection", "unseen")
 
 

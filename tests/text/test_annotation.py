@@ -30,6 +30,8 @@ from keras_taskrobust.text import (
 )
 from keras_taskrobust.text.packing import _truncate, pack_pairs, pack_sentences
 
+pytestmark = pytest.mark.backend_free
+
 LENGTH = 64
 SMALL_SHARDS = {"shard_characters": 10_000}
 

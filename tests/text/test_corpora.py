@@ -14,6 +14,8 @@ from keras_taskrobust.text.bundled_corpus import prose_paragraphs
 from keras_taskrobust.text.pretokenization import pretokenize
 from keras_taskrobust.text.splitting import TextSplitter, split_sentences_by_rules, split_words
 
+pytestmark = pytest.mark.backend_free
+
 FAULTY_FILES = {
     "empty.txt": (b"", "empty file"),
     "blank.txt": (b" \n\n", "empty file"),

@@ -8,60 +8,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from synthetic_text import (
+    CLS,
+    ENCODER,
+    LENGTH,
+    MASK,
+    NUM_RECORDS,
+    SyntheticText,
+)
 
 from keras_taskrobust.text import (
     PENN_TASKS,
     POS_TASKS,
-    SPECIAL_TOKENS,
     PosMasking,
-    WordPieceEncoder,
     masked_batches,
     pos_task_names,
 )
 from keras_taskrobust.text.counter_random import hash_counters, permute, to_unit_interval
 
-NUM_RECORDS, LENGTH, SLOTS = 10_000, 64, 20
-PAD, UNKNOWN, CLS, SEPARATOR, MASK = range(5)
-ENCODER = WordPieceEncoder([*SPECIAL_TOKENS, *(f"piece{number}" for number in range(95))])
+pytestmark = pytest.mark.backend_free
 
-
-class SyntheticText:
-    """Records of random pieces, tasks, word lengths and lengths."""
-
-    def __init__(self, num_records=NUM_RECORDS):
-        random = np.random.default_rng(0)
-        shape = (num_records, LENGTH)
-        positions = np.arange(LENGTH)
-        self.lengths = random.integers(3, LENGTH + 1, num_records).astype(np.int32)
-        ends = self.lengths[:, None] - 1
-        content = (positions > 0) & (positions < ends)
-        ids = random.integers(5, 100, shape)
-        ids[random.random(shape) < 0.05] = UNKNOWN
-        ids = np.where(content, ids, PAD)
-        ids[:, 0] = CLS
-        self.token_ids = np.where(positions == ends, SEPARATOR, ids).astype(np.int32)
-        words = np.cumsum((random.random(shape) < 0.7) & content, axis=1)
-        self.word_ids = np.where(content, words, -1).astype(np.int32)
-        tasks = np.take_along_axis(random.integers(-1, 9, shape), words, axis=1)
-        self.tasks = np.where(content, tasks, -1).astype(np.int8)
-        self.next_sentence = random.integers(0, 2, num_records).astype(np.int32)
-
-    def __len__(self):
-        return len(self.lengths)
-
-    def batch(self, indices):
-        return {
-            "record": indices,
-            "token_ids": self.token_ids[indices],
-            "tasks": self.tasks[indices],
-            "word_ids": self.word_ids[indices],
-            "segment_ids": np.zeros((len(indices), LENGTH), np.int32),
-            "lengths": self.lengths[indices],
-            "next_sentence": self.next_sentence[indices],
-        }
-
-    def everything(self):
-        return self.batch(np.arange(len(self)))
+SLOTS = 20
 
 
 @pytest.fixture(scope="module")
@@ -330,25 +297,6 @@ def test_evaluation_sees_every_record(small_text):
 def test_bad_batches_are_refused(small_text, arguments, message):
     with pytest.raises(ValueError, match=message):
         masked_batches(small_text, PosMasking(ENCODER), **arguments)
-
-
-def test_fit_takes_the_batches(small_text):
-    import keras
-
-    token_ids = keras.Input((LENGTH,), dtype="int32", name="token_ids")
-    outputs = keras.layers.Dense(1, name="next_sentence")(
-        keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(100, 4)(token_ids))
-    )
-    model = keras.Model({"token_ids": token_ids}, {"next_sentence": outputs})
-    model.compile("sgd", loss={"next_sentence": "mse"})
-    dataset = masked_batches(small_text, PosMasking(ENCODER), 10).map(
-        lambda batch: (
-            {"token_ids": batch[0]["token_ids"]},
-            {"next_sentence": batch[1]["next_sentence"]},
-        )
-    )
-    history = model.fit(dataset, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
 
 
 # The random numbers

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, PosTagger, penn_tag_to_task
 
+pytestmark = pytest.mark.backend_free
+
 # Every tag of the Penn Treebank, with its task as the definition of the tasks has it.
 TAGS_OF_TASKS = {
     "verb": "VB VBD VBG VBN VBP VBZ MD",

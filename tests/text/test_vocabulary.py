@@ -18,6 +18,8 @@ from keras_taskrobust.text import (
     train_vocabulary,
 )
 
+pytestmark = pytest.mark.backend_free
+
 SENTENCES = [
     ["The", "unhappy", "cats", "sat", "unhappily", "."],
     ["Happy", "dogs", "sit", "happily", ";", "the", "cat", "is", "un-happy", "."],

@@ -1,6 +1,5 @@
 """Joint augmentation keeps maps aligned; normalisation and its inverse; batches for `fit`."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -21,6 +20,8 @@ from keras_taskrobust.vision.augmentation import (
 from keras_taskrobust.vision.batches import image_batches
 from keras_taskrobust.vision.records import ImageSource
 from keras_taskrobust.vision.scenes import ProceduralScenes
+
+pytestmark = pytest.mark.backend_free
 
 
 def coordinate_record(height=60, width=80):
@@ -238,24 +239,6 @@ def test_evaluation_batches_show_every_record_once_and_whole():
     np.testing.assert_array_equal(batches[1]["depth"][0], source[2]["depth"])
     np.testing.assert_array_equal(batches[2]["semseg"][0], source[4]["semseg"])
     np.testing.assert_array_equal(restore_rgb(batches[0]["rgb"][1]), source[1]["rgb"])
-
-
-def test_fit_takes_the_batches():
-    inputs = {
-        "rgb": keras.Input((8, 8, 3), name="rgb"),
-        "depth": keras.Input((8, 8, 1), name="depth"),
-    }
-    mean = keras.layers.GlobalAveragePooling2D()(inputs["rgb"])
-
-    class Halving(keras.Model):
-        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            return keras.ops.mean(keras.ops.square(y_pred - keras.ops.mean(x["depth"])))
-
-    model = Halving(inputs, keras.layers.Dense(1)(mean))
-    model.compile("sgd")
-    batches = image_batches(ProceduralScenes(8, 8, 8), 4, 8, modalities=("rgb", "depth"))
-    history = model.fit(batches, steps_per_epoch=2, epochs=2, shuffle=False, verbose=0)
-    assert np.isfinite(history.history["loss"]).all()
 
 
 def test_iterators_save_their_place():

@@ -17,6 +17,8 @@ from keras_taskrobust.vision import (
 )
 from keras_taskrobust.vision.datasets import ArrayImages
 
+pytestmark = pytest.mark.backend_free
+
 GREY = 128
 SIZES = {"small": (32, 48), "large": (80, 96)}
 

@@ -28,6 +28,8 @@ from keras_taskrobust.vision.datasets import (
     load_images,
 )
 
+pytestmark = pytest.mark.backend_free
+
 NAMES = ("w", "x", "y", "z")
 NYU_FILE = Path(__file__).parents[2] / "../shared/data/vision/nyuv2_64x48.npz"
 needs_nyu = pytest.mark.skipif(not NYU_FILE.exists(), reason="../shared/data is not there")

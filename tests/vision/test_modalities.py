@@ -4,6 +4,8 @@ import pytest
 from keras_taskrobust.vision import Modality
 from keras_taskrobust.vision.modalities import tasks_of
 
+pytestmark = pytest.mark.backend_free
+
 
 def test_losses_follow_from_the_kind():
     assert Modality("rgb", channels=3).loss == "mse"

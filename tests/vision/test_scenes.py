@@ -18,6 +18,8 @@ from keras_taskrobust.vision.scene_layout import compose_scene
 from keras_taskrobust.vision.scene_textures import PATTERNS
 from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
 
+pytestmark = pytest.mark.backend_free
+
 HEIGHT, WIDTH = 24, 40
 
 

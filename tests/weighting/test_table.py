@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from weighting_cases import NAMES
 
 from keras_taskrobust.weighting.table import methods_table
+
+pytestmark = pytest.mark.backend_free
 
 README = Path(__file__).parents[2] / "README.md"
 
