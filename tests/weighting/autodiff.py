@@ -52,12 +52,10 @@ def gradient_by_variable(function, variable):
     return to_numpy(torch.autograd.grad(function(), variable.value)[0])
 
 
-def jitted(layer, training):
-    """With JAX: the call of `layer` and of any layer of its configuration, given the variables."""
-    import jax
+def program(layer, training):
+    """The call of `layer` and of any layer of its configuration, given the variables; compiled."""
 
-    @jax.jit
-    def pure(trainable, non_trainable, losses, counts, gramian):
+    def call(trainable, non_trainable, losses, counts, gramian):
         return layer.stateless_call(
             trainable,
             non_trainable,
@@ -68,14 +66,22 @@ def jitted(layer, training):
             return_weights=True,
         )
 
-    return pure
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(call)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(call, jit_compile=True, autograph=False)
+    raise NotImplementedError("PyTorch runs eagerly.")
 
 
-def call_jitted(pure, layer, losses, counts, gramian):
-    """Calls what `jitted` gave for `layer`, and assigns its new state."""
-    outputs, state = pure(
-        [variable.value for variable in layer.trainable_variables],
-        [variable.value for variable in layer.non_trainable_variables],
+def call_program(call, layer, losses, counts, gramian):
+    """Calls what `program` gave for `layer`, and assigns its new state."""
+    outputs, state = call(
+        [ops.convert_to_tensor(variable) for variable in layer.trainable_variables],
+        [ops.convert_to_tensor(variable) for variable in layer.non_trainable_variables],
         losses,
         counts,
         gramian,
@@ -87,15 +93,9 @@ def call_jitted(pure, layer, losses, counts, gramian):
 
 def compiled(layer):
     """`layer` in training, `(losses, counts, gramian) -> (objective, weights)`, inside jit."""
-    if BACKEND == "jax":
-        pure = jitted(layer, training=True)
-        return lambda losses, counts, gramian: call_jitted(pure, layer, losses, counts, gramian)
-
-    def call(losses, counts, gramian):
-        return layer(losses, counts=counts, gramian=gramian, training=True, return_weights=True)
-
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(call, jit_compile=True)
-    return call
+    if BACKEND == "torch":
+        return lambda losses, counts, gramian: layer(
+            losses, counts=counts, gramian=gramian, training=True, return_weights=True
+        )
+    call = program(layer, training=True)
+    return lambda losses, counts, gramian: call_program(call, layer, losses, counts, gramian)
