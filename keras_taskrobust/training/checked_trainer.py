@@ -1,16 +1,15 @@
 """Keras's entry points, with data that arrive as arrays checked first."""
 
-from collections.abc import Mapping
+import math
 from typing import Any
-
-import keras
 
 from keras_taskrobust.training.logs import hear_steps
 from keras_taskrobust.training.task_losses import TaskLosses
+from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
 
 
-class CheckedTrainer(keras.Model):
-    """A Keras model that checks arrays before a step gets them.
+class CheckedTrainer(Wrapper):
+    """A wrapper of a network that checks arrays before a step gets them.
 
     Attributes:
         steps_are_heard: bool. Whether anything looks at the logs of single steps.
@@ -49,13 +48,16 @@ class CheckedTrainer(keras.Model):
     ):
         """`keras.Model.fit`, with data that arrive as arrays checked first.
 
-        In a `sample_weight` by output, that of a grouped output may be one array.
+        The `sample_weight` of a grouped output, or of the only output, may be one array with the
+        shape of the labels or of their leading axes. `class_weight` is for models with one loss;
+        labels that are class indices may have any shape.
         """
         self.check_arrays(x, y)
-        if isinstance(validation_data, tuple):
-            self.check_arrays(*(*validation_data, None)[:2])
-            weights = map(self._weights_like_targets, validation_data[2:])
-            validation_data = (*validation_data[:2], *weights)
+        check_checkpoints(callbacks)
+        if isinstance(validation_data, list | tuple):
+            validation_data = self._checked(*validation_data)
+        held_out = validation_split if validation_data is None else 0.0
+        sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
         self.steps_are_heard = verbose != 0 or hear_steps(callbacks)
         try:
             return super().fit(
@@ -69,7 +71,7 @@ class CheckedTrainer(keras.Model):
                 validation_data,
                 shuffle,
                 class_weight,
-                self._weights_like_targets(sample_weight),
+                sample_weight,
                 *args,
                 **kwargs,
             )
@@ -88,23 +90,42 @@ class CheckedTrainer(keras.Model):
     ):
         """`keras.Model.evaluate`, with data that arrive as arrays checked first.
 
-        In a `sample_weight` by output, that of a grouped output may be one array.
+        The `sample_weight` of a grouped output, or of the only output, may be one array.
         """
         self.check_arrays(x, y)
-        sample_weight = self._weights_like_targets(sample_weight)
+        sample_weight = self._weights_like_targets(y, sample_weight)
         return super().evaluate(x, y, batch_size, verbose, sample_weight, *args, **kwargs)
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        """`keras.Model.train_on_batch`, with the arrays checked first."""
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *args, **kwargs):
+        """`keras.Model.train_on_batch`, with the arrays checked first.
+
+        `class_weight` is as in `fit`.
+        """
         self.check_arrays(x, y)
-        return super().train_on_batch(x, y, *args, **kwargs)
+        sample_weight, class_weight = self._weights(y, sample_weight, class_weight)
+        return super().train_on_batch(x, y, sample_weight, class_weight, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """`keras.Model.test_on_batch`, with the arrays checked first."""
         self.check_arrays(x, y)
         return super().test_on_batch(x, y, *args, **kwargs)
 
-    def _weights_like_targets(self, sample_weight):
-        if isinstance(sample_weight, Mapping) and isinstance(self._task_losses, TaskLosses):
-            return self._task_losses.expand_weights(sample_weight)
+    def _checked(self, x, y=None, *sample_weight):
+        self.check_arrays(x, y)
+        return x, y, *(self._weights_like_targets(y, weight) for weight in sample_weight)
+
+    def _weights(self, y, sample_weight, class_weight, held_out=0.0):
+        """Sample weights as Keras wants them, and the class weights that are left to Keras."""
+        has_tasks = isinstance(self._task_losses, TaskLosses)
+        if class_weight is not None and sample_weight is None and has_tasks:
+            sample_weight = self._task_losses.weights_of_classes(y, class_weight)
+            if sample_weight is not None:
+                # Keras does not weigh the samples that `validation_split` holds out.
+                sample_weight[math.floor(len(sample_weight) * (1.0 - held_out)) :] = 1.0
+                class_weight = None
+        return self._weights_like_targets(y, sample_weight), class_weight
+
+    def _weights_like_targets(self, y, sample_weight):
+        if isinstance(self._task_losses, TaskLosses):
+            return self._task_losses.weights_like_targets(y, sample_weight)
         return sample_weight

@@ -18,7 +18,7 @@ def values_and_weights(loss, y_true, y_pred, sample_weight):
     y_pred = _cast_float(y_pred)
     if sample_weight is not None:
         y_true = finite_where(ops.equal(sample_weight, 0), y_true)
-    y_true = ops.convert_to_tensor(y_true) if _takes_indices(loss) else _cast_float(y_true)
+    y_true = ops.convert_to_tensor(y_true) if takes_indices(loss) else _cast_float(y_true)
     if isinstance(loss, keras.losses.Loss):
         values = _cast_float(loss.call(y_true, y_pred))
     else:
@@ -58,7 +58,7 @@ def finite_where(excluded, labels):
     return ops.where(broken, ops.zeros_like(labels), labels)
 
 
-def _takes_indices(loss) -> bool:
+def takes_indices(loss) -> bool:
     """Whether class indices may stay integers; all other losses get floats, as from Keras."""
     return (
         type(loss) is keras.losses.SparseCategoricalCrossentropy

@@ -1,5 +1,6 @@
 """`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
 
+import contextlib
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from keras_taskrobust.training.optimizers import (
     with_weighting_rate,
     without_weighting_rate,
 )
+from keras_taskrobust.training.outputs import names_of_outputs, untrained_outputs
 from keras_taskrobust.training.task_gradients import TaskGradients
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
@@ -36,6 +38,10 @@ class MinimaxModel(CheckedTrainer):
     Each step forms the task losses `L_k = totals_k / counts_k` over the global batch, asks the
     weighting for one objective, and descends along `sum_k w_k grad L_k`. Everything else is
     Keras: `fit`, `evaluate`, `predict`, `save`, callbacks, metrics, `sample_weight`.
+
+    A task loss is a weighted mean: `sum(sample_weight * loss) / sum(sample_weight)` over the task's
+    elements. That is Keras's `reduction="mean_with_sample_weight"`, not its default, which divides
+    by the number of elements whatever they weigh.
 
     The logs hold `loss` (the objective, auxiliary losses and regularisers included),
     `<task>_loss`, `<task>_weight`, `worst_loss` and `mean_loss`, each also with `val_`. The task
@@ -73,20 +79,12 @@ class MinimaxModel(CheckedTrainer):
     test_function: Any
 
     def __init__(self, network, **kwargs):
-        super().__init__(**{**kwargs, "dtype": network.dtype_policy})
-        # The network converts its inputs, each to a dtype of its own.
-        self._convert_input_args = False
-        self._allow_non_tensor_positional_args = True
-        self.network = network
+        super().__init__(network, **kwargs)
         self.weighting: Any = None
         self._task_metric: Any = None
         self._gradient_metric: Any = None
         self._task_gradients: Any = None
         self._random_stream = backend.random_stream()
-        self.built = network.built
-
-    def call(self, inputs, training=None):
-        return self.network(inputs, training=training)
 
     def compile(
         self,
@@ -109,14 +107,16 @@ class MinimaxModel(CheckedTrainer):
         Args:
             optimizer: a Keras optimizer. If the weighting has trainable variables, they get a
                 copy of it without weight decay and clipping, at `weighting.learning_rate`.
-            loss: a `GroupedLoss` for the only output, or a dict of output names to Keras losses
-                and `GroupedLoss`es. Losses are summed and counted here: their own reduction is
-                ignored.
+            loss: a dict of output names to Keras losses and `GroupedLoss`es, nested as the outputs
+                are (then the names are joined by `/`); a list with one for each output of a
+                functional network; or one for the only output. `None` for an output that is meant
+                to have none. Losses are summed and counted here: their own reduction is ignored.
             weighting: a name out of `keras_taskrobust.weighting.available()`, a config, or a
                 `TaskWeighting`.
             auxiliary: dict of output names to losses that are added with weight 1, outside the
                 weighting.
-            metrics: as in Keras. For a grouped output they see all labels.
+            metrics: as in Keras, for outputs with a loss or without. For a grouped output they see
+                all labels.
             weighted_metrics: as in Keras. For a grouped output the weight is 0 outside the groups.
             gradients_at: where a weighting that needs them takes the task gradients: `"shared"`,
                 the weights that more than one task reaches, found by tracing the network;
@@ -206,7 +206,9 @@ class MinimaxModel(CheckedTrainer):
         Returns:
             The logs; with JAX `logs, state`.
         """
-        with backend.own_randomness(self._random_stream):
+        is_partial = getattr(self._task_losses, "leaves_some_untrained", False)
+        expected = untrained_outputs() if is_partial else contextlib.nullcontext()
+        with expected, backend.own_randomness(self._random_stream):
             if self._task_gradients.is_stock_step:
                 return backend.stock_train_step(self, *args)
             return backend.gradient_train_step(self, *args)
@@ -249,7 +251,7 @@ class MinimaxModel(CheckedTrainer):
             A `TaskLosses`, or something with its `task_names`, `outputs_of_tasks`,
             `tasks_per_output` and `for_metrics`.
         """
-        return TaskLosses(loss, auxiliary, getattr(self.network, "output_names", None))
+        return TaskLosses(loss, auxiliary, names_of_outputs(self.network))
 
     def task_losses_of_batch(self, x, y, y_pred, sample_weight, additional_losses=None):
         """The task losses of the global batch.
@@ -277,6 +279,11 @@ class MinimaxModel(CheckedTrainer):
             them.
         """
         if self._compile_metrics is not None:
+            if not self._compile_metrics.built and isinstance(self._task_losses, TaskLosses):
+                given = self._compile_arguments
+                for argument in ("metrics", "weighted_metrics"):
+                    metrics = getattr(given, argument)
+                    self._task_losses.check_metrics(metrics, y, y_pred, argument)
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
             self._compile_metrics.update_state(y, y_pred, sample_weight)
         logs = {}
@@ -298,10 +305,6 @@ class MinimaxModel(CheckedTrainer):
         super().make_test_function(force)
         if self.test_function is not made:
             self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
-
-    def export(self, *args, **kwargs):
-        """`keras.Model.export` of the network, which records the signature of its inputs."""
-        self.network.export(*args, **kwargs)
 
     def get_config(self):
         return {

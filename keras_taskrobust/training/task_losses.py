@@ -1,13 +1,17 @@
 """Predictions to per-task totals and counts: one loss per output, or one loss split by groups."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import keras
+import numpy as np
 from keras import ops
 
 from keras_taskrobust.training.gradients import add
-from keras_taskrobust.training.loss_values import align
+from keras_taskrobust.training.loss_values import align, takes_indices
 from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
+from keras_taskrobust.training.outputs import by_name, map_named
 
 
 class TaskTotals(NamedTuple):
@@ -28,54 +32,62 @@ class TaskLosses:
     """Knows which output belongs to which tasks.
 
     Args:
-        loss: a `GroupedLoss` for the only output, or a dict of output names to losses and
-            `GroupedLoss`es.
+        loss: a loss or `GroupedLoss` for the only output; a list with one for each output; or a
+            dict of output names to them, nested as the outputs are. `None` for an output that is
+            meant to have none.
         auxiliary: dict of output names to losses outside the weighting, or `None`.
-        output_names: the names of a network whose outputs are a list or tuple, or `None`.
+        output_names: the names of the network's outputs, or `None` if only a call can tell them.
+
+    Attributes:
+        losses: dict of output names to `OutputLoss`es and `GroupedLoss`es.
+        auxiliary: dict of output names to `OutputLoss`es.
+        task_names: the K names.
+        leaves_some_untrained: bool. Whether an output is meant to have no loss.
     """
 
     def __init__(self, loss, auxiliary=None, output_names=None):
-        self._single = isinstance(loss, GroupedLoss)
         self._output_names = output_names
-        if not self._single and not (isinstance(loss, Mapping) and loss):
-            raise ValueError(
-                "`loss` must be a GroupedLoss, or a dict of at least one output name to a loss "
-                f"or GroupedLoss. Received: loss={loss!r}"
-            )
-        if self._single and auxiliary:
+        self._is_single = _is_one_loss(loss)
+        if self._is_single and auxiliary:
             raise ValueError(
                 "`auxiliary` needs `loss` as a dict of output names. "
                 f"Received: loss={loss!r}, auxiliary={auxiliary!r}"
             )
-        outputs: dict[Any, Any] = {None: loss} if self._single else dict(loss)
+        outputs = _losses_by_output(loss, output_names)
         self.losses = {
             name: value if isinstance(value, GroupedLoss) else OutputLoss(value, name)
             for name, value in outputs.items()
             if value is not None
         }
-        self.auxiliary = {name: OutputLoss(v, name) for name, v in (auxiliary or {}).items()}
+        self.auxiliary = {name: OutputLoss(v, name) for name, v in by_name(auxiliary or {}).items()}
         both = sorted(set(self.losses) & set(self.auxiliary))
         if both:
             raise ValueError(f"An output cannot be a task and auxiliary. Received both for: {both}")
+        self._scored = [*self.losses, *self.auxiliary]
+        self._named = [*dict.fromkeys([*outputs, *self.auxiliary])]
+        self.leaves_some_untrained = len(self._named) > len(self._scored)
+        self._has_looked_for_others = False
         self.task_names = tuple(n for loss in self.losses.values() for n in loss.task_names)
 
     def __call__(self, y, y_pred, sample_weight=None) -> TaskTotals:
-        outputs = self._by_output(y_pred, "outputs")
-        targets = self._by_output(y, "targets")
+        outputs = self._outputs(y_pred)
+        self._warn_of_others(outputs)
+        targets = self._targets(y, outputs)
+        weights = self._weights(sample_weight, outputs)
         totals, counts = [], []
         for name, loss in self.losses.items():
-            total, count = self._evaluate(name, loss, targets, outputs, sample_weight)
+            total, count = _evaluate(name, loss, targets, outputs, weights)
             totals.append(total)
             counts.append(count)
         auxiliary = None
         for name, loss in self.auxiliary.items():
-            total, count = self._evaluate(name, loss, targets, outputs, sample_weight)
+            total, count = _evaluate(name, loss, targets, outputs, weights)
             auxiliary = add(auxiliary, ops.sum(total / ops.where(count > 0, count, 1.0)))
         return TaskTotals(ops.concatenate(totals), ops.concatenate(counts), auxiliary)
 
     def outputs_of_tasks(self, y_pred) -> list:
         """The outputs that carry tasks, in the order of `losses`."""
-        outputs = self._by_output(y_pred, "outputs")
+        outputs = self._outputs(y_pred)
         return [outputs[name] for name in self.losses]
 
     def tasks_per_output(self) -> list[int]:
@@ -84,97 +96,267 @@ class TaskLosses:
 
     def check_groups(self, y) -> None:
         """Raises a `ValueError` if the arrays `y` hold a group id outside its loss's range."""
-        targets = self._by_output(y, "targets")
+        targets = self._targets(y, self._named)
         for name, loss in self.losses.items():
             if isinstance(loss, GroupedLoss):
                 loss.check_groups(_grouped_target(name, targets)["groups"])
 
-    def expand_weights(self, sample_weight: Mapping) -> dict:
-        """Weights by output in the structure of the targets, in which Keras wants arrays."""
-        return {
-            name: {"labels": weight, "groups": weight}
-            if isinstance(self.losses.get(name), GroupedLoss) and not isinstance(weight, Mapping)
-            else weight
-            for name, weight in sample_weight.items()
-        }
+    def weights_like_targets(self, y, sample_weight):
+        """Weights in the structure of the targets `y`, in which Keras wants arrays."""
+        if isinstance(sample_weight, Mapping) and isinstance(y, Mapping):
+            return _spread(y, sample_weight)
+        is_one = not isinstance(sample_weight, Mapping | list | tuple | None)
+        if is_one and len(self._scored) == 1 and isinstance(y, Mapping | list | tuple):
+            return keras.tree.map_structure(lambda target: sample_weight, y)
+        return sample_weight
 
-    def for_metrics(self, y, y_pred, sample_weight=None):
-        """What Keras's compiled metrics see: task outputs, and labels instead of groups.
+    def weights_of_classes(self, y, class_weight: Mapping):
+        """The sample weights that `class_weight` means for the only loss.
+
+        Args:
+            y: the targets as arrays, or `None` for those of a data set.
+            class_weight: dict of class indices to weights; 1 for all others.
 
         Returns:
-            `y`, `y_pred` and `sample_weight`; a grouped output's weight is 0 outside its groups.
-        """
-        outputs = self._by_output(y_pred, "outputs")
-        targets = self._by_output(y, "targets")
-        names = [*self.losses, *self.auxiliary]
-        labels = {name: _labels(targets[name]) for name in names}
-        weights = {name: self._metric_weight(name, targets, sample_weight) for name in names}
-        if len(names) == 1:
-            return labels[names[0]], outputs[names[0]], weights[names[0]]
-        return labels, {name: outputs[name] for name in names}, weights
+            float32 array with the shape of the labels, or `None` where Keras forms the weights: for
+            the labels of samples, which are not split into groups.
 
-    def _metric_weight(self, name, targets, sample_weight):
-        weight = self._weight_of(name, sample_weight)
+        Raises:
+            ValueError: if there is more than one loss, or a `GroupedLoss` whose labels are not
+                arrays of class indices.
+        """
+        if len(self._scored) > 1:
+            raise ValueError(
+                "`class_weight` needs a model with one loss; give `sample_weight` by output "
+                f"instead. Received: losses for {self._scored}"
+            )
+        ((name, loss),) = self.losses.items()
+        if y is not None and takes_indices(loss.loss):
+            labels = ops.convert_to_numpy(_labels(self._targets(y, self._named)[name]))
+            table = np.ones(max(class_weight) + 1, "float32")
+            table[list(class_weight)] = list(class_weight.values())
+            known = (labels >= 0) & (labels < len(table))
+            return np.where(known, table[np.where(known, labels, 0).astype(int)], np.float32(1))
+        if isinstance(loss, GroupedLoss) or isinstance(y, Mapping | list | tuple):
+            raise ValueError(
+                "`class_weight` needs labels that are arrays of class indices, and a sparse "
+                "categorical cross-entropy; give `sample_weight` instead. "
+                f"Received: the loss {loss.loss!r} for {'a data set' if y is None else 'arrays'}"
+            )
+        return None
+
+    def for_metrics(self, y, y_pred, sample_weight=None):
+        """What Keras's compiled metrics see: all outputs, and labels instead of groups.
+
+        Returns:
+            `y`, `y_pred` and `sample_weight`, with `None` for what an output has not; a grouped
+            output's weight is 0 outside its groups.
+        """
+        outputs = self._outputs(y_pred)
+        targets = self._targets(y, outputs)
+        given = self._weights(sample_weight, outputs)
+
+        def like_outputs(value_of):
+            left = iter(outputs)
+            return map_named(lambda name, leaf: value_of(next(left)), y_pred)
+
+        return (
+            like_outputs(lambda name: _labels(targets.get(name))),
+            like_outputs(outputs.__getitem__),
+            like_outputs(lambda name: self._metric_weight(name, targets, given)),
+        )
+
+    def check_metrics(self, metrics, y, y_pred, argument: str) -> None:
+        """Raises a `ValueError` for metrics of unknown outputs, or of outputs without targets.
+
+        Args:
+            metrics: what `compile` was given.
+            y: the targets.
+            y_pred: the network's outputs.
+            argument: its name in `compile`.
+        """
+        if not metrics:
+            return
+        outputs = self._outputs(y_pred)
+        asked = [*outputs]
+        if isinstance(metrics, Mapping):
+            asked = [name for name, metric in by_name(metrics).items() if metric]
+        elif len(metrics) == len(outputs) > 1:
+            asked = [name for name, metric in zip(outputs, metrics, strict=True) if metric]
+        known = by_name(y_pred) if isinstance(y_pred, Mapping) else self._output_names or ()
+        unknown = [name for name in asked if name not in outputs and name not in known]
+        if unknown:
+            raise ValueError(
+                f"The keys of `{argument}` must be among the outputs of the network. "
+                f"Received: {unknown}, for the outputs {sorted(outputs)}"
+            )
+        targets = self._targets(y, outputs)
+        missing = [name for name in asked if name in outputs and targets.get(name) is None]
+        if missing:
+            raise ValueError(
+                f"`{argument}` need targets of their outputs. Received: no targets for {missing}"
+            )
+
+    def _metric_weight(self, name, targets, weights):
+        weight = weights.get(name)
         if not isinstance(self.losses.get(name), GroupedLoss):
             return weight
         inside = ops.cast(targets[name]["groups"] >= 0, "float32")
         return inside if weight is None else inside * align(weight, inside, "sample_weight")
 
-    def _evaluate(self, name, loss, targets, outputs, sample_weight):
-        target = targets[name]
-        if isinstance(loss, GroupedLoss):
-            target = _grouped_target(name, targets)
-        return loss.totals_and_counts(target, outputs[name], self._weight_of(name, sample_weight))
+    def _outputs(self, y_pred) -> dict:
+        """All outputs by name."""
+        if isinstance(y_pred, Mapping):
+            found = self._renamed(by_name(y_pred))
+        elif isinstance(y_pred, list | tuple):
+            found = self._listed(y_pred)
+        elif len(self._named) == 1:
+            return {self._named[0]: y_pred}
+        else:
+            raise _expected_dict("outputs", self._named, y_pred)
+        return _with_all("outputs", self._named, found)
 
-    def _weight_of(self, name, sample_weight):
-        weight = sample_weight
-        if isinstance(weight, list | tuple):
-            weight = dict(zip(self._output_names, weight, strict=True))
-        if isinstance(weight, Mapping) and name in weight:
-            weight = weight[name]
-        elif isinstance(weight, Mapping) and "labels" not in weight:
-            return None
-        return weight["labels"] if isinstance(weight, Mapping) else weight
-
-    def _check_output_names(self):
+    def _listed(self, y_pred) -> dict:
         names = self._output_names
-        if len(set(names)) < len(names):
-            raise ValueError(
-                "The outputs in a list must have distinct names; give them in a dict instead. "
-                f"Received: {names}"
-            )
-
-    def _by_output(self, structure, what: str) -> dict:
-        expected = [*self.losses, *self.auxiliary]
-        listed = isinstance(structure, list | tuple)
-        if what == "outputs" and listed and len(expected) == 1 and not self._output_names:
+        if not names:
             raise ValueError(
                 "The outputs of a network that is not functional must be one tensor or a dict. "
-                f"Received: outputs as a {type(structure).__name__}"
+                f"Received: outputs as a {type(y_pred).__name__}"
             )
-        if expected == [None]:
-            return {None: structure}
-        if isinstance(structure, Mapping):
-            found = dict(structure)
-        elif listed and self._output_names:
-            self._check_output_names()
-            found = dict(zip(self._output_names, structure, strict=True))
-        elif len(expected) == 1:
-            found = {expected[0]: structure}
+        _check_distinct(names)
+        if len(names) != len(y_pred):
+            raise ValueError(
+                "Outputs in nested lists have no names: give them in a dict instead. "
+                f"Received: {len(y_pred)} outputs in a {type(y_pred).__name__}, named {names}"
+            )
+        return self._renamed(dict(zip(names, y_pred, strict=True)))
+
+    def _targets(self, y, names) -> dict:
+        """The targets by the `names` of their outputs; those of a loss must be there."""
+        if isinstance(y, Mapping):
+            is_grouped = len(self._scored) == 1 and set(y) == {"labels", "groups"}
+            found = {self._scored[0]: y} if is_grouped else self._leaves(y, names)
+        elif isinstance(y, list | tuple) and self._output_names:
+            found = self._renamed(self._by_position(y, "targets"))
+        elif len(self._scored) == 1:
+            return {self._scored[0]: y}
         else:
+            raise _expected_dict("targets", self._scored, y)
+        return _with_all("targets", self._scored, found)
+
+    def _weights(self, sample_weight, names) -> dict:
+        """The sample weights by the `names` of their outputs, of all that have one."""
+        found = sample_weight
+        if isinstance(found, list | tuple):
+            found = self._by_position(found, "sample weights")
+        if isinstance(found, Mapping):
+            if "labels" not in found or "labels" in names:
+                found = self._leaves(found, names)
+                return {name: _labels(weight) for name, weight in found.items()}
+            found = found["labels"]
+        return {} if found is None else dict.fromkeys(names, found)
+
+    def _by_position(self, values, what: str) -> dict:
+        """Values of all outputs, or of those with a loss, in the order of the outputs."""
+        names = self._output_names or ()
+        _check_distinct(names)
+        if len(values) != len(names):
+            names = [name for name in names if name in self._scored]
+        if len(values) != len(names):
             raise ValueError(
-                f"Expected {what} as a dict with the keys {expected}. "
-                f"Received: {type(structure).__name__}"
+                f"{what.capitalize()} in a list must be those of the outputs "
+                f"{self._output_names}. Received: {len(values)} {what}"
             )
-        if len(expected) == 1 and set(found) == {"labels", "groups"} and what == "targets":
-            found = {expected[0]: found}
-        missing = [name for name in expected if name not in found]
-        if missing:
-            raise ValueError(
-                f"The keys of `loss` and `auxiliary` must be among the {what} of the network. "
-                f"Received: no {what} for {missing}, only for {sorted(found)}"
-            )
+        return dict(zip(names, values, strict=True))
+
+    def _leaves(self, given: Mapping, names) -> dict:
+        """What is given by output, where labels and groups may stand together."""
+        return self._renamed(
+            by_name(given, lambda name, value: name in names or set(value) == {"labels", "groups"})
+        )
+
+    def _renamed(self, found: dict) -> dict:
+        """One loss for the only output has it, whatever it is called."""
+        if self._is_single and len(found) == 1:
+            return {self._scored[0]: next(iter(found.values()))}
         return found
+
+    def _warn_of_others(self, outputs):
+        if self._has_looked_for_others:
+            return
+        self._has_looked_for_others = True
+        others = sorted(set(outputs) - set(self._named))
+        if others:
+            warnings.warn(
+                f"The outputs {others} have no loss, so nothing trains them. Give them one in "
+                "`loss` or `auxiliary`; to silence this warning, say that they are meant to have "
+                f"none: `loss={{..., {others[0]!r}: None}}`.",
+                stacklevel=2,
+            )
+
+
+def _is_one_loss(loss) -> bool:
+    return isinstance(loss, str | GroupedLoss) or callable(loss)
+
+
+def _losses_by_output(loss, output_names) -> dict:
+    """What is given for each output by its name; `None` among it."""
+    given: dict[str, Any] = {}
+    names = output_names
+    if _is_one_loss(loss) and (names is None or len(names) == 1):
+        given = {names[0] if names else "output": loss}
+    elif isinstance(loss, Mapping):
+        given = by_name(loss)
+    elif isinstance(loss, list | tuple) and names and len(loss) == len(names):
+        _check_distinct(names)
+        given = dict(zip(names, loss, strict=True))
+    if all(value is None for value in given.values()):
+        raise ValueError(
+            "`loss` must be a GroupedLoss, or a dict of at least one output name to a loss or "
+            "GroupedLoss, a list with one for each output of a functional network, or a loss for "
+            f"its only output. Received: loss={loss!r}" + (f", outputs={names}" if names else "")
+        )
+    return given
+
+
+def _evaluate(name, loss, targets, outputs, weights):
+    target = targets[name]
+    if isinstance(loss, GroupedLoss):
+        target = _grouped_target(name, targets)
+    return loss.totals_and_counts(target, outputs[name], weights.get(name))
+
+
+def _check_distinct(names):
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "The outputs in a list must have distinct names; give them in a dict instead. "
+            f"Received: {names}"
+        )
+
+
+def _expected_dict(what, names, structure):
+    return ValueError(
+        f"Expected {what} as a dict with the keys {names}. Received: {type(structure).__name__}"
+    )
+
+
+def _with_all(what, names, found) -> dict:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(
+            f"The keys of `loss` and `auxiliary` must be among the {what} of the network. "
+            f"Received: no {what} for {missing}, only for {sorted(found)}"
+        )
+    return found
+
+
+def _spread(targets, weights):
+    """Weights, one for a dict of targets repeated for each of them."""
+    if isinstance(weights, Mapping) and isinstance(targets, Mapping):
+        return {name: _spread(targets.get(name), weight) for name, weight in weights.items()}
+    if isinstance(targets, Mapping):
+        return keras.tree.map_structure(lambda target: weights, targets)
+    return weights
 
 
 def _labels(target):

@@ -159,7 +159,7 @@ def test_a_named_place_that_no_task_reaches():
     inputs = keras.Input((4,))
     hidden = dense("shared", 3)(inputs)
     outputs = {name: dense(name)(hidden) for name in ("a", "b", "unused")}
-    arguments = {"loss": {"a": "mse", "b": "mse"}, "weighting": SumOfTasks()}
+    arguments = {"loss": {"a": "mse", "b": "mse", "unused": None}, "weighting": SumOfTasks()}
     model = compiled(inputs, outputs, gradients_at=["shared", "unused"], **arguments)
     x, y = data_for(model)
     found, _ = gradients_of_step(model, x, y)
