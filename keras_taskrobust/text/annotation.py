@@ -20,13 +20,13 @@ from keras_taskrobust.text.annotated_text import (
     is_whole,
     read_json,
 )
+from keras_taskrobust.text.annotator import token_dtype
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.packing import pack_pairs, pack_sentences
 from keras_taskrobust.text.pos import PosTagger, tasks_of_tag_set
 from keras_taskrobust.text.shards import (
     SHARD_CHARACTERS,
     corpus_fingerprint,
-    token_dtype,
     write_shards,
 )
 from keras_taskrobust.text.splitting import TextSplitter
@@ -61,8 +61,8 @@ def annotate(
     settings are made again. If the folder is complete, then only what differs is done: nothing,
     or the packing. The result does not depend on interruptions or the number of processes.
 
-    More than a few parts are tagged in several processes, which are spawned: a script that calls
-    this must do so under `if __name__ == "__main__":` (or pass `workers=1`).
+    More than a few parts are tagged in several processes. They load neither Keras nor the script
+    that calls this, one that is killed is replaced, and they end with the process that calls this.
 
     Args:
         source: a `Corpus`, or what `load_corpus` opens.

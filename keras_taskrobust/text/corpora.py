@@ -13,7 +13,7 @@ from nltk.corpus.util import LazyCorpusLoader
 
 from keras_taskrobust.text.bundled_corpus import bundled_documents
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
-from keras_taskrobust.text.splitting import Document, TextSplitter
+from keras_taskrobust.text.splitting import Document, TextSplitter, split_document
 from keras_taskrobust.text.text_files import find_fault, find_text_files, read_documents
 
 SOURCES = (
@@ -61,11 +61,6 @@ class Corpus(abc.ABC):
             document = split_document(raw_document, splitter)
             if document:
                 yield document
-
-
-def split_document(raw_document: str | Document, splitter: TextSplitter) -> Document:
-    """Splits a raw document into sentences and words, if it is not split already."""
-    return splitter(raw_document) if isinstance(raw_document, str) else raw_document
 
 
 def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool = False) -> Corpus:

@@ -2,95 +2,23 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from keras_taskrobust.text.corpora import Corpus, split_document
-from keras_taskrobust.text.pos import PosTagger
-from keras_taskrobust.text.splitting import Document, TextSplitter
-from keras_taskrobust.text.vocabulary import WordPieceEncoder
+from keras_taskrobust.text.annotator import Annotation, Annotator, RawShard, write_shard
+from keras_taskrobust.text.corpora import Corpus
+from keras_taskrobust.text.splitting import Document
+from keras_taskrobust.text.tagging_processes import annotate_in_processes
 
 SHARD_CHARACTERS = 500_000
 
-_FEW_SHARDS = 8  # up to here starting processes costs more than they save
-_SHARDS_AHEAD = 2  # per process
-_LARGEST_UINT16 = 65536
-
-RawShard = list[str | Document]
-Annotation = tuple[str, str, WordPieceEncoder, str]  # the arguments of `Annotator`
-
-
-class Annotator:
-    """Raw documents to token ids, each with the task of its word.
-
-    Args:
-        tagger: string. `"nltk"` or `"textblob"`.
-        sentences: string. `"punkt"` or `"rules"`, the sentence splitter.
-        encoder: a `WordPieceEncoder`.
-        tag_set: string. `"nine"` or `"penn"`.
-    """
-
-    def __init__(self, tagger: str, sentences: str, encoder: WordPieceEncoder, tag_set: str):
-        self._tagger = PosTagger(tagger, tag_set)
-        self._splitter = TextSplitter(sentences)
-        self._encoder = encoder
-
-    def __call__(self, raw_documents: RawShard) -> dict[str, np.ndarray]:
-        """Annotates documents.
-
-        Args:
-            raw_documents: list of documents, plain text or split.
-
-        Returns:
-            dict of arrays: "token_ids" uint16 (int32 for vocabularies beyond 65,536 pieces),
-            "tasks" int8 and "word_starts" bool, one entry a token; "sentence_lengths" int32 in
-            tokens and "document_lengths" int32 in sentences. Empty sentences and
-            documents are left out.
-        """
-        token_ids: list[int] = []
-        tasks: list[int] = []
-        pieces_of_word: list[int] = []
-        sentence_lengths: list[int] = []
-        document_lengths: list[int] = []
-        for raw_document in raw_documents:
-            document = split_document(raw_document, self._splitter)
-            num_sentences = len(sentence_lengths)
-            for words, word_tasks in zip(document, self._tagger.tag(document), strict=True):
-                start = len(token_ids)
-                for word, task in zip(words, word_tasks, strict=True):
-                    pieces = self._encoder.pieces(word)
-                    if pieces:
-                        token_ids += pieces
-                        tasks.append(task)
-                        pieces_of_word.append(len(pieces))
-                if len(token_ids) > start:
-                    sentence_lengths.append(len(token_ids) - start)
-            if len(sentence_lengths) > num_sentences:
-                document_lengths.append(len(sentence_lengths) - num_sentences)
-        word_starts = np.zeros((len(token_ids),), bool)
-        word_starts[np.cumsum([0, *pieces_of_word])[:-1]] = True
-        return {
-            "token_ids": np.array(token_ids, dtype=token_dtype(self._encoder)),
-            "tasks": np.repeat(np.array(tasks, dtype=np.int8), pieces_of_word),
-            "word_starts": word_starts,
-            "sentence_lengths": np.array(sentence_lengths, dtype=np.int32),
-            "document_lengths": np.array(document_lengths, dtype=np.int32),
-        }
-
-
-def token_dtype(encoder: WordPieceEncoder) -> np.dtype:
-    """The dtype in which token ids are stored."""
-    return np.dtype(np.uint16 if encoder.vocabulary_size <= _LARGEST_UINT16 else np.int32)
+_FEW_SHARDS = 2  # up to here starting processes costs more than they save
 
 
 def raw_shards(corpus: Corpus, characters: int) -> Iterator[RawShard]:
@@ -119,7 +47,7 @@ def write_shards(
     corpus: Corpus,
     directory: Path,
     settings: dict,
-    annotator: Annotation,
+    annotation: Annotation,
     workers: int | None,
     progress: bool,
 ) -> tuple[list[Path], str]:
@@ -129,7 +57,7 @@ def write_shards(
         corpus: a `Corpus`.
         directory: path of the folder of the shards.
         settings: dict. What decides the content beside the text, with "shard_characters".
-        annotator: the arguments of `Annotator`.
+        annotation: the arguments of `Annotator`.
         workers: int >= 1, or `None` for one a core.
         progress: bool. Whether to show a progress bar.
 
@@ -148,20 +76,22 @@ def write_shards(
         disable=not progress,
     )
 
-    def missing() -> Iterator[tuple[Path, str, RawShard]]:
+    def missing() -> Iterator[tuple[Path, RawShard]]:
         for number, shard in enumerate(raw_shards(corpus, settings["shard_characters"])):
-            path, key = directory / f"{number:06d}.npz", shard_key(settings, shard)
+            key = shard_key(settings, shard)
+            # A process of an earlier run writes nothing to this path but what belongs there.
+            path = directory / f"{number:06d}-{key}.npz"
             paths.append(path)
             fingerprint.update(key.encode())
-            if _read_key(path) == key:
+            if _is_finished(path):
                 bar.advance(task)
             else:
-                yield path, key, shard
+                yield path, shard
         bar.update(task, total=len(paths))
 
     with bar:
         task = bar.add_task("", total=None)
-        _annotate_all(missing(), annotator, workers, lambda: bar.advance(task))
+        _annotate_all(missing(), annotation, workers, lambda: bar.advance(task))
     return paths, fingerprint.hexdigest()
 
 
@@ -180,8 +110,8 @@ def _num_characters(document: str | Document) -> int:
 
 
 def _annotate_all(
-    shards: Iterator[tuple[Path, str, RawShard]],
-    annotator: Annotation,
+    shards: Iterator[tuple[Path, RawShard]],
+    annotation: Annotation,
     workers: int | None,
     advance: Callable[[], None],
 ) -> None:
@@ -189,63 +119,23 @@ def _annotate_all(
     shards = chain(first, shards)
     if workers == 1 or (workers is None and len(first) <= _FEW_SHARDS):
         annotate = None
-        for path, key, shard in shards:
-            annotate = annotate or Annotator(*annotator)
-            _write_shard(path, key, annotate(shard))
+        for path, shard in shards:
+            annotate = annotate or Annotator(*annotation)
+            write_shard(path, annotate(shard))
             advance()
         return
-    workers = workers or os.cpu_count() or 1
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, annotator
-    )
-    running: set[Future] = set()
-    try:
-        for path, key, shard in shards:
-            running.add(pool.submit(_annotate_in_worker, path, key, shard))
-            if len(running) >= workers * _SHARDS_AHEAD:
-                running = _collect(running, advance)
-        while running:
-            running = _collect(running, advance)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    annotate_in_processes(shards, annotation, workers or os.cpu_count() or 1, advance)
 
 
-def _collect(running: set[Future], advance: Callable[[], None]) -> set[Future]:
-    done, running = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-        advance()
-    return running
-
-
-_worker_annotator: Annotator | None = None
-
-
-def _start_worker(*annotator: *Annotation) -> None:
-    global _worker_annotator
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends its workers
-    _worker_annotator = Annotator(*annotator)
-
-
-def _annotate_in_worker(path: Path, key: str, shard: RawShard) -> None:
-    if _worker_annotator is None:
-        raise RuntimeError("`_start_worker` must run first. Received: a process without it")
-    _write_shard(path, key, _worker_annotator(shard))
-
-
-def _write_shard(path: Path, key: str, arrays: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.savez(file, key=np.array(key), **arrays)
-    os.replace(temporary, path)
-
-
-def _read_key(path: Path) -> str:
-    """The key of a finished shard, "" if there is none or it is damaged."""
+def _is_finished(path: Path) -> bool:
+    """Whether there is a shard that can be read to its end."""
     if not path.exists():
-        return ""
+        return False
     try:
-        with np.load(path) as shard:
-            return str(shard["key"])
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, OSError):
-        return ""
+        with zipfile.ZipFile(path) as shard:
+            damaged = shard.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        warnings.warn(f"{path} is damaged ({damaged}); it is made again", stacklevel=3)
+    return damaged is None

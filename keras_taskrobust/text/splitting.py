@@ -81,6 +81,11 @@ class TextSplitter:
         return [words for words in sentences if words]
 
 
+def split_document(raw_document: str | Document, splitter: TextSplitter) -> Document:
+    """Splits a raw document into sentences and words, if it is not split already."""
+    return splitter(raw_document) if isinstance(raw_document, str) else raw_document
+
+
 def _punkt_is_installed() -> bool:
     try:
         nltk.data.find("tokenizers/punkt_tab/english/")
