@@ -78,6 +78,19 @@ def remove_partial_files(directory: str | os.PathLike, seconds: float = _ABANDON
                 path.unlink()
 
 
+def sync_files(directory: str | os.PathLike) -> None:
+    """Brings all files below a folder to the disk, whoever wrote them.
+
+    Args:
+        directory: the folder.
+    """
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError), open(Path(folder, name), "rb") as file:
+                os.fsync(file.fileno())
+        _sync_folder(Path(folder))
+
+
 def path_inside(directory: str | os.PathLike, name: str) -> Path:
     """The path of a name that was read from a file, if it stays in the folder.
 

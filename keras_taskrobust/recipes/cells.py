@@ -162,7 +162,7 @@ def starts_from_grid(
             cell.row,
             cell.recipe.seed,
             str(directory / cell.folder / preset),
-            json.dumps(dataclasses.asdict(cell.recipe), sort_keys=True),
+            json.dumps(cell.recipe.decisive(), sort_keys=True),
             cell.run.seconds if cell.run is not None else 0.0,
             failure=cell.failure,
         )
@@ -171,7 +171,7 @@ def starts_from_grid(
     finished = [start for start in starts if not start.failure]
     if not from_scratch or not finished:
         return starts
-    shared = dataclasses.asdict(dataclasses.replace(recipe, seed=0))
+    shared = dataclasses.replace(recipe, seed=0).decisive()
     identity = json.dumps(shared, sort_keys=True)
     scratch = [
         Start(SCRATCH, seed, finished[0].preset, identity, from_scratch=True)

@@ -159,7 +159,7 @@ def _cell(name, recipe, seed, fields):
     """Folder and settings."""
     settings = dataclasses.replace(recipe, seed=seed, **fields)
     content = json.dumps(
-        {**dataclasses.asdict(settings), "backend": keras.backend.backend()}, sort_keys=True
+        {**settings.decisive(), "backend": keras.backend.backend()}, sort_keys=True
     ).encode()
     digest = hashlib.sha256(content).hexdigest()[:8]
     return f"runs/{file_name(name)}-{seed}-{digest}", settings

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import DOWNSTREAM_INTRODUCTION, starts_from_grid
 from keras_taskrobust.recipes.comparison import (
     failures,
@@ -35,6 +36,7 @@ INTRODUCTION = (
 )
 
 
+@locks_directory
 def compare_images(
     recipe: ImagePretraining,
     directory: Path,
@@ -64,7 +66,7 @@ def compare_images(
         `Drawn`.
 
     Raises:
-        ValueError: a weighting is unknown, or no run is finished.
+        ValueError: a weighting is unknown, no run is finished, or another process is in the folder.
     """
     from_scratch = downstream is not None and downstream.from_scratch
     planned = grid(recipe, weightings, seeds, from_scratch)

@@ -17,6 +17,7 @@ from keras_taskrobust.downstream.image_finetuning import (
 )
 from keras_taskrobust.downstream.image_task import TARGETS
 from keras_taskrobust.downstream.settings import ImageFineTuning
+from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import (
     Cell,
     Start,
@@ -205,6 +206,7 @@ def finetune_image_cells(
     return compute_cells(cells, directory, lambda cell: _compute(cell, opened))
 
 
+@locks_directory
 def finetune_image_presets(
     presets: Mapping[str, str],
     seeds: Sequence[int],
@@ -223,7 +225,7 @@ def finetune_image_presets(
         `Drawn`.
 
     Raises:
-        ValueError: nothing is finished.
+        ValueError: nothing is finished, or another process is in the folder.
     """
     starts = starts_from_presets(presets, seeds, downstream.from_scratch)
     cells = finetune_image_cells(starts, downstream, directory)

@@ -18,6 +18,7 @@ from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.inheritance_report import Failure, write_inheritance_report
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import (
     Cell,
     Start,
@@ -107,6 +108,7 @@ class Inherited:
     failures: Sequence[Failure]
 
 
+@locks_directory
 def inherit(
     presets: Mapping[str, str],
     seeds: Sequence[int],
@@ -133,7 +135,8 @@ def inherit(
         `Inherited`.
 
     Raises:
-        ValueError: of no preset and seed all cells are finished.
+        ValueError: of no preset and seed all cells are finished, or another process is in the
+            folder.
     """
     starts = starts_from_presets(presets, seeds, from_scratch=False)
     data = {**related.data, "head_task": related.head_task, "tasks": sorted(related.tasks)}

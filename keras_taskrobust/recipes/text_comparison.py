@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_taskrobust import checks
 from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import (
     DOWNSTREAM_INTRODUCTION,
     special_settings,
@@ -67,6 +68,7 @@ class Downstream:
             text_task(name)
 
 
+@locks_directory
 def compare_text(
     recipe: TextPretraining,
     directory: Path,
@@ -96,7 +98,8 @@ def compare_text(
         `Drawn`.
 
     Raises:
-        ValueError: a weighting is unknown, or nothing is finished.
+        ValueError: a weighting is unknown, nothing is finished, or another process is in the
+            folder.
     """
     from_scratch = downstream is not None and downstream.from_scratch
     planned = grid(recipe, weightings, seeds, from_scratch)
@@ -126,6 +129,7 @@ def compare_text(
     return save_and_draw(manifest, directory)
 
 
+@locks_directory
 def finetune_presets(
     presets: Mapping[str, str], seeds: Iterable[int], downstream: Downstream, directory: Path
 ) -> Drawn:

@@ -15,7 +15,7 @@ import keras
 
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import sync_files, write_atomically
 from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
@@ -121,6 +121,7 @@ def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
         seconds: what the training took.
     """
     scores.save(directory / "scores.npz")
+    sync_files(directory)
     write_atomically(directory / "finished.json", json.dumps({"seconds": seconds}).encode())
 
 

@@ -11,7 +11,6 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust import files
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.recipes import training_run
 from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.text_pretraining import build_pos_bert, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_recipe import PAPER, TINY
@@ -23,39 +22,10 @@ from keras_taskrobust.recipes.training_run import (
 )
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
 
-SENTENCES = [
-    "The old dog quickly ran to the red house.",
-    "She and her sister bought a very small boat in the harbour.",
-    "Oh, they saw it, but he never liked that slow train.",
-    "A teacher reads the long letter and smiles.",
-]
-
 
 @pytest.fixture
-def recipe(tmp_path):
-    texts = tmp_path / "texts"
-    texts.mkdir()
-    for number in range(12):
-        order = [SENTENCES[(number * k + k) % 4] for k in range(1, 9)]
-        (texts / f"{number}.txt").write_text(" ".join(order))
-    return dataclasses.replace(
-        TINY,
-        corpus=str(texts),
-        tagger="textblob",
-        vocabulary_size=120,
-        held_out=0.25,
-        sequence_length=24,
-        max_predictions=4,
-        num_layers=1,
-        hidden_dim=8,
-        intermediate_dim=16,
-        batch_size=4,
-        steps=6,
-        warmup_steps=2,
-        steps_per_report=2,
-        reports_per_checkpoint=1,
-        workers=1,
-    )
+def recipe(write_text_recipe, tmp_path):
+    return write_text_recipe(tmp_path / "texts")
 
 
 def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path):
@@ -86,26 +56,6 @@ def test_penn_tags_in_adaptive_groups(recipe, tmp_path):
     assert run.scores.task_names == (*PENN_TASKS, "other")
     assert recipe.make_weighting().weighting.alpha == 2.0
     assert {f"{tag}_weight" for tag in PENN_TASKS} <= run.history.keys()
-
-
-# Keras's CSVLogger leaves its file open when training is interrupted.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_killed_run_goes_on_to_the_same_numbers(recipe, tmp_path, monkeypatch):
-    whole = pretrain_text(recipe, tmp_path / "whole")
-
-    class Killed(training_run.ProgressBar):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 1:
-                raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training_run, "ProgressBar", Killed)
-        with pytest.raises(KeyboardInterrupt):
-            pretrain_text(recipe, tmp_path / "killed")
-    continued = pretrain_text(recipe, tmp_path / "killed")
-    np.testing.assert_array_equal(continued.scores.totals, whole.scores.totals)
-    for name, series in whole.history.items():
-        np.testing.assert_array_equal(continued.history[name], series)
 
 
 def test_a_vocabulary_is_that_of_the_text_and_the_size(recipe, tmp_path):
