@@ -84,10 +84,11 @@ def sync_files(directory: str | os.PathLike) -> None:
     Args:
         directory: the folder.
     """
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError), open(Path(folder, name), "rb") as file:
-                os.fsync(file.fileno())
+    for folder, _, names in os.walk(os.fspath(directory)):
+        for path in (Path(folder, name) for name in names):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         _sync_folder(Path(folder))
 
 

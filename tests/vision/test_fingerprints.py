@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from official_files import write_folder, write_nyu
+from official_files import SIZE, write_folder, write_nyu
 from PIL import Image
 
-from keras_taskrobust.vision import ImageSubset, ProceduralScenes, load_images
+from keras_taskrobust.vision import ImageSubset, ProceduralScenes
 from keras_taskrobust.vision.datasets import AlignedFolder, ArrayImages, ImageFolder, NYUDepthV2
 from keras_taskrobust.vision.records import ImageSource
 
@@ -49,11 +49,10 @@ def test_any_source():
 
 
 def test_scenes():
-    assert (
-        ProceduralScenes(9, 8, 8).fingerprint == load_images(ProceduralScenes(9, 8, 8)).fingerprint
-    )
+    scenes, kept = (ProceduralScenes(9, 8, 8, keep=keep) for keep in (False, True))
+    assert scenes.fingerprint == kept.fingerprint
     others = [(9, 8, 8, 1), (9, 8, 12), (9, 12, 8), (10, 8, 8)]
-    assert_all_differ(ProceduralScenes(9, 8, 8), *(ProceduralScenes(*other) for other in others))
+    assert_all_differ(scenes, *(ProceduralScenes(*other) for other in others))
 
 
 def test_arrays(tmp_path):
@@ -78,13 +77,10 @@ def test_folders(tmp_path):
     write_folder(tmp_path, ["room/0", "room/1"])
     made = [AlignedFolder(tmp_path, names) for _ in range(2)]
     assert made[0].fingerprint == made[1].fingerprint
-    others = [
-        AlignedFolder(tmp_path, names, depth_scale=2.0),
-        AlignedFolder(tmp_path, [*names, "a"]),
-    ]
-    found = [source.fingerprint for source in (made[0], *others)]
+    scaled, named = AlignedFolder(tmp_path, names, 2.0), AlignedFolder(tmp_path, [*names, "a"])
+    found = [source.fingerprint for source in (made[0], scaled, named)]
     path = next((tmp_path / "rgb").rglob("*.*"))
-    Image.new("RGB", Image.open(path).size, (1, 2, 3)).save(path)
+    Image.new("RGB", SIZE[::-1], (1, 2, 3)).save(path)
     found.append(AlignedFolder(tmp_path, names).fingerprint)
     path.rename(path.with_name(f"9{path.suffix}"))
     found.append(AlignedFolder({"rgb": tmp_path / "rgb"}).fingerprint)
