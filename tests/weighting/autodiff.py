@@ -52,8 +52,11 @@ def gradient_by_variable(function, variable):
     return to_numpy(torch.autograd.grad(function(), variable.value)[0])
 
 
-def program(layer, training):
-    """The call of `layer` and of any layer of its configuration, given the variables; compiled."""
+def program(layer, training, xla=True):
+    """The call of `layer` and of any layer of its configuration, given the variables; compiled.
+
+    `xla=False`: with TensorFlow as a graph, which takes a third of the time to make.
+    """
 
     def call(trainable, non_trainable, losses, counts, gramian):
         return layer.stateless_call(
@@ -73,7 +76,7 @@ def program(layer, training):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(call, jit_compile=True, autograph=False)
+        return tf.function(call, jit_compile=xla, autograph=False)
     raise NotImplementedError("PyTorch runs eagerly.")
 
 
@@ -91,11 +94,11 @@ def call_program(call, layer, losses, counts, gramian):
     return outputs
 
 
-def compiled(layer):
+def compiled(layer, xla=True):
     """`layer` in training, `(losses, counts, gramian) -> (objective, weights)`, inside jit."""
     if BACKEND == "torch":
         return lambda losses, counts, gramian: layer(
             losses, counts=counts, gramian=gramian, training=True, return_weights=True
         )
-    call = program(layer, training=True)
+    call = program(layer, training=True, xla=xla)
     return lambda losses, counts, gramian: call_program(call, layer, losses, counts, gramian)

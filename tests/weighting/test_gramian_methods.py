@@ -54,7 +54,7 @@ def build(make, K):
     key = (type(layer), json.dumps({**layer.get_config(), "name": None}), K)
     if key not in _COMPILED:
         layer.build((K,))
-        _COMPILED[key] = compiled(layer)
+        _COMPILED[key] = compiled(layer, xla=False)
     call = _COMPILED[key]
 
     def weigh(losses, counts, gramian):

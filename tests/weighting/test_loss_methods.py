@@ -9,14 +9,14 @@ import torch
 from autodiff import gradient_by_variable, to_numpy
 from scipy import special, stats
 from torchjd import scalarization
-from weighting_cases import Batch, make_batches, step
+from weighting_cases import Batch, make_batches, step, step_compiled
 
 import keras_taskrobust as ktr
 from keras_taskrobust.weighting import random
 
 w = ktr.weighting
-K = 5
-REFERENCE = [0.1, 0.5, 0.0, 1.5, 0.3]
+K = 4
+REFERENCE = [0.1, 0.5, 0.0, 1.5]
 
 
 def chi_square(radius):
@@ -260,7 +260,9 @@ def test_the_counter_starts_over_where_float32_stops_counting():
 
 def test_random_weights_average_to_equal_ones():
     layer = w.RandomLossWeighting()
-    weights = [step(layer, Batch(np.ones(3), np.ones(3), np.eye(3)))[1] for _ in range(300)]
+    layer.build((3,))
+    batch = Batch(np.ones(3), np.ones(3), np.eye(3))
+    weights = [step_compiled(layer, batch)[1] for _ in range(300)]
     np.testing.assert_allclose(np.mean(weights, axis=0), 1 / 3, atol=0.05)
     assert np.std(weights, axis=0).min() > 0.1
 

@@ -100,20 +100,25 @@ def step(layer, batch, training=True):
     """One call; the objective and the weights in NumPy.
 
     Methods that need the Gramian are called compiled, once for all layers of a configuration:
-    outside jit, JAX compiles a loop anew at every call, and TensorFlow is ten times slower.
+    outside jit, JAX compiles a loop anew at every call, and TensorFlow is ten times slower, which
+    pays for a program where all tests share it.
     """
-    if BACKEND != "torch" and layer.needs == "gramian" and layer.built:
+    shared = {"jax": True, "tensorflow": layer.num_tasks == 4, "torch": False}[BACKEND]
+    if shared and layer.needs == "gramian" and layer.built:
         return step_compiled(layer, batch, training)
-    return tuple(to_numpy(tensor) for tensor in step_eagerly(layer, batch, training))
+    return tuple(map(to_numpy, step_eagerly(layer, batch, training)))
 
 
 def step_compiled(layer, batch, training=True):
+    """As `step`, compiled whatever the layer; with PyTorch, whose steps are eager, just called."""
+    arguments = [np.asarray(value, "float32") for value in batch]
+    if BACKEND == "torch":
+        return tuple(map(to_numpy, step_eagerly(layer, Batch(*arguments), training)))
     key = (type(layer), json.dumps({**layer.get_config(), "name": None}))
     key += (layer.num_tasks, training)
     if key not in _PROGRAMS:
         _PROGRAMS[key] = program(twin(layer), training)
-    arguments = [np.asarray(value, "float32") for value in batch]
-    return tuple(to_numpy(tensor) for tensor in call_program(_PROGRAMS[key], layer, *arguments))
+    return tuple(map(to_numpy, call_program(_PROGRAMS[key], layer, *arguments)))
 
 
 _PROGRAMS: dict = {}
