@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from image_models import SIZE, as_array, opened, tiny_mm_mae, tiny_vit
+from marks import slow
 
 from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.image_examples import (
@@ -174,7 +175,7 @@ def test_depth_targets_are_normalised_by_the_training_depths():
     assert np.nanmin(metres) > 0
 
 
-@pytest.mark.parametrize("name", ["semseg", "depth"])
+@pytest.mark.parametrize("name", ["semseg", slow("depth")])
 def test_dense_tasks_train_from_several_modalities(name):
     keras.utils.set_random_seed(0)
     other = {"semseg": "depth", "depth": "semseg"}[name]
@@ -204,7 +205,7 @@ def test_classification_learns_a_colour(images):
     assert result.trivial_scores["accuracy"] < 0.6
 
 
-@pytest.mark.parametrize("changes", [{}, {"soup_size": 2}, {"wise_share": 0.7}])
+@pytest.mark.parametrize("changes", [{}, slow({"soup_size": 2}), slow({"wise_share": 0.7})])
 def test_scores_are_those_of_the_weights(images, changes):
     keras.utils.set_random_seed(0)
     settings = dataclasses.replace(SETTINGS, learning_rate=2e-2, reports=4, **changes)
@@ -216,7 +217,7 @@ def test_scores_are_those_of_the_weights(images, changes):
         assert score_classes(result.model, data, settings) == result.scores[report]["accuracy"]
 
 
-@pytest.mark.parametrize("method", ["linear_probe", "l2_sp", "lwf", "ewc", "lora"])
+@pytest.mark.parametrize("method", ["linear_probe", slow("l2_sp"), "lwf", slow("ewc"), "lora"])
 def test_robust_methods_keep_the_encoder(images, method):
     keras.utils.set_random_seed(0)
     settings = dataclasses.replace(

@@ -7,6 +7,7 @@ import keras_hub
 import numpy as np
 import pytest
 from keras import ops
+from marks import slow
 
 from keras_taskrobust.downstream import robust, text_task
 from keras_taskrobust.downstream.finetuning_run import head_variables
@@ -174,16 +175,16 @@ def test_a_strong_pull_keeps_the_encoder_near_its_start(preset, glue_folder):
     assert sum(held.values()) < 0.6 * sum(free.values())
 
 
-def test_a_pull_takes_the_place_of_weight_decay(preset, glue_folder):
+@pytest.mark.parametrize(("method", "is_decayed"), [slow("full", True), ("l2_sp", False)])
+def test_a_pull_takes_the_place_of_weight_decay(method, is_decayed, preset, glue_folder):
     """The first step has no penalty yet: only weight decay could move the encoder otherwise."""
-    for method, is_decayed in (("full", True), ("l2_sp", False)):
-        fields = {"method": method, "max_steps": 1}
-        (free, one), (decayed, other) = (
-            moved(preset, glue_folder, **fields, weight_decay=rate) for rate in (0.0, 5.0)
-        )
-        assert (free != decayed) == is_decayed
-        kernels = [head_variables(result.classifier)[0].numpy() for result in (one, other)]
-        assert not np.array_equal(*kernels)
+    fields = {"method": method, "max_steps": 1}
+    (free, one), (decayed, other) = (
+        moved(preset, glue_folder, **fields, weight_decay=rate) for rate in (0.0, 5.0)
+    )
+    assert (free != decayed) == is_decayed
+    kernels = [head_variables(result.classifier)[0].numpy() for result in (one, other)]
+    assert not np.array_equal(*kernels)
 
 
 def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
@@ -193,13 +194,12 @@ def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
         assert half[path] == pytest.approx(0.5 * distance, rel=1e-3, abs=1e-6), path
 
 
-@pytest.mark.parametrize("method", ["l2_sp", pytest.param("ewc", marks=pytest.mark.slow)])
-def test_wise_ft_and_soups_go_with_a_pull(method, preset, glue_folder):
+@pytest.mark.parametrize("share", [0.5, slow(0.0)])
+@pytest.mark.parametrize("method", ["l2_sp", slow("ewc")])
+def test_wise_ft_and_soups_go_with_a_pull(method, share, preset, glue_folder):
     fields = {"method": method, "max_steps": 1, "fisher_examples": 2, "soup_size": 2}
-    still, _ = moved(preset, glue_folder, **fields, wise_share=0.0)
-    assert not any(still.values())
-    half, _ = moved(preset, glue_folder, **fields, wise_share=0.5)
-    assert all(half.values())
+    distances, _ = moved(preset, glue_folder, **fields, wise_share=share)
+    assert {distance > 0 for distance in distances.values()} == {share > 0}
 
 
 @pytest.mark.slow
@@ -209,15 +209,16 @@ def test_a_soup_ends_between_start_and_fine_tuned(preset, glue_folder):
     assert 0 < sum(soup.values()) <= sum(whole.values())
 
 
-def test_model_stock_pulls_a_head_only_if_it_was_trained(preset, glue_folder):
+@pytest.mark.parametrize("is_trained", [slow(False), True])
+def test_model_stock_pulls_a_head_only_if_it_was_trained(is_trained, preset, glue_folder):
     rng = np.random.default_rng(0)
     trained = [rng.normal(size=shape).astype("float32") for shape in ((8, 2), 2)]
-    for head, is_pulled in ((None, False), (trained, True)):
-        fields = {"head": head, "batch_size": 4, "soup_size": 2, "max_steps": 1}
-        (far, mean), (near, stock) = (
-            moved(preset, glue_folder, **fields, soup=soup) for soup in ("uniform", "model_stock")
-        )
-        assert sum(near.values()) < sum(far.values())
-        heads = [head_variables(one.classifier) for one in (mean, stock)]
-        same = [np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*heads, strict=True)]
-        assert all(same) != is_pulled
+    fields = {"head": trained if is_trained else None, "batch_size": 4, "soup_size": 2}
+    (far, mean), (near, stock) = (
+        moved(preset, glue_folder, **fields, max_steps=1, soup=soup)
+        for soup in ("uniform", "model_stock")
+    )
+    assert sum(near.values()) < sum(far.values())
+    heads = [head_variables(one.classifier) for one in (mean, stock)]
+    same = [np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*heads, strict=True)]
+    assert all(same) != is_trained

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from numpy_training import (
     RATE,
     STEPS,
@@ -62,7 +63,7 @@ def make_targets(data):
     }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [slow(name) if name == "uncertainty" else name for name in CASES])
 def test_twenty_steps_equal_the_numpy_run(name):
     weighting, reference, own_rate = CASES[name]
     model = ktr.MinimaxModel(make_network())

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from marks import slow
 from networks import (
     LOSSES,
     cross_entropy,
@@ -17,22 +18,10 @@ from networks import (
 
 import keras_taskrobust as ktr
 
-#: The weightings of the paper's tables and one of each other kind; the rest are slow tests.
-COMMON = (
-    "minimax",
-    "uniform",
-    "hard_max",
-    "uncertainty",
-    "gradnorm",
-    "dwa",
-    "group_dro",
-    "rlw",
-    "famo",
-    "upgrad",
-)
+#: Stateless, with a state, trainable, and trainable on the Gramian; the rest are slow tests.
+REPRESENTATIVES = ("minimax", "group_dro", "uncertainty", "gradnorm")
 EVERY_WEIGHTING = [
-    pytest.param(name, marks=() if name in COMMON else pytest.mark.slow)
-    for name in ktr.weighting.available()
+    name if name in REPRESENTATIVES else slow(name) for name in ktr.weighting.available()
 ]
 
 
@@ -60,7 +49,7 @@ def test_loss_is_the_weighted_objective():
     assert [logs[f"{n}_weight"] for n in "abc"] == pytest.approx(weights, rel=1e-4)
 
 
-@pytest.mark.parametrize("weighting", ["minimax", "mgda", "uncertainty"])
+@pytest.mark.parametrize("weighting", [slow("minimax"), "mgda", "uncertainty"])
 def test_a_compiled_step_is_traced_once(weighting, monkeypatch):
     steps = []
     train_step = ktr.MinimaxModel.train_step
@@ -180,7 +169,7 @@ def test_validation_figures_come_with_val_and_callbacks_see_them():
     assert {f"val_{name}" for name in train_logs} == {n for n in history if n.startswith("val_")}
 
 
-@pytest.mark.parametrize("weighting", ["minimax", "uncertainty"])
+@pytest.mark.parametrize("weighting", [slow("minimax"), "uncertainty"])
 def test_learning_rate_callbacks_and_schedules_drive_the_given_optimizer(weighting):
     x, y = two_headed_data()
     model = two_headed_model(optimizer=keras.optimizers.Adam(0.5), weighting=weighting)
@@ -209,7 +198,7 @@ def test_weighting_variables_have_their_own_rate_and_no_weight_decay():
     assert moved == pytest.approx([0.125, 0.125], rel=1e-3)
 
 
-@pytest.mark.parametrize("weighting", ["minimax", "uncertainty", "gradnorm"])
+@pytest.mark.parametrize("weighting", ["minimax", slow("uncertainty"), "gradnorm"])
 def test_gradient_accumulation(weighting):
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     model = two_headed_model(optimizer=optimizer, weighting=weighting)
@@ -225,8 +214,17 @@ def test_gradient_accumulation(weighting):
     )
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("weighting", ["minimax", "uncertainty", "gradnorm"])
+@pytest.mark.parametrize(
+    ("policy", "weighting"),
+    [
+        ("mixed_float16", "gradnorm"),
+        ("mixed_bfloat16", "minimax"),
+        slow("mixed_float16", "minimax"),
+        slow("mixed_float16", "uncertainty"),
+        slow("mixed_bfloat16", "uncertainty"),
+        slow("mixed_bfloat16", "gradnorm"),
+    ],
+)
 def test_mixed_precision_trains(policy, weighting):
     x, y = two_headed_data()
     keras.config.set_dtype_policy(policy)
@@ -244,7 +242,7 @@ def test_mixed_precision_trains(policy, weighting):
 
 
 @skip_on("torch")
-@pytest.mark.parametrize("weighting", ["minimax", "gradnorm"])
+@pytest.mark.parametrize("weighting", [slow("minimax"), "gradnorm"])
 def test_jit_and_several_steps_per_execution_change_nothing(weighting):
     x, y = two_headed_data()
     results = []
