@@ -5,10 +5,32 @@ import errno
 import functools
 import os
 import secrets
+import struct
 import tempfile
 import time
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
+
+#: All that readers of arrays, archives, pictures and JSON raise for a damaged file.
+READING_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 #: Seconds after which a partial file that nothing wrote to is that of a dead process.
 _ABANDONED = 24 * 3600.0

@@ -5,11 +5,13 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_taskrobust.files import READING_ERRORS, write_atomically
 from keras_taskrobust.text.vocabulary import WordPieceEncoder, load_vocabulary
 
 FORMAT = 1
@@ -17,6 +19,7 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
 SPLITS = ("train", "held_out")
 
+_KEYS = {"settings", "packing", "arrays", "splits"}
 _TOKEN_ARRAYS = ("token_ids", "tasks", "word_starts")
 
 
@@ -155,7 +158,7 @@ class AnnotatedText:
 
 def _read_manifest(directory: Path) -> dict:
     manifest = read_json(directory / MANIFEST)
-    if not manifest:
+    if not manifest.keys() >= _KEYS:
         raise ValueError(
             "`directory` must be a finished annotation. Received: "
             f"{str(directory)!r}, which has no whole {MANIFEST}: it was interrupted or never "
@@ -169,12 +172,24 @@ def _read_manifest(directory: Path) -> dict:
     return manifest
 
 
+def write_json(path: Path, content: dict) -> None:
+    """Writes JSON with its own digest, for `read_json`."""
+    content = {**content, "digest": _digest(content)}
+    write_atomically(path, json.dumps(content, indent=2).encode("utf-8"))
+
+
 def read_json(path: Path) -> dict:
-    """What a file of JSON holds; nothing if it is missing or damaged."""
+    """What `write_json` has written; nothing if the file is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        digest = content.pop("digest", None)  # files of older versions have none
+    except READING_ERRORS:
         return {}
+    return content if digest in (None, _digest(content)) else {}
+
+
+def _digest(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def array_path(directory: Path, name: str) -> Path:
@@ -182,9 +197,27 @@ def array_path(directory: Path, name: str) -> Path:
     return directory / f"{name}.bin"
 
 
+def layout_of(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> dict:
+    """What the manifest says of an array that was written."""
+    return {"dtype": dtype.str, "shape": list(shape), "sha256": _file_digest(path)}
+
+
 def is_whole(path: Path, layout: dict) -> bool:
     """Whether an array's file has the size that its layout (dtype and shape) says."""
     return path.exists() and path.stat().st_size == _num_bytes(layout)
+
+
+def is_unaltered(path: Path, layout: dict) -> bool:
+    """Whether an array's file holds what was written; warns if it is there and does not."""
+    whole = is_whole(path, layout) and layout.get("sha256") in (None, _file_digest(path))
+    if not whole:
+        warnings.warn(f"{path} is missing or damaged; it is made again", stacklevel=3)
+    return whole
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _num_bytes(layout: dict) -> int:

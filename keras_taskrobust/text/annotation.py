@@ -1,24 +1,27 @@
 """Raw text -> annotated tokens on disk: tagged once, written once, resumable."""
 
+import contextlib
 import importlib.metadata
-import json
 import os
 import shutil
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import replacing
 from keras_taskrobust.text.annotated_text import (
     FORMAT,
     MANIFEST,
     VOCABULARY,
     AnnotatedText,
     array_path,
-    is_whole,
+    is_unaltered,
+    layout_of,
     read_json,
+    write_json,
 )
 from keras_taskrobust.text.annotator import token_dtype
 from keras_taskrobust.text.corpora import Corpus, load_corpus
@@ -30,7 +33,7 @@ from keras_taskrobust.text.shards import (
     write_shards,
 )
 from keras_taskrobust.text.splitting import TextSplitter
-from keras_taskrobust.text.vocabulary import WordPieceEncoder, save_vocabulary
+from keras_taskrobust.text.vocabulary import WordPieceEncoder, load_vocabulary, save_vocabulary
 
 _TOKENS = "tokens.json"  # says that the arrays of tokens are complete
 _SHARDS = "shards"
@@ -117,10 +120,10 @@ def annotate(
         "short_probability": short_probability,
         "seed": seed,
     }
-    tokens = read_json(directory / _TOKENS)
+    tokens = _read_or_warn(directory / _TOKENS)
     if not (
         tokens.get("settings") == settings
-        and _are_whole(directory, tokens["arrays"])
+        and _are_unaltered(directory, tokens["arrays"])
         and tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
     ):
         _remove(directory / MANIFEST, directory / _TOKENS)
@@ -129,12 +132,13 @@ def annotate(
             corpus, directory / _SHARDS, settings, annotator, workers, progress
         )
         arrays = _join_shards(shards, directory, token_dtype(encoder))
-        save_vocabulary(encoder.vocabulary, directory / VOCABULARY)
         tokens = {"settings": settings, "fingerprint": fingerprint, "arrays": arrays}
-        _write_json(directory / _TOKENS, tokens)
+        write_json(directory / _TOKENS, tokens)
+    _save_vocabulary(directory / VOCABULARY, encoder)
     shutil.rmtree(directory / _SHARDS, ignore_errors=True)
-    manifest = read_json(directory / MANIFEST)
-    if not (manifest.get("packing") == packing and _are_whole(directory, manifest["arrays"])):
+    manifest = _read_or_warn(directory / MANIFEST)
+    records = {n: a for n, a in manifest.get("arrays", {}).items() if n not in tokens["arrays"]}
+    if not (manifest.get("packing") == packing and _are_unaltered(directory, records)):
         _remove(directory / MANIFEST)
         _pack(directory, corpus, tokens, packing)
     return AnnotatedText(directory, encoder)
@@ -171,13 +175,30 @@ def _check_arguments(
         )
 
 
+def _read_or_warn(path: Path) -> dict:
+    content = read_json(path)
+    if not content and path.exists():
+        warnings.warn(f"{path} is damaged; it is made again", stacklevel=3)
+    return content
+
+
+def _save_vocabulary(path: Path, encoder: WordPieceEncoder) -> None:
+    try:
+        if tuple(load_vocabulary(path)) == encoder.vocabulary:
+            return
+    except (OSError, ValueError):  # missing or damaged
+        pass
+    save_vocabulary(encoder.vocabulary, path)
+
+
 def _join_shards(shards: list[Path], directory: Path, ids: np.dtype) -> dict[str, dict]:
     """Writes the shards' arrays one after the other. Returns the layouts of the arrays."""
     dtypes = {"token_ids": ids, "tasks": np.dtype(np.int8), "word_starts": np.dtype(bool)}
     lengths: dict[str, list[np.ndarray]] = {"sentence": [], "document": []}
-    files = {name: _partial(directory, name).open("wb") for name in dtypes}
     num_tokens = 0
-    try:
+    with contextlib.ExitStack() as stack:
+        partial = {n: stack.enter_context(replacing(array_path(directory, n))) for n in dtypes}
+        files = {n: stack.enter_context(path.open("wb")) for n, path in partial.items()}
         for path in shards:
             with np.load(path) as shard:
                 for name, file in files.items():
@@ -185,12 +206,10 @@ def _join_shards(shards: list[Path], directory: Path, ids: np.dtype) -> dict[str
                 for name, parts in lengths.items():
                     parts.append(shard[f"{name}_lengths"])
                 num_tokens += len(shard["tasks"])
-    finally:
-        for file in files.values():
-            file.close()
-    for name in dtypes:
-        os.replace(_partial(directory, name), array_path(directory, name))
-    layouts = {name: _layout(dtype, (num_tokens,)) for name, dtype in dtypes.items()}
+    layouts = {
+        name: layout_of(array_path(directory, name), dtype, (num_tokens,))
+        for name, dtype in dtypes.items()
+    }
     for name, parts in lengths.items():
         starts = np.concatenate([[0], *parts]).cumsum(dtype=np.int64)
         layouts[f"{name}_starts"] = _write_array(directory, f"{name}_starts", starts)
@@ -232,7 +251,7 @@ def _pack(directory: Path, corpus: Corpus, tokens: dict, packing: dict) -> None:
         "splits": splits,
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
-    _write_json(directory / MANIFEST, manifest)
+    write_json(directory / MANIFEST, manifest)
 
 
 def _split(num_documents: int, packing: dict) -> dict[str, np.ndarray]:
@@ -274,26 +293,15 @@ def _count(
     }
 
 
-def _are_whole(directory: Path, layouts: dict[str, dict]) -> bool:
-    return all(is_whole(array_path(directory, name), layouts[name]) for name in layouts)
-
-
-def _partial(directory: Path, name: str) -> Path:
-    return directory / f"{name}.partial"
-
-
-def _layout(dtype: np.dtype, shape: tuple[int, ...]) -> dict:
-    return {"dtype": dtype.str, "shape": list(shape)}
+def _are_unaltered(directory: Path, layouts: dict[str, dict]) -> bool:
+    return all(is_unaltered(array_path(directory, name), layouts[name]) for name in layouts)
 
 
 def _write_array(directory: Path, name: str, array: np.ndarray) -> dict:
-    array.tofile(_partial(directory, name))
-    os.replace(_partial(directory, name), array_path(directory, name))
-    return _layout(array.dtype, array.shape)
-
-
-def _write_json(path: Path, content: dict) -> None:
-    write_atomically(path, json.dumps(content, indent=2).encode("utf-8"))
+    path = array_path(directory, name)
+    with replacing(path) as partial:
+        array.tofile(partial)
+    return layout_of(path, array.dtype, array.shape)
 
 
 def _remove(*paths: Path) -> None:

@@ -3,6 +3,7 @@
 import abc
 import platform
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -107,7 +108,7 @@ def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool
     if "+" in source and not Path(source).exists():
         return JoinedCorpus([load_corpus(part, strict) for part in source.split("+")])
     if source.startswith("nltk:"):
-        return NltkCorpus(source.removeprefix("nltk:"))
+        return NltkCorpus(source.removeprefix("nltk:"), strict)
     if source.startswith("tfds:"):
         return TfdsCorpus(source.removeprefix("tfds:"))
     return FileCorpus(Path(source), strict)
@@ -212,9 +213,10 @@ class NltkCorpus(Corpus):
 
     Args:
         name: string. The corpus's name in `nltk.corpus`.
+        strict: bool. Whether to refuse damaged files instead of skipping them.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, strict: bool = False):
         super().__init__(f"nltk:{name}")
         reader = getattr(nltk.corpus, name, None)
         if not isinstance(reader, LazyCorpusLoader | CorpusReader):
@@ -230,13 +232,29 @@ class NltkCorpus(Corpus):
                 f"Received: source={self.description!r}, a {type(reader).__name__}"
             )
         self._reader = reader
+        self._strict = strict
         self._has_traces = name == "treebank"
 
     def raw_documents(self) -> Iterator[Document]:
         for file in self._reader.fileids():
-            # The readers of plain text split sentences with Punkt.
-            sentences = load_nltk_resource("punkt_tab", partial(self._sentences, file))
-            yield [[_PENN_WORDS.get(word, word) for word in words] for words in sentences]
+            try:
+                # The readers of plain text split sentences with Punkt.
+                sentences = load_nltk_resource("punkt_tab", partial(self._sentences, file))
+            except (OSError, EOFError, ValueError, zlib.error) as error:
+                self._skip(file, error)
+            else:
+                yield [[_PENN_WORDS.get(word, word) for word in words] for words in sentences]
+
+    def _skip(self, file: str, error: Exception) -> None:
+        path = str(self._reader.abspath(file))
+        if self._strict:
+            raise ValueError(
+                "`source` must be a corpus whose files can all be read. "
+                f"Received: {self.description!r} with {path}: {error}"
+            ) from error
+        if path not in self.skipped:
+            self.skipped[path] = str(error)
+            warnings.warn(f"A text file is skipped: {path}: {error}", stacklevel=3)
 
     def _sentences(self, file: str) -> list[list[str]]:
         if self._has_traces:
@@ -280,4 +298,4 @@ class TfdsCorpus(Corpus):
                     "`source` must name a TFDS set whose examples have a field 'text'. "
                     f"Received: source={self.description!r} with {sorted(example)}"
                 )
-            yield text.decode("utf-8") if isinstance(text, bytes) else text
+            yield text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from keras_taskrobust.files import READING_ERRORS
 from keras_taskrobust.text.annotator import Annotation, Annotator, RawShard, write_shard
 from keras_taskrobust.text.corpora import Corpus
 from keras_taskrobust.text.splitting import Document
@@ -134,7 +135,7 @@ def _is_finished(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as shard:
             damaged = shard.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except READING_ERRORS as error:
         damaged = str(error)
     if damaged is not None:
         warnings.warn(f"{path} is damaged ({damaged}); it is made again", stacklevel=3)

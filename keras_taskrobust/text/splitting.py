@@ -11,6 +11,9 @@ from keras_taskrobust.text.pretokenization import is_boundary
 Document = list[list[str]]
 """A document: a list of sentences, each a list of words."""
 
+LONGEST_WORD = 10_000
+"""The most characters of a word. A whole paragraph without spaces has fewer in any language."""
+
 SENTENCE_SPLITTERS = ("auto", "punkt", "rules")
 
 _PARAGRAPH_BREAK = re.compile(r"\n\s*\n")
@@ -82,8 +85,15 @@ class TextSplitter:
 
 
 def split_document(raw_document: str | Document, splitter: TextSplitter) -> Document:
-    """Splits a raw document into sentences and words, if it is not split already."""
-    return splitter(raw_document) if isinstance(raw_document, str) else raw_document
+    """Splits a raw document into sentences and words, if it is not split already.
+
+    Words of more than `LONGEST_WORD` characters, which are data rather than words, are dropped.
+    """
+    document = splitter(raw_document) if isinstance(raw_document, str) else raw_document
+    if all(len(word) <= LONGEST_WORD for words in document for word in words):
+        return document
+    shortened = ([word for word in words if len(word) <= LONGEST_WORD] for words in document)
+    return [words for words in shortened if words]
 
 
 def _punkt_is_installed() -> bool:

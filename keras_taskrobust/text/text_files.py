@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ FOLDER_SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz", ".gz")
 _CHUNK_BYTES = 1 << 20
 _LONGEST_DOCUMENT = 1_000_000  # characters; longer ones are cut between paragraphs
 _BYTE_ORDER_MARK = "\ufeff"
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def find_text_files(path: Path) -> list[Path]:
@@ -58,7 +60,8 @@ def read_documents(path: Path) -> Iterator[str]:
     A text file is one document, in which a blank line separates paragraphs and two or more
     blank lines separate documents (so that a file may hold many). A document of more than
     a million characters is cut between paragraphs. In a .jsonl file each line is a document: a
-    JSON object with a string in the field "text".
+    JSON object with a string in the field "text", in which half a character (a lone surrogate) is
+    replaced by U+FFFD.
 
     Args:
         path: path of a text file.
@@ -109,8 +112,8 @@ def _find_json_fault(path: Path) -> str:
         if line.strip():
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError as error:
-                return f"line {number} is not JSON ({error.msg})"
+            except (ValueError, RecursionError) as error:
+                return f"line {number} is not JSON that can be read ({error})"
             if not isinstance(record, dict) or not isinstance(record.get("text"), str):
                 return f'line {number} is not an object with a string "text"'
     return ""
@@ -124,7 +127,12 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _read_json_lines(path: Path) -> Iterator[str]:
-    return (json.loads(line)["text"] for line in _lines(path) if line.strip())
+    # JSON may escape half a character, which no other text can hold.
+    return (
+        _HALF_CHARACTER.sub("\ufffd", json.loads(line)["text"])
+        for line in _lines(path)
+        if line.strip()
+    )
 
 
 def _read_plain(path: Path) -> Iterator[str]:

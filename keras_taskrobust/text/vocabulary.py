@@ -18,7 +18,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _CONTINUATION = "##"
 _MOST_CHARACTERS = 1000
-_CACHED_WORDS = 1_000_000
+_CACHED_WORDS = 100_000
 _SMALLEST_VOCABULARY = 16
 _LONGEST_WORD_BYTES = 100  # KerasHub maps longer words to [UNK]
 _TOKENIZER_SETTINGS = {
@@ -37,6 +37,8 @@ def train_vocabulary(
     min_frequency: int = 2,
 ) -> list[str]:
     """Trains a WordPiece vocabulary. The same sentences always give the same vocabulary.
+
+    Words of more than 100 bytes, which are [UNK] with any vocabulary, have no say.
 
     Args:
         sentences: iterable of sentences, each a sequence of words.
@@ -88,7 +90,8 @@ def _count_pretokens(sentences: Iterable[Sequence[str]], lowercase: bool) -> Cou
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for pretoken in pretokenize(word, lowercase):
-            counts[pretoken] += count
+            if len(pretoken.encode("utf-8", "replace")) <= _LONGEST_WORD_BYTES:
+                counts[pretoken] += count
     return counts
 
 
@@ -121,9 +124,17 @@ def load_vocabulary(path: str | os.PathLike) -> list[str]:
 
     Returns:
         list of strings.
+
+    Raises:
+        ValueError: it is not UTF-8.
     """
-    with open(path, encoding="utf-8", newline="\n") as file:
-        return [line.rstrip("\r\n") for line in file]
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            return [line.rstrip("\r\n") for line in file]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A vocabulary must be text in UTF-8. Received: {path}: {error}"
+        ) from error
 
 
 class WordPieceEncoder:

@@ -2,13 +2,12 @@
 
 import inspect
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from keras_taskrobust.files import READING_ERRORS
 from keras_taskrobust.vision.folders import AlignedFolder, ImageFolder, find_images
 from keras_taskrobust.vision.nyu_depth import NYUDepthV2
 from keras_taskrobust.vision.records import (
@@ -194,7 +193,7 @@ def _load_npz(path, split) -> dict[str, np.ndarray]:
                 for name in names
                 if name in wanted | others or name.startswith("class")
             }
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except READING_ERRORS as error:
         raise UnreadableFileError(path, error) from error
     if not wanted & contents.keys():
         raise ValueError(

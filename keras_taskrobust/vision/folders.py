@@ -282,7 +282,7 @@ def _read_description(folders, name) -> dict:
         return {}
     try:
         description = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"A description of maps must be JSON. Received: {path}: {error}"
         ) from error

@@ -1,22 +1,24 @@
 """Single files of images, depth and labels: read in every form that is in use, written in one."""
 
+import contextlib
 import io
-import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import READING_ERRORS, write_atomically
 from keras_taskrobust.vision.records import IGNORE_LABEL, UnreadableFileError, clean_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 
-_BOMB = Image.DecompressionBombError
+_READING_ERRORS = (*READING_ERRORS, Image.DecompressionBombError)
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """Reads an image file; grey images get three equal channels, transparency is dropped.
+
+    A photo is turned as its EXIF orientation says.
 
     Args:
         path: a picture, or a .npy of `(H, W, 3)` or `(H, W)` uint8.
@@ -133,18 +135,37 @@ def _drop_channel(array, path):
     return array
 
 
-def _decode(path, mode=None):
-    # Pillow and its decoders raise nearly anything on damaged files.
+def is_whole_picture(path: Path) -> bool:
+    """Whether a PNG's checksums are right; the pixels are not decoded."""
     try:
         with Image.open(path) as image:
-            return np.array(image.convert(mode) if mode else image)
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, _BOMB) as error:
+            image.verify()
+    except _READING_ERRORS:
+        return False
+    return True
+
+
+def _decode(path, mode=None):
+    try:
+        with Image.open(path) as image:
+            upright = _turn_upright(image)
+            return np.array(upright.convert(mode) if mode else upright)
+    except _READING_ERRORS as error:
         raise UnreadableFileError(path, error) from error
+
+
+def _turn_upright(image):
+    """Turns a photo as its camera was held, which EXIF says."""
+    with contextlib.suppress(*READING_ERRORS):  # the pixels may be sound where EXIF is not
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            return ImageOps.exif_transpose(image)
+    return image
 
 
 def _load_array(path):
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, a header that promises more than the file holds takes no memory.
+        with np.errstate(over="ignore"):
+            return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except READING_ERRORS as error:
         raise UnreadableFileError(path, error) from error

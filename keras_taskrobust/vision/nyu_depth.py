@@ -14,6 +14,7 @@ from keras_taskrobust.vision.records import (
     MAPS,
     ImageSource,
     Record,
+    UnreadableFileError,
     clean_depth,
     clean_labels,
 )
@@ -81,21 +82,27 @@ class NYUDepthV2(ImageSource):
         return f"{self._images[index] + 1:08d}"
 
     def read(self, index: int) -> Record:
-        file = self._open()
         image = int(self._images[index])
+        where = f"image {image + 1} of {self.path}"
         # MATLAB's axes come out reversed: (H, W, 3, N) is (N, 3, W, H).
-        raw = np.asarray(file["labels"][image]).T
+        rgb, depth, raw = (array.T for array in self._read_arrays(image, where))
         if raw.max() >= len(self._table):
             raise ValueError(
                 f"Raw labels must be at most {len(self._table) - 1}, the number of classes that "
-                f"`class_mapping` maps. Received: {raw.max()} in image {image + 1} of {self.path}"
+                f"`class_mapping` maps. Received: {raw.max()} in {where}"
             )
-        where = f"image {image + 1} of {self.path}"
         return {
-            "rgb": np.ascontiguousarray(np.asarray(file["images"][image]).T),
-            "depth": clean_depth(np.asarray(file["depths"][image]).T),
+            "rgb": np.ascontiguousarray(rgb),
+            "depth": clean_depth(depth),
             "semseg": clean_labels(self._table[raw], len(self.class_names), where),
         }
+
+    def _read_arrays(self, image: int, where: str) -> list[np.ndarray]:
+        file = self._open()
+        try:
+            return [np.asarray(file[name][image]) for name in ("images", "depths", "labels")]
+        except (OSError, RuntimeError) as error:  # what HDF5 raises for damaged data
+            raise UnreadableFileError(where, error) from error
 
     def content(self) -> Iterator[bytes | memoryview]:
         yield from (self._images.data, self._table.data)

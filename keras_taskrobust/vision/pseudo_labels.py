@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision.class_sets import ADE20K_150, CITYSCAPES_19
 from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path
-from keras_taskrobust.vision.map_files import write_depth, write_labels
+from keras_taskrobust.vision.map_files import is_whole_picture, write_depth, write_labels
 from keras_taskrobust.vision.records import IGNORE_LABEL, ImageSource, UnreadableFileError
 
 _KNOWN_CLASSES = {len(names): names for names in (ADE20K_150, CITYSCAPES_19)}
@@ -206,7 +206,7 @@ def _describe(folder, description):
     """Writes the description of a folder of maps; refuses a folder with another one."""
     path = description_path(folder)
     if path.is_file():
-        stored = json.loads(path.read_text("utf-8"))
+        stored = _read_description(path, description)
         if stored != description:
             different = sorted(
                 key
@@ -220,9 +220,20 @@ def _describe(folder, description):
     write_atomically(path, json.dumps(description, indent=1).encode("utf-8"))
 
 
+def _read_description(path, description) -> dict:
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            "A description of maps must be a JSON object. "
+            f"Received: {path}: {error}; remove it if the maps beside it are by "
+            f"{description['model']}"
+        ) from error
+
+
 def _write_maps(source, folder, predictor, batch_size, strict, progress) -> PseudoLabelReport:
     paths = [folder / f"{source.stem(index)}.png" for index in range(len(source))]
-    pending = [index for index, path in enumerate(paths) if not path.exists()]
+    pending = _find_pending(paths)
     skipped: dict[str, str] = {}
     columns = (
         TextColumn("{task.description}"),
@@ -255,6 +266,19 @@ def _write_maps(source, folder, predictor, batch_size, strict, progress) -> Pseu
         warnings.warn(f"{len(skipped)} unreadable images are skipped: {listed}", stacklevel=4)
     kept = len(paths) - len(pending)
     return PseudoLabelReport(len(pending) - len(skipped), kept, skipped)
+
+
+def _find_pending(paths) -> list[int]:
+    """The numbers of the maps that are missing or damaged."""
+    with ThreadPoolExecutor() as pool:
+        whole = list(pool.map(is_whole_picture, paths))
+    pending = [index for index, is_whole in enumerate(whole) if not is_whole]
+    damaged = [str(paths[index]) for index in pending if paths[index].exists()]
+    if damaged:
+        warnings.warn(
+            f"{len(damaged)} damaged maps are made again: {'; '.join(damaged[:5])}", stacklevel=5
+        )
+    return pending
 
 
 def _read_ahead(

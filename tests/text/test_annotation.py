@@ -1,6 +1,8 @@
 """Annotated text: tagged, tokenised, packed, and safe to interrupt."""
 
 import json
+import re
+import warnings
 from random import Random
 
 import numpy as np
@@ -18,6 +20,7 @@ from keras_taskrobust.text import (
     PosTagger,
     WordPieceEncoder,
     annotate,
+    annotation,
     masked_batches,
     penn_tag_to_task,
     shards,
@@ -366,21 +369,103 @@ def test_a_short_array_is_refused_then_made_again(quick, tmp_path, name):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=rf"{name}.bin must have the \d+ bytes.*run `annotate`"):
         AnnotatedText(tmp_path / "text")
+    with pytest.warns(UserWarning, match=rf"{name}.bin is missing or damaged; it is made again"):
+        quick()
+    assert contents(tmp_path / "text") == whole
+
+
+@pytest.mark.parametrize("name", ["tasks", "document_starts", "records_train"])
+def test_an_altered_array_is_made_again(quick, tmp_path, name):
     quick()
+    whole = contents(tmp_path / "text")
+    content = bytearray(whole[f"{name}.bin"])
+    content[len(content) // 2] ^= 1
+    (tmp_path / "text" / f"{name}.bin").write_bytes(content)
+    with pytest.warns(UserWarning, match=rf"{name}.bin is missing or damaged; it is made again"):
+        quick()
     assert contents(tmp_path / "text") == whole
 
 
 @pytest.mark.parametrize("name", ["tokens.json", "manifest.json"])
-def test_half_a_file_of_settings_is_made_again(quick, tmp_path, name):
+def test_a_damaged_file_of_settings_is_made_again(quick, tmp_path, name):
     quick()
     whole = contents(tmp_path / "text")
     path = tmp_path / "text" / name
-    path.write_bytes(path.read_bytes()[:100])
-    if name == "manifest.json":
-        with pytest.raises(ValueError, match=r"has no whole manifest.json.*run `annotate`"):
-            AnnotatedText(tmp_path / "text")
+    content = whole[name]
+    for damaged in (
+        content[:100],
+        b"[]",
+        b"[" * 100_000,
+        content.replace(b"token_ids", b"../tokens"),
+    ):
+        path.write_bytes(damaged)
+        if name == "manifest.json":
+            with pytest.raises(ValueError, match=r"has no whole manifest.json.*run `annotate`"):
+                AnnotatedText(tmp_path / "text")
+        with pytest.warns(UserWarning, match=rf"{name} is damaged; it is made again"):
+            quick()
+        assert contents(tmp_path / "text") == whole
+
+
+@pytest.mark.parametrize("damaged", [b"\xff\xfe", b"[PAD]\n[UNK]\n", None])
+def test_a_damaged_vocabulary_is_written_again(quick, tmp_path, damaged):
+    quick()
+    whole = contents(tmp_path / "text")
+    path = tmp_path / "text" / "vocab.txt"
+    if damaged is None:
+        path.unlink()
+    else:
+        path.write_bytes(damaged)
     quick()
     assert contents(tmp_path / "text") == whole
+
+
+def test_a_damaged_part_is_made_again(encoder, tmp_path):
+    arrays = {"tasks": np.arange(40, dtype=np.int8), "token_ids": np.arange(40, dtype=np.uint16)}
+    path = tmp_path / "0.npz"
+    shards.write_shard(path, arrays)
+    whole = path.read_bytes()
+    assert shards._is_finished(path)
+    assert not shards._is_finished(tmp_path / "1.npz")
+
+    @given(st.integers(0, len(whole) - 1), st.integers(0, 7), st.booleans())
+    @settings(max_examples=300, deadline=None)
+    def check(position, bit, cut):
+        content = bytearray(whole[:position] if cut else whole)
+        if not cut:
+            content[position] ^= 1 << bit
+        path.write_bytes(content)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            finished = shards._is_finished(path)
+        if finished:  # what was altered is no part of the arrays
+            with np.load(path) as read:
+                assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
+        else:
+            assert re.search(r"0\.npz is damaged \(.*\); it is made again", str(caught[-1].message))
+
+    check()
+
+
+def test_damaged_parts_end_no_run(quick, tmp_path, monkeypatch):
+    quick("whole")
+    join = annotation._join_shards
+
+    def damage(paths, *rest):
+        with np.load(paths[1]) as part:
+            position = paths[1].read_bytes().index(part["token_ids"].tobytes())
+        content = bytearray(paths[1].read_bytes())
+        content[position] ^= 1
+        paths[1].write_bytes(content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(annotation, "_join_shards", damage)
+    with pytest.raises(KeyboardInterrupt):
+        quick()
+    monkeypatch.setattr(annotation, "_join_shards", join)
+    with pytest.warns(UserWarning, match=r"000001-.*npz is damaged \(.*\); it is made again"):
+        quick()
+    assert contents(tmp_path / "whole") == contents(tmp_path / "text")
 
 
 def test_a_file_is_no_folder(quick, tmp_path):

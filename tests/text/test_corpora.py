@@ -5,14 +5,21 @@ import json
 import sys
 import types
 
+import nltk
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.corpus.reader import TaggedCorpusReader
 
 from keras_taskrobust.text import Corpus, load_corpus
 from keras_taskrobust.text.bundled_corpus import prose_paragraphs
 from keras_taskrobust.text.pretokenization import pretokenize
-from keras_taskrobust.text.splitting import TextSplitter, split_sentences_by_rules, split_words
+from keras_taskrobust.text.splitting import (
+    TextSplitter,
+    split_document,
+    split_sentences_by_rules,
+    split_words,
+)
 
 pytestmark = pytest.mark.backend_free
 
@@ -25,6 +32,8 @@ FAULTY_FILES = {
     "plain.gz": (b"not gzip at all", "damaged gzip file"),
     "broken.jsonl": (b'{"text": "a"}\n{"text": ', "line 2 is not JSON"),
     "field.jsonl": (b'{"body": "a"}\n', "line 1 is not an object with a string"),
+    "nested.jsonl": (b'{"text": "a"}\n' + b"[" * 100_000, "line 2 is not JSON"),
+    "digits.jsonl": (b'{"text": "a", "id": ' + b"9" * 5000 + b"}", "line 1 is not JSON"),
 }
 
 
@@ -46,6 +55,39 @@ def test_json_lines_are_documents(tmp_path):
     rows = [{"text": "One here.", "id": 1}, {"text": "  "}, {"text": "Two here."}]
     path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     assert list(load_corpus(path)) == [[["One", "here", "."]], [["Two", "here", "."]]]
+
+
+def test_half_a_character_is_replaced(tmp_path, encoder):
+    path = tmp_path / "halves.jsonl"
+    path.write_text(r'{"text": "A \ud83d cat, \ud83d\ude00."}')
+    (document,) = load_corpus(path)
+    assert document == [["A", "\ufffd", "cat", ",", "\U0001f600", "."]]
+    assert all(encoder.pieces(word) for word in document[0])
+
+
+@pytest.mark.parametrize("word", ["a" * 200_000, "a.b" * 70_000, "\u4e2d" * 200_000])
+def test_a_word_that_is_none_is_dropped(word):
+    (document,) = load_corpus([[["A", word, "cat"], [word]]])
+    assert document == [["A", "cat"]]
+    splitter = TextSplitter("rules")
+    assert split_document(f"A {word} cat", splitter) == [["A", "cat"]]
+    kept = [["A", word[:10_000]]]
+    assert split_document(kept, splitter) == kept
+
+
+def test_a_damaged_file_of_an_nltk_corpus_is_skipped(tmp_path, monkeypatch):
+    (tmp_path / "good.txt").write_text("good cats")
+    (tmp_path / "bad.txt").write_bytes(b"caf\xe9 au lait")
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+    reader = TaggedCorpusReader(str(tmp_path), ["bad.txt", "good.txt"])
+    monkeypatch.setattr(nltk.corpus, "tiny", reader, raising=False)
+    corpus = load_corpus("nltk:tiny")
+    with pytest.warns(UserWarning, match=r"skipped: .*bad\.txt: .*codec can't decode"):
+        assert list(corpus) == [[["good", "cats"]]]
+    assert list(corpus) == [[["good", "cats"]]]
+    assert list(corpus.skipped) == [str(tmp_path / "bad.txt")]
+    with pytest.raises(ValueError, match=r"files can all be read.*bad\.txt"):
+        list(load_corpus("nltk:tiny", strict=True))
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):

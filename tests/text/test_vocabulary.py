@@ -55,6 +55,13 @@ def test_rare_characters_are_left_out_of_a_small_vocabulary():
     assert not any(ord(piece[-1]) >= 0x3B1 for piece in vocabulary)
 
 
+@pytest.mark.parametrize("long", ["ab" * 100_000, "\u00e9" * 51, "x" * 101])
+def test_words_that_no_vocabulary_holds_have_no_say(long):
+    words = [["low", "lower", "lowest"]] * 5
+    expected = train_vocabulary(words, size=40)
+    assert train_vocabulary([*words, [long, long]] * 2, size=40) == expected
+
+
 def test_frequent_words_are_one_piece(documents, encoder):
     words = [word.lower() for document in documents for words in document for word in words]
     assert all(len(encoder.pieces(word)) == 1 for word in ("the", "is", "and", "of", "."))

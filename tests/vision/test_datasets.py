@@ -1,15 +1,21 @@
 """Every loader on a miniature in the official format, the real NYUv2 file, and bad input."""
 
+import contextlib
 import json
 import pickle
 import shutil
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from official_files import SIZE, write_folder, write_nyu
 from PIL import Image
 
+from keras_taskrobust.vision import map_files
 from keras_taskrobust.vision.class_sets import (
     ADE20K_150,
     CITYSCAPES_19,
@@ -228,9 +234,13 @@ def test_bad_array_files(tmp_path):
         ArrayImages(tmp_path / "a.npz", split="test")
     with pytest.raises(ValueError, match="`class13_of_class`"):
         ArrayImages(tmp_path / "a.npz", num_classes=13)
-    (tmp_path / "b.npz").write_bytes(b"PK nothing")
-    with pytest.raises(UnreadableFileError, match=r"b\.npz"):
-        ArrayImages(tmp_path / "b.npz")
+    huge = npy_with(ARRAY_HEADER.format("|u1", (10**15, 8, 8, 3)))
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as file:
+        file.writestr("train_rgb.npy", huge)
+    (tmp_path / "damaged.npz").write_bytes(b"PK nothing")
+    for name in ("huge", "damaged"):
+        with pytest.raises(UnreadableFileError, match=rf"{name}\.npz"):
+            ArrayImages(tmp_path / f"{name}.npz")
 
 
 # Folders of aligned files
@@ -326,6 +336,87 @@ def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "depth/kitchen/c.png").write_bytes(b"GIF89a")
     with pytest.raises(ValueError, match="3 of 3 records with an unreadable"):
         AlignedFolder(tmp_path, class_names=NAMES)
+
+
+def npy_with(header):
+    text = header.ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(96)
+
+
+ARRAY_HEADER = "{{'descr': {!r}, 'fortran_order': False, 'shape': {}}}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ARRAY_HEADER.format("|u1", (10**12, 8)),
+        ARRAY_HEADER.format("|u1", (10**30, 8)),
+        ARRAY_HEADER.format("|u1", (-6, 8)),
+        ARRAY_HEADER.format("|u1", "'six'"),
+        ARRAY_HEADER.format("|O", (6, 8)),
+        ARRAY_HEADER.format("?!", (6, 8)),
+        "(" * 100,
+        "{'descr': [[[",
+    ],
+)
+def test_arrays_with_a_damaged_header_are_skipped(tmp_path, header):
+    write_folder(tmp_path)
+    (tmp_path / "semseg/kitchen/b.npy").write_bytes(npy_with(header))
+    with pytest.warns(UserWarning, match=r"1 of 3 records are skipped.*b\.npy"):
+        source = AlignedFolder(tmp_path, class_names=NAMES)
+    assert [source.stem(index) for index in range(len(source))] == ["a", "kitchen/c"]
+    with pytest.raises(ValueError, match=r"b\.npy"):
+        AlignedFolder(tmp_path, class_names=NAMES, strict=True)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_any_damage_to_a_file_is_reported_as_such(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    image = np.arange(6 * 8 * 3, dtype="uint8").reshape(6, 8, 3)
+    if suffix == ".npy":
+        np.save(path, image[..., 0])
+    else:
+        Image.fromarray(image).save(path, exif=exif_of(6) if suffix in (".jpg", ".png") else b"")
+    whole = path.read_bytes()
+
+    @given(st.integers(0, len(whole) - 1), st.integers(1, 255), st.booleans())
+    @settings(max_examples=60, deadline=None)
+    def check(position, change, cut):
+        content = bytearray(whole[:position] if cut else whole)
+        if not cut:
+            content[position] ^= change
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, on what it repairs
+            with contextlib.suppress(UnreadableFileError):
+                map_files._load_array(path) if suffix == ".npy" else map_files.read_rgb(path)
+
+    check()
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif.tobytes()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_exif_says(tmp_path, orientation):
+    stored = np.arange(6 * 8 * 3, dtype="uint8").reshape(6, 8, 3)
+    turned = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.swapaxes(0, 1),
+        6: stored[::-1].swapaxes(0, 1),
+        7: stored[::-1, ::-1].swapaxes(0, 1),
+        8: stored[:, ::-1].swapaxes(0, 1),
+    }
+    (tmp_path / "rgb").mkdir()
+    Image.fromarray(stored).save(tmp_path / "rgb/a.png", exif=exif_of(orientation))
+    (record,) = AlignedFolder(tmp_path)
+    np.testing.assert_array_equal(record["rgb"], turned[orientation])
 
 
 def test_stems_that_do_not_match_are_named(tmp_path):

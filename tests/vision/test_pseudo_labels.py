@@ -137,6 +137,28 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert report["depth"] == PseudoLabelReport(0, 7, {})
 
 
+def test_damaged_maps_are_made_again(tmp_path):
+    images = ProceduralScenes(4, 8, 8)
+    write_pseudo_labels(images, tmp_path, depth=depth_model(), progress=False)
+    paths = sorted((tmp_path / "depth").iterdir())
+    whole = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(whole[0][:-20])
+    paths[1].write_bytes(b"")
+    paths[2].write_bytes(whole[2][:45] + bytes([whole[2][45] ^ 1]) + whole[2][46:])
+    with pytest.warns(UserWarning, match=r"3 damaged maps are made again: .*00000000\.png"):
+        report = write_pseudo_labels(images, tmp_path, depth=depth_model(), progress=False)
+    assert report["depth"] == PseudoLabelReport(3, 1, {})
+    assert [path.read_bytes() for path in paths] == whole
+
+
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"model": ', "[" * 100_000])
+def test_a_damaged_description_of_maps_is_named(tmp_path, damaged):
+    (tmp_path / "depth.json").write_text(damaged)
+    images = ProceduralScenes(1, 8, 8)
+    with pytest.raises(ValueError, match=r"JSON object. Received: .*depth\.json: .*remove it if"):
+        write_pseudo_labels(images, tmp_path, depth=depth_model(), progress=False)
+
+
 def test_batches_are_filled_up_so_that_the_model_compiles_once(tmp_path):
     shapes = []
 
