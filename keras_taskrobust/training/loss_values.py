@@ -10,7 +10,15 @@ def resolve_loss(loss):
     """Resolves a loss to something with `call(y_true, y_pred)`, before any reduction."""
     if not (isinstance(loss, str) or callable(loss)):
         raise ValueError(f"A loss must be a Keras loss name, function or Loss. Received: {loss!r}")
-    return keras.losses.get(loss)
+    found = keras.losses.get(loss)
+    base = keras.losses.Loss
+    if isinstance(found, base) and type(found).__call__ is not base.__call__:
+        raise ValueError(
+            "The task losses are formed from the values that `call(y_true, y_pred)` of a Loss has "
+            "for each element, so an overridden `__call__` would be passed over: move it into "
+            f"`call`, or give a function instead. Received: {found!r}"
+        )
+    return found
 
 
 def values_and_weights(loss, y_true, y_pred, sample_weight):

@@ -382,19 +382,6 @@ class MinimaxModel(CheckedTrainer):
         logs = {name: value for name, value in logs.items() if name not in dropped}
         return self._task_metric.unpack(logs)
 
-    def _replace(self, name, value):
-        """Sets a tracked attribute, and forgets the one that a former `compile` set."""
-        old = getattr(self, name)
-        if old is value:
-            return
-        if old is not None:
-            self._tracker.unlock()
-            self._tracker.untrack(old)
-        setattr(self, name, value)
-
-    def _lock_state(self):
-        """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
-
     def _seed_states(self):
         saved = {id(variable) for variable in self.weights}
         return [variable for variable in self.variables if id(variable) not in saved]

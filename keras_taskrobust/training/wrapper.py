@@ -85,6 +85,19 @@ class Wrapper(keras.Model):
         check_format(filepath)
         super().save(filepath, overwrite, zipped, **kwargs)
 
+    def _replace(self, name, value):
+        """Sets a tracked attribute, and forgets the one that a former `compile` set."""
+        old = getattr(self, name)
+        if old is value:
+            return
+        if old is not None:
+            self._tracker.unlock()
+            self._tracker.untrack(old)
+        setattr(self, name, value)
+
+    def _lock_state(self):
+        """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
+
 
 def check_format(filepath) -> None:
     """Raises a `ValueError` for a path to which a wrapper must not be saved."""

@@ -6,6 +6,8 @@ import numpy as np
 import keras_taskrobust as ktr
 
 cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+#: For a few steps, eager ones are quickest on TensorFlow, and by far slowest with JAX.
+RUN_EAGERLY = keras.backend.backend() == "tensorflow"
 LOSSES = {"level": "mse", "kind": cross_entropy}
 
 

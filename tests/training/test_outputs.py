@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import LOSSES, cross_entropy, two_headed_data, two_headed_model, two_headed_network
+from networks import (
+    LOSSES,
+    cross_entropy,
+    two_headed_data,
+    two_headed_model,
+    two_headed_network,
+)
 
 import keras_taskrobust as ktr
 
@@ -50,7 +56,7 @@ def logs_of(model, x, y, sample_weight=None, **compile_arguments):
 METRICS = st.sampled_from((None, ["mae"], ["mse", "accuracy"]))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from(tuple(TASKS)),
     st.sets(st.integers(0, 2), min_size=1),

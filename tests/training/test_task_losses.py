@@ -28,6 +28,14 @@ class SquaredError(keras.losses.Loss):
         return squared_error(y_true, y_pred)
 
 
+class Wrapped(keras.losses.Loss):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 2.0 * super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        return squared_error(y_true, y_pred)
+
+
 def network_of(names):
     inputs = keras.Input((3,))
     outputs = {n: keras.layers.Dense(1, activation="sigmoid", name=n)(inputs) for n in names}
@@ -62,6 +70,12 @@ def test_users_losses_see_integer_labels_as_floats():
     y = {"function": labels, "instance": labels[:, None]}
     ours, stock = ours_and_stock(network_of(losses), losses, x, y)
     assert ours == pytest.approx(stock, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [dict, lambda u: ktr.GroupedLoss(u["u"], ("g",))])
+def test_an_overridden_call_of_a_loss_is_not_passed_over(make):
+    with pytest.raises(ValueError, match=r"overridden `__call__` would be passed over.*Wrapped"):
+        ktr.MinimaxModel(network_of(["u"])).compile(loss=make({"u": Wrapped()}))
 
 
 def test_an_ignored_class_is_not_counted():
