@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from keras_taskrobust.evaluation import drawing
 from keras_taskrobust.recipes.text_recipe import TINY
 
 SENTENCES = [
@@ -12,6 +13,14 @@ SENTENCES = [
     "Oh, they saw it, but he never liked that slow train.",
     "A teacher reads the long letter and smiles.",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pictures():
+    """Pictures are looked at in `tests/evaluation`; here they need only be there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "DOTS_PER_INCH", 20)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from marks import slow
 
 from keras_taskrobust import cli
 from keras_taskrobust.downstream.image_finetuning import FineTunedImages
-from keras_taskrobust.evaluation import TaskScores, drawing
+from keras_taskrobust.evaluation import TaskScores
 from keras_taskrobust.recipes import image_comparison, image_finetuning
 from keras_taskrobust.recipes.cells import start_from_preset
 from keras_taskrobust.recipes.image_finetuning import (
@@ -31,11 +31,6 @@ SETTINGS = dataclasses.replace(
 )
 IMAGES = TaskImages(scenes=20)
 REPORT = ("report.md", "report.html", "downstream.csv", "downstream.png")
-
-
-@pytest.fixture(autouse=True)
-def small_pictures(monkeypatch):
-    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import keras_hub
 import numpy as np
 import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
+from marks import slow
 
 from keras_taskrobust import cli
 from keras_taskrobust.downstream import text_task
@@ -75,8 +77,22 @@ def colours(tmp_path):
 
 
 @pytest.fixture
+def untrained(monkeypatch):
+    """Weights that jump in place of training: what the protocol does with them is tested."""
+
+    def fit(model, *arguments, **options):
+        generator = np.random.default_rng(0)
+        for variable in model.trainable_variables:
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(value + generator.normal(0, 0.3, value.shape))
+        return types.SimpleNamespace(history={"loss": [1.0]})
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+
+@pytest.fixture
 def counted(monkeypatch):
-    """The runs of texts that are computed, as (task, method); they train as ever."""
+    """The runs of texts that are computed, as (task, method)."""
     computed = []
     finetune = text_inheritance.finetune_text
 
@@ -88,7 +104,7 @@ def counted(monkeypatch):
     return computed
 
 
-def test_cells_are_computed_once(bert, glue, tmp_path, counted):
+def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
     output = tmp_path / "out"
     related = RelatedTexts(("RTE", "QNLI"), "QNLI", TEXT, glue)
     first = inherit_text({"mine": bert}, (0,), related, output)
@@ -108,7 +124,7 @@ def test_cells_are_computed_once(bert, glue, tmp_path, counted):
     assert "trained beforehand on QNLI" in report
 
 
-def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch):
+def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch, untrained):
     related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
     whole = inherit_text({"mine": bert}, (0,), related, tmp_path / "whole")
     counted.clear()
@@ -128,8 +144,11 @@ def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch):
     np.testing.assert_allclose(killed.results["mine"][0].after, whole.results["mine"][0].after)
 
 
-def test_images_follow_the_protocol(vit, tmp_path):
+@pytest.mark.parametrize("training", [slow("real"), "none"])
+def test_images_follow_the_protocol(training, vit, tmp_path, request):
     """The same figures from plain fine-tunings, predictions on arrays, and sums by hand."""
+    if training == "none":
+        request.getfixturevalue("untrained")
     colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)
     settings = dataclasses.replace(IMAGE, epochs=3, max_steps=15, probe_epochs=2)
     tasks = ("clean", "contrast", "gaussian_noise")
@@ -149,7 +168,7 @@ def test_images_follow_the_protocol(vit, tmp_path):
         arrays = {f"{split}_rgb": images for split, images in sets[task].items()}
         arrays |= {f"{split}_label": labels for split in sources}
         np.savez(path, label_names=np.array(NAMES), **arrays)
-        train_and_test = TaskImages(str(path)).open(("rgb",), ())
+        train_and_test = TaskImages(str(path)).open(("rgb",), (16, 16))
         data = open_image_task("classification", *train_and_test, (16, 16))
         keras.utils.set_random_seed(0)
         result = finetune_images(open_image_model(vit), data, settings, 0, head)
@@ -182,7 +201,7 @@ def _corrupted(images, task):
     return np.stack([corrupt(one, task, 5, rng) for one, rng in zip(images, noise, strict=True)])
 
 
-def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted):
+def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted, untrained):
     related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
     whole = inherit_text({"mine": bert}, (0,), related, tmp_path)
     (head,) = (tmp_path / "heads").iterdir()
@@ -196,7 +215,7 @@ def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted):
     np.testing.assert_allclose(again.results["mine"][0].after, whole.results["mine"][0].after)
 
 
-def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path):
+def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path, untrained):
     related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
     presets = {"mine": bert, "none": str(tmp_path / "nowhere")}
     found = inherit_text(presets, (0,), related, tmp_path / "out")
@@ -207,7 +226,7 @@ def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path):
     assert "nowhere" in (tmp_path / "out" / "report.md").read_text()
 
 
-def test_robust_methods_and_weights_of_the_start(bert, glue, tmp_path):
+def test_robust_methods_and_weights_of_the_start(bert, glue, tmp_path, untrained):
     settings = dataclasses.replace(TEXT, wise_share=0.0)
     related = RelatedTexts(("RTE", "QNLI"), "RTE", settings, glue)
     result = inherit_text({"mine": bert}, (0,), related, tmp_path).results["mine"][0]
@@ -228,7 +247,7 @@ def test_sentiment_has_the_same_order_of_labels_in_all_domains(glue):
     assert text_task("SST-2").label_names[data.train.labels[1]] == "1"
 
 
-def test_sets_with_some_of_the_classes(vit, colours, tmp_path):
+def test_sets_with_some_of_the_classes(vit, colours, tmp_path, untrained):
     other = save_colours(tmp_path / "others.npz", ("blue", "green"), ("test",), number=10)
     sets = named_sets([f"few={other}"])
     related = RelatedImages(("clean", "few"), "clean", IMAGE, TaskImages(colours), sets=sets)

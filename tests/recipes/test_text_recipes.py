@@ -48,6 +48,7 @@ def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path
     assert written == {path: path.stat().st_mtime_ns for path in written}
 
 
+@pytest.mark.slow
 def test_penn_tags_in_adaptive_groups(recipe, tmp_path):
     recipe = dataclasses.replace(
         recipe, tag_set="penn", maskable="all", weighting="adaptive_groups", alpha=2.0
