@@ -1,4 +1,8 @@
-"""The command line, `taskrobust`: a thin skin over the recipes."""
+"""The command line, `taskrobust`: a thin skin over the recipes.
+
+It exits with the status 0 when all is done, 1 on an error, 2 on wrong usage, and 3 if some runs or
+cells failed and the rest is done.
+"""
 
 import contextlib
 import dataclasses
@@ -10,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_options import (
     Demo,
     FineTune,
@@ -22,6 +27,7 @@ from keras_taskrobust.cli_options import (
     Run,
     TextComparison,
 )
+from keras_taskrobust.plain_text import one_line
 
 COMMANDS = {
     "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
@@ -41,18 +47,17 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `taskrobust`; returns on success, else exits with a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
     command = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if command is None:
         _print_commands(words)
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     run: Callable = globals()[f"_{command.replace(' ', '_')}"]
-    try:
-        run(words[len(command.split()) :], f"taskrobust {command}")
-    except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on from the last checkpoint.")
-    except (ValueError, LookupError, FloatingPointError, OSError, ImportError) as error:
-        sys.exit(f"taskrobust {command}: {error}")
+    program = f"taskrobust {command}"
+    with said_in_a_sentence(program, debug):
+        run(words[len(command.split()) :], program)
 
 
 def _print_commands(words):
@@ -61,7 +66,7 @@ def _print_commands(words):
     commands = group or COMMANDS
     width = max(map(len, commands))
     lines = [f"  taskrobust {name:<{width}}  {what}" for name, what in commands.items()]
-    text = "\n".join(["Commands (each has --help):", *lines])
+    text = "\n".join(["Commands (each has --help):", *lines, HELP])
     rest = words[1:] if group else words
     if rest and rest[0] not in ("-h", "--help"):
         sys.exit(f"taskrobust: unknown command {' '.join(words[:2])!r}\n{text}")
@@ -72,22 +77,27 @@ def _print_commands(words):
 
 def _demo(words, program):
     demo = _parse(Demo, words, program)
+    failed = 0
     if demo.part in ("text", "all"):
         with _without_banners():
             from keras_taskrobust.recipes import text_comparison as text
-        _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
+        failed += _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
     if demo.part in ("images", "all"):
         with _without_banners():
             from keras_taskrobust.recipes import image_comparison as images
-        _show_demo(demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM)
+        failed += _show_demo(
+            demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM
+        )
+    exit_if_failed(failed, program)
 
 
 def _show_demo(demo, part, recipe, compare, minimum):
     if demo.steps is not None:
         recipe = dataclasses.replace(recipe, steps=demo.steps, warmup_steps=demo.steps // 10)
     output = demo.output / part
-    _print_drawn(compare(recipe, output, minimum_targets=minimum))
+    failed = _print_drawn(compare(recipe, output, minimum_targets=minimum))
     print(f"Report, plots and presets: {output.resolve()}")
+    return failed
 
 
 def _prepare_text(words, program):
@@ -142,7 +152,7 @@ def _compare_text(words, program):
     with _without_banners():
         from keras_taskrobust.recipes.text_comparison import compare_text
     downstream = _downstream(arguments) if arguments.tasks else None
-    _compare(arguments, functools.partial(compare_text, downstream=downstream))
+    _compare(arguments, functools.partial(compare_text, downstream=downstream), program)
 
 
 def _compare_images(words, program):
@@ -151,7 +161,7 @@ def _compare_images(words, program):
     with _without_banners():
         from keras_taskrobust.recipes.image_comparison import compare_images
     downstream = _image_downstream(arguments) if arguments.tasks else None
-    _compare(arguments, functools.partial(compare_images, downstream=downstream))
+    _compare(arguments, functools.partial(compare_images, downstream=downstream), program)
 
 
 def _refuse_single_runs(words):
@@ -161,11 +171,13 @@ def _refuse_single_runs(words):
             raise ValueError(f"A comparison takes `--{name}s`, one or more. Received: --{name}")
 
 
-def _compare(arguments, compare):
+def _compare(arguments, compare, program):
     weightings = {name: {"weighting": name} for name in arguments.weightings}
     minimum = arguments.minimum_targets
-    _print_drawn(compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum))
+    drawn = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
+    failed = _print_drawn(drawn)
     print(f"Report and runs: {arguments.output.resolve()}")
+    exit_if_failed(failed, program)
 
 
 def _downstream(arguments):
@@ -188,8 +200,9 @@ def _finetune_text(words, program):
         arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
     )
     drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
-    _print_drawn(drawn)
+    failed = _print_drawn(drawn)
     print(f"Report and predictions: {arguments.output.resolve()}")
+    exit_if_failed(failed, program)
 
 
 def _image_downstream(arguments):
@@ -221,8 +234,9 @@ def _finetune_images(words, program):
     drawn = image_finetuning.finetune_image_presets(
         _presets(arguments), arguments.seeds, downstream, arguments.output
     )
-    _print_drawn(drawn)
+    failed = _print_drawn(drawn)
     print(f"Report and cells: {arguments.output.resolve()}")
+    exit_if_failed(failed, program)
 
 
 def _inherit_text(words, program):
@@ -232,7 +246,7 @@ def _inherit_text(words, program):
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     head_task = arguments.head_task or next(iter(arguments.tasks), "")
     related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
-    _inherit(arguments, texts.inherit_text, related)
+    _inherit(arguments, texts.inherit_text, related, program)
 
 
 def _inherit_images(words, program):
@@ -250,16 +264,17 @@ def _inherit_images(words, program):
         arguments.severity,
         sets,
     )
-    _inherit(arguments, images.inherit_images, related)
+    _inherit(arguments, images.inherit_images, related, program)
 
 
-def _inherit(arguments, inherit, related):
+def _inherit(arguments, inherit, related, program):
     from keras_taskrobust.evaluation.inheritance_report import print_inheritance
 
     output = arguments.output
     found = inherit(_presets(arguments), arguments.seeds, related, output, arguments.select)
     print_inheritance(found.results, found.failures)
     print(f"Report and cells: {output.resolve()}")
+    exit_if_failed(len(found.failures), program)
 
 
 def _presets(arguments):
@@ -286,15 +301,18 @@ def _report(words, program):
     print(f"Report: {directory.resolve()}")
 
 
-def _print_drawn(drawn):
+def _print_drawn(drawn) -> int:
+    """Prints the figures of a report; returns the number of runs and cells that failed."""
     from keras_taskrobust.evaluation import print_downstream, print_report
 
     if drawn.runs:
         print_report(drawn.runs, minimum_targets=drawn.manifest.minimum_targets)
     if drawn.results:
         print_downstream(drawn.results)
-    for name, reason in drawn.manifest.failures.items():
-        print(f"Failed: {name}: {reason}", file=sys.stderr)
+    failures = drawn.manifest.failures
+    for name, reason in failures.items():
+        print(one_line(f"Failed: {name}: {reason}"), file=sys.stderr)
+    return len(failures) + sum(bool(one.failure) for one in drawn.results)
 
 
 def _text_recipes():

@@ -34,6 +34,9 @@ READING_ERRORS = (
 
 #: Seconds after which a partial file that nothing wrote to is that of a dead process.
 _ABANDONED = 24 * 3600.0
+#: The most folders of a name, and the most bytes of each: file systems have no room for more.
+_DEEPEST = 10
+_LONGEST = 255
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
@@ -138,7 +141,8 @@ def path_inside(directory: str | os.PathLike, name: str) -> Path:
     is_inside = (
         isinstance(name, str)
         and name.isprintable()  # neither "\0" nor half a character either
-        and PurePosixPath(name).parts != ()
+        and 0 < len(PurePosixPath(name).parts) <= _DEEPEST
+        and all(len(os.fsencode(part)) <= _LONGEST for part in PurePosixPath(name).parts)
         and ".." not in PureWindowsPath(name).parts  # "/" and "\\" separate
         and not PureWindowsPath(name).anchor
         and not PureWindowsPath(name).drive
@@ -163,12 +167,28 @@ def path_to_write(directory: str | os.PathLike, name: str) -> Path:
     """
     path = path_inside(directory, name)
     for part in [path, *path.parents][: len(PurePosixPath(name).parts)]:
-        if part.is_symlink():
-            raise ValueError(
-                "Nothing is written through a symbolic link: replace it by a folder or file. "
-                f"Received: {part}, which leads to {os.readlink(part)}"
-            )
+        _refuse_link(part)
     return path
+
+
+def folder_to_write(directory: str | os.PathLike, name: str) -> Path:
+    """`path_to_write`, for a folder that others write into: no link may lie in it either.
+
+    Args:
+        directory: the folder that it lies in.
+        name: string. A path from there, with `/` between its parts.
+
+    Returns:
+        `Path`. The folder need not be there.
+
+    Raises:
+        ValueError: it leads out of `directory`, or it is, passes or holds a symbolic link.
+    """
+    folder = path_to_write(directory, name)
+    for parent, folders, names in os.walk(folder):
+        for entry in [*folders, *names]:
+            _refuse_link(Path(parent, entry))
+    return folder
 
 
 def make_folder(directory: str | os.PathLike) -> None:
@@ -188,6 +208,14 @@ def make_folder(directory: str | os.PathLike) -> None:
             "The output must be a folder that can be written to. "
             f"Received: {directory}: {error.strerror}"
         ) from error
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ValueError(
+            "Nothing is written through a symbolic link: replace it by a folder or file. "
+            f"Received: {path}, which leads to {os.readlink(path)}"
+        )
 
 
 @functools.cache

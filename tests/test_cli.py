@@ -57,8 +57,8 @@ def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):
     monkeypatch.setattr(
         cli,
         "_show_demo",
-        lambda demo, part, recipe, compare, minimum: steps.update(
-            {part: demo.steps or recipe.steps}
+        lambda demo, part, recipe, compare, minimum: (
+            steps.update({part: demo.steps or recipe.steps}) or 0
         ),
     )
     cli.main(["demo", "--output", str(tmp_path), *flags])

@@ -126,5 +126,10 @@ def test_nothing_is_written_through_a_link(tmp_path):
         assert files.path_inside(run, name) == run / name
         with pytest.raises(ValueError, match=r"symbolic link.* Received: .*, which leads to "):
             files.path_to_write(run, name)
+    with pytest.raises(ValueError, match=r"symbolic link.* Received: .*a\.json, which leads to "):
+        files.folder_to_write(run, "cells")
+    (run / "cells" / "a.json").unlink()
+    assert files.folder_to_write(run, "cells") == run / "cells"
+    assert files.folder_to_write(run, "new") == run / "new"
     output = tmp_path / "output"
     assert files.path_to_write(output, "cells/b.json") == output / "cells" / "b.json"

@@ -17,6 +17,7 @@ from keras_taskrobust.evaluation.drawing import (
     WIDTH,
     plain_axes,
     save_figure,
+    shown,
 )
 
 _BAR = 0.15
@@ -58,6 +59,7 @@ def draw_bars(
         key: how to read the picture, in a line.
         axis: what the numbers are.
     """
+    names = [shown(name) for name in names]
     group_height = _BAR * len(names) + _GAP
     top, bottom = 0.75 + 0.21 * _legend_rows(names), 0.55
     height = group_height * len(groups) + top + bottom
@@ -118,7 +120,7 @@ def _loss_groups(comparison):
         number = comparison.targets[name]
         if number:
             apart = name in comparison.apart
-            label = f"{name}\n{'only ' if apart else ''}{number:,} targets"
+            label = f"{shown(name)}\n{'only ' if apart else ''}{number:,} targets"
             values = [row.losses.tasks[name] for row in rows]
             worst = [row.worst_task == name for row in rows]
             groups.append(BarGroup(label, values, worst, apart))

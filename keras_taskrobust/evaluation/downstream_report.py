@@ -21,6 +21,7 @@ from keras_taskrobust.evaluation.downstream_wording import (
     downstream_notes,
     worst_names,
 )
+from keras_taskrobust.evaluation.drawing import shown
 from keras_taskrobust.evaluation.rendering import (
     Block,
     Cell,
@@ -80,7 +81,7 @@ def write_downstream_report(
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
-        write_atomically(directory / name, text.encode("utf-8"))
+        write_atomically(directory / name, text.encode("utf-8", "replace"))
     return tuple(directory / name for name in (PICTURE, TABLE, *texts))
 
 
@@ -100,7 +101,7 @@ def downstream_blocks(
         list of blocks.
     """
     comparison = compare_downstream(results, baselines)
-    write_atomically(directory / TABLE, downstream_csv(results).encode("utf-8"))
+    write_atomically(directory / TABLE, downstream_csv(results).encode("utf-8", "replace"))
     _draw(comparison, directory / PICTURE)
     return [
         Paragraph(downstream_headline(comparison), important=True),
@@ -295,7 +296,7 @@ def _draw(comparison: DownstreamComparison, path: Path) -> None:
         floor = task in comparison.floor
         groups.append(
             BarGroup(
-                f"{task}\nnot counted" if floor else task,
+                f"{shown(task)}\nnot counted" if floor else shown(task),
                 [row.gains[task] for row in rows],
                 [row.worst_task == task for row in rows],
                 floor,

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.plain_text import one_line
 
 # Told apart with any common colour blindness: Paul Tol's "muted" for tasks, Okabe and Ito's set for
 # weightings. Beyond their number, colours return with another line style or hatching.
@@ -43,6 +44,22 @@ WIDTH = 12.0
 DOTS_PER_INCH = 150
 FONT = 9.0
 LINE_HEIGHT = 0.165
+
+
+def shown(name: str, longest: int = 48) -> str:
+    """A name as the text of a picture: one line, not too long, and no formula.
+
+    Args:
+        name: string, whatever it holds.
+        longest: int. The most characters.
+
+    Returns:
+        string.
+    """
+    text = one_line(name)
+    text = text if len(text) <= longest else f"{text[: longest - 4]} ..."
+    # Matplotlib reads formulas between dollars, and leaves what starts with "_" out of legends.
+    return f"{' ' * text.startswith('_')}{text}".replace("$", r"\$")
 
 
 def plain_axes(axes: Axes) -> None:

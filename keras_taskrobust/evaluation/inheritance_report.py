@@ -73,7 +73,7 @@ def write_inheritance_report(
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
-        write_atomically(directory / name, text.encode("utf-8"))
+        write_atomically(directory / name, text.encode("utf-8", "replace"))
     return tuple(directory / name for name in texts)
 
 
@@ -92,7 +92,8 @@ def print_inheritance(
         console.print(_for_terminal(_matrix(seeds), f"{row}: change of each task", console))
     console.print(_for_terminal(_summary(results), "Robustness improvement", console))
     for row, seed, task, reason in failures:
-        console.print(Text(f"Failed: {row}, seed {seed}, {task}: {reason}", style="red"))
+        line = f"Failed: {row}, seed {seed}, {task}: {reason}"
+        console.print(Text(encodable(line, console), style="red"))
     for line in _notes(results):
         console.print(Text(encodable(line, console), style="dim"))
     console.print()
@@ -212,10 +213,13 @@ def _failure_blocks(failures) -> list[Block]:
 
 
 def _for_terminal(table: Table, title: str, console: Console) -> RichTable:
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
+    heading = Text(encodable(title, console), style="table.title")
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=heading)
     for index, name in enumerate(table.header):
         drawn.add_column(
-            name, overflow="fold", justify="left" if index in table.text_columns else "right"
+            Text(encodable(name, console)),
+            overflow="fold",
+            justify="left" if index in table.text_columns else "right",
         )
     for row in table.rows:
         texts = ("\n".join(filter(None, (cell.text, cell.detail))) for cell in row)

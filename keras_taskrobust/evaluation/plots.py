@@ -2,7 +2,6 @@
 
 import math
 import os
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,9 +20,11 @@ from keras_taskrobust.evaluation.drawing import (
     WIDTH,
     plain_axes,
     save_figure,
+    shown,
 )
 from keras_taskrobust.evaluation.runs import Run
 
+_LONGEST_LABEL = 24
 _AGREEMENT = {
     "Cosine, mean over the pairs of tasks": "gradient_cosine",
     "Share of the pairs in conflict": "gradient_conflict",
@@ -89,14 +90,11 @@ def plot_gradient_conflicts(runs: Sequence[Run], path: str | os.PathLike) -> Non
             "`runs` must have the series 'gradient_cosine' and 'gradient_conflict' in at least one "
             f"history. Received: {sorted({name for run in runs for name in run.history})}"
         )
-    labels = {
-        weighting: textwrap.shorten(weighting, 24, placeholder=" ...") for weighting in histories
-    }
     panels = {
-        heading: {labels[w]: _mean_series(group, name) for w, group in histories.items()}
+        heading: {w: _mean_series(group, name) for w, group in histories.items()}
         for heading, name in _AGREEMENT.items()
     }
-    figure, grid = _panel_grid(1, 2, max(map(len, labels.values())), len(labels))
+    figure, grid = _panel_grid(1, 2, histories)
     for axes, (heading, series) in zip(grid, panels.items(), strict=True):
         limits = _limits({heading: series})
         for position, line in enumerate(series.values()):
@@ -144,7 +142,7 @@ def _plot_training(runs, path, kind, heading):
     }
     columns = min(3 if len(panels) != 4 else 2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure, grid = _panel_grid(rows, columns, max(len(name) for name in tasks), len(tasks))
+    figure, grid = _panel_grid(rows, columns, tasks)
     low, high = _limits(panels)
     low = min(low, 0.0) if kind == "weight" else low
     for index, (weighting, series) in enumerate(panels.items()):
@@ -153,12 +151,7 @@ def _plot_training(runs, path, kind, heading):
             _line(axes, series[name], position, raw=kind == "loss")
         axes.set_ylim(low, high)
         axes.set_xlim(*_step_range(panels))
-        axes.set_title(
-            textwrap.shorten(weighting, 48, placeholder=" ..."),
-            fontsize=FONT + 2,
-            color=INK,
-            loc="left",
-        )
+        axes.set_title(shown(weighting), fontsize=FONT + 2, color=INK, loc="left")
         plain_axes(axes)
         _label_ends(axes, series, (low, high))
         if index % columns:
@@ -283,7 +276,7 @@ def _label_ends(axes, series, limits, colours=TASK_COLOURS):
         axes.text(
             1 + 1.25 * leader,
             place,
-            name,
+            shown(name, _LONGEST_LABEL),
             transform=axes.transAxes,
             va="center_baseline",
             fontsize=size,
@@ -318,12 +311,12 @@ def spread_out(positions: Sequence[float], gap: float) -> list[float]:
     return [min(max(start, 0.0), highest) + index * gap for index, start in enumerate(starts)]
 
 
-def _panel_grid(rows, columns, name_length, tasks):
-    """A figure with equal panels, room for task names at the right of each."""
-    names = 0.25 + 0.075 * name_length
+def _panel_grid(rows, columns, labels):
+    """A figure with equal panels, room for the labels of lines at the right of each."""
+    names = 0.25 + 0.075 * max(len(shown(label, _LONGEST_LABEL)) for label in labels)
     left, top, bottom, heading = 0.75, 0.4, 0.5, 0.32
     width = (WIDTH - left - columns * names - (columns - 1) * 0.12) / columns
-    height = max(2.6, min(4.5, LINE_HEIGHT * tasks))
+    height = max(2.6, min(4.5, LINE_HEIGHT * len(labels)))
     total = top + bottom + rows * (height + heading) + (rows - 1) * 0.3
     figure = Figure(figsize=(WIDTH, total), facecolor="white")
     panels: list[Axes] = []

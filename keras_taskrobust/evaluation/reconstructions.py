@@ -13,7 +13,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_taskrobust.evaluation.drawing import save_figure
+from keras_taskrobust.evaluation.arrays import read_arrays
+from keras_taskrobust.evaluation.drawing import save_figure, shown
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision import restore_rgb
 from keras_taskrobust.vision.modalities import tasks_of
@@ -62,10 +63,15 @@ class Reconstructions:
     def load(cls, path: str | os.PathLike) -> "Reconstructions":
         """Reads what `save` wrote."""
         found: dict[str, dict[str, np.ndarray]] = {"images": {}, "labels": {}}
-        with np.load(path) as arrays:
-            for key in arrays:
-                kind, name = key.split("/", 1)
-                found[kind][name] = arrays[key]
+        for key, array in read_arrays(path).items():
+            kind, _, name = key.partition("/")
+            shape = (3, *array.shape[1:4], 3) if kind == "images" else (3,)
+            if kind not in found or array.shape != shape or array.dtype != "uint8":
+                raise ValueError(
+                    "`path` must be an archive that `Reconstructions.save` wrote. "
+                    f"Received: {path} with {key!r}, {array.dtype} of the shape {array.shape}"
+                )
+            found[kind][name] = array
         return cls(**found)
 
 
@@ -133,8 +139,14 @@ def plot_reconstructions_of_runs(
     Args:
         runs: names to `Reconstructions`.
         path: where the picture goes.
+
+    Raises:
+        ValueError: they are not of the same images.
     """
     first = next(iter(runs.values()))
+    shapes = [{name: images.shape for name, images in one.images.items()} for one in runs.values()]
+    if not first.images or any(one != shapes[0] for one in shapes):
+        raise ValueError(f"`runs` must show the same images. Received: the shapes {shapes}")
     columns = ("truth", "visible patches", *runs)
     blocks = [
         [
@@ -208,10 +220,10 @@ def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
                     axes.set_axis_off()
                     axes.imshow(image, interpolation="nearest", aspect="auto")
                     if row == 0:
-                        axes.set_title(block.columns[column], fontsize=7, pad=2)
+                        axes.set_title(shown(block.columns[column]), fontsize=7, pad=2)
                     if row == 0 and column == 0:
                         axes.annotate(
-                            block.title,
+                            shown(block.title),
                             (0, 1),
                             (0, 14),
                             "axes fraction",
@@ -263,7 +275,7 @@ def _restore_patches(predicted, truth, patch_size) -> np.ndarray:
 
 
 def _add_legend(figure, labels, columns):
-    handles = [Patch(color=colour / 255, label=name) for name, colour in labels.items()]
+    handles = [Patch(color=colour / 255, label=shown(name)) for name, colour in labels.items()]
     if handles:
         figure.legend(
             handles=handles,

@@ -2,8 +2,11 @@
 
 import base64
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from keras_taskrobust.plain_text import one_line
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) 
         The text.
     """
     body = "\n".join(_html(block, pictures) for block in blocks)
-    return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+    return _PAGE.format(title=_html_text(title), style=_STYLE, body=body)
 
 
 def _markdown(block):
@@ -125,9 +128,9 @@ def _markdown(block):
         case Paragraph(important=True):
             return f"**{_markdown_text(block.text)}**"
         case Paragraph():
-            return _markdown_text(block.text)
+            return _markdown_line(block.text)
         case Notes():
-            return "\n".join(f"- {_markdown_text(item)}" for item in block.items)
+            return "\n".join(f"- {_markdown_line(item)}" for item in block.items)
         case Picture():
             return f"![{_markdown_text(block.description)}]({block.file_name})"
     return "\n".join(
@@ -158,33 +161,57 @@ def _markdown_cell(cell):
     return " ".join(part for part in parts if part)
 
 
+#: What Markdown, or GitHub's, would take as its own, but for brackets around figures alone and for
+#: what stands inside of a word or number.
+_MARKUP = re.compile(
+    r"""
+    (?P<figures>\[[-+−\d.,%\ ]+\](?![\[(:]))
+    | [\\`*|<\[\]~$@]
+    | &(?=\#?\w+;)
+    | (?<![^\W_])_ | _(?![^\W_])
+    | (?<!\S)\#
+    | :(?=//)
+    | (?<=\bwww)\.
+    """,  # noqa: RUF001
+    re.VERBOSE,
+)
+#: What begins a block at the start of a line.
+_START = re.compile(r"^(\d{1,9}(?=[.)](?:\s|$))|(?=[>+-]))")
+
+
 def _markdown_text(text):
     """One line, with nothing that Markdown would take as its own."""
-    text = " ".join(text.split())
-    for character in "\\`*|<":
-        text = text.replace(character, "\\" + character)
-    return text
+    return _MARKUP.sub(lambda found: found["figures"] or f"\\{found[0]}", one_line(text))
+
+
+def _markdown_line(text):
+    """`_markdown_text` where a line begins."""
+    return _START.sub(r"\1\\", _markdown_text(text))
+
+
+def _html_text(text):
+    return html.escape(one_line(text))
 
 
 def _html(block, pictures):
     match block:
         case Heading():
-            return f"<h2>{html.escape(block.text)}</h2>"
+            return f"<h2>{_html_text(block.text)}</h2>"
         case Paragraph():
             kind = ' class="important"' if block.important else ""
-            return f"<p{kind}>{html.escape(block.text)}</p>"
+            return f"<p{kind}>{_html_text(block.text)}</p>"
         case Notes():
-            items = "".join(f"<li>{html.escape(item)}</li>" for item in block.items)
+            items = "".join(f"<li>{_html_text(item)}</li>" for item in block.items)
             return f"<ul>{items}</ul>"
         case Picture():
             data = base64.b64encode(pictures[block.file_name]).decode("ascii")
-            description = html.escape(block.description)
+            description = _html_text(block.description)
             return (
                 f'<figure><img alt="{description}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{description}</figcaption></figure>"
             )
     header = "".join(
-        f'<th scope="col"{_text_class(block, index)}>{html.escape(text)}</th>'
+        f'<th scope="col"{_text_class(block, index)}>{_html_text(text)}</th>'
         for index, text in enumerate(block.header)
     )
     rows = "\n".join(f"<tr>{_html_row(block, row)}</tr>" for row in block.rows)
@@ -196,7 +223,7 @@ def _html(block, pictures):
 
 def _html_row(block, row):
     name, *cells = row
-    return f'<th scope="row" class="text">{html.escape(name.text)}</th>' + "".join(
+    return f'<th scope="row" class="text">{_html_text(name.text)}</th>' + "".join(
         f"<td{_text_class(block, index)}>{_html_cell(cell)}</td>"
         for index, cell in enumerate(cells, start=1)
     )
@@ -207,10 +234,10 @@ def _text_class(block, index):
 
 
 def _html_cell(cell):
-    text = html.escape(cell.text)
+    text = _html_text(cell.text)
     if cell.mark:
-        text = f'<strong class="mark">{text} {html.escape(cell.mark)}</strong>'
-    return f"{text}<br><small>{html.escape(cell.detail)}</small>" if cell.detail else text
+        text = f'<strong class="mark">{text} {_html_text(cell.mark)}</strong>'
+    return f"{text}<br><small>{_html_text(cell.detail)}</small>" if cell.detail else text
 
 
 _PAGE = """<!DOCTYPE html>

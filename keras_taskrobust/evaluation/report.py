@@ -106,7 +106,7 @@ def write_report(
         "report.md": to_markdown(title, blocks),
     }
     for name, text in texts.items():
-        write_atomically(directory / name, text.encode("utf-8"))
+        write_atomically(directory / name, text.encode("utf-8", "replace"))
     drawn = [*plots, PICTURE] if downstream else [*plots]
     return tuple(directory / name for name in (*drawn, *texts))
 

@@ -2,12 +2,12 @@
 
 import io
 import os
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from keras_taskrobust.evaluation.arrays import read_arrays
 from keras_taskrobust.files import write_atomically
 
 
@@ -130,12 +130,7 @@ class TaskScores:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "TaskScores":
         """Reads what `save` has written."""
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError(f"`path` must be an .npz archive of scores. Received: {path}")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         missing = {"task_names", "totals", "counts"} - set(arrays)
         if missing:
             raise ValueError(

@@ -26,6 +26,7 @@ from keras_taskrobust.evaluation.wording import (
     number,
     signed,
 )
+from keras_taskrobust.plain_text import printable
 
 _MARK = "◀"
 _WIDTH = 100
@@ -78,7 +79,9 @@ def _table(comparison, rows, figures, console):
     table.add_column("task", overflow="fold", width=_NAME)
     table.add_column("targets", justify="right", width=_TARGETS)
     for row in rows:
-        table.add_column(row.weighting, justify="right", overflow="fold", width=figures)
+        table.add_column(
+            Text(encodable(row.weighting, console)), justify="right", overflow="fold", width=figures
+        )
     for section in _sections(comparison, rows):
         for line in section:
             table.add_row(*(Text(encodable(text, console), style=_style(text)) for text in line))
@@ -137,8 +140,11 @@ def _difference_lines(label, intervals):
 
 
 def encodable(text, console):
-    """The text in characters that the console's encoding has."""
-    return text if console.encoding.lower().startswith("utf") else text.translate(_ASCII)
+    """The text in characters that the console's encoding has, none of which steers it."""
+    text = printable(text)
+    if console.encoding.lower().startswith("utf"):
+        return text
+    return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
 
 
 def print_downstream(
@@ -159,7 +165,8 @@ def print_downstream(
     table.add_column("task", overflow="fold")
     table.add_column("trivial", justify="right")
     for row in comparison.rows:
-        table.add_column(row.weighting, justify="right", overflow="fold")
+        heading = Text(encodable(row.weighting, console))
+        table.add_column(heading, justify="right", overflow="fold")
     for task in (*comparison.tasks, *comparison.floor):
         trivial = list(comparison.trivial.get(task, {}).values())
         lines = [
@@ -171,7 +178,8 @@ def print_downstream(
         table.add_row(*(Text(encodable(text, console), style=_style(text)) for text in texts))
     console.print(table)
     for weighting, seed, task, reason in comparison.failures:
-        console.print(Text(f"Failed: {weighting}, seed {seed}, {task}: {reason}", style="red"))
+        line = f"Failed: {weighting}, seed {seed}, {task}: {reason}"
+        console.print(Text(encodable(line, console), style="red"))
     key = f"{_MARK} The smallest gain over the trivial baseline."
     for line in (key, *downstream_notes(comparison)):
         console.print(Text(encodable(line, console), style="dim"))

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,39 @@ from keras_taskrobust import checks
 from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import make_folder, write_atomically
-from keras_taskrobust.recipes.checks import SCRATCH, check_rows
-from keras_taskrobust.recipes.comparison import FAILURES, PretrainedCell, file_name, reason
+from keras_taskrobust.files import make_folder, path_to_write, write_atomically
+from keras_taskrobust.recipes.checks import SCRATCH, check_names, check_rows
+from keras_taskrobust.recipes.comparison import PretrainedCell, file_name
+from keras_taskrobust.recipes.failures import tried
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+from keras_taskrobust.recipes.stored import (
+    FIGURE,
+    NAME,
+    SECONDS,
+    SEED,
+    TEXT,
+    DamagedFileError,
+    damaged,
+    mapping_to,
+    read_object,
+)
 
 DOWNSTREAM_INTRODUCTION = (
     "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
     '"scratch" is the same network fine-tuned from random weights.'
 )
+
+
+_FIELDS = {
+    "row": NAME,
+    "seed": SEED,
+    "task": NAME,
+    "scores": mapping_to(mapping_to(FIGURE)),
+    "trivial": mapping_to(FIGURE),
+    "seconds": SECONDS,
+    "pretraining_seconds": SECONDS,
+    "failure": TEXT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +110,7 @@ class Cell:
             "backend": keras.backend.backend(),
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{file_name(self.start.row)}-{self.start.seed}-{self.task}-{digest}"
+        return f"{file_name(self.start.row)}-{self.start.seed}-{file_name(self.task)}-{digest}"
 
 
 def start_from_preset(row: str, seed: int, preset: str) -> Start:
@@ -188,6 +213,9 @@ def compute_cells(
 ) -> list[str]:
     """Computes what is not finished. Failed cells are marked, and tried again the next time.
 
+    A cell may fail with any exception; the others go on. Its traceback is kept in
+    `cells/<key>.traceback.txt`. A cell that cannot be read is not finished.
+
     Args:
         cells: sequence of `Cell`.
         directory: the folder. A cell is `cells/<key>.json` in it, written when it is finished.
@@ -200,6 +228,7 @@ def compute_cells(
     Raises:
         ValueError: the folder cannot be written to.
     """
+    check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
     to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
     with _progress() as progress:
@@ -241,33 +270,46 @@ def load_results(
 
     Returns:
         list of `DownstreamResult`.
+
+    Raises:
+        DamagedFileError: a cell is not what `compute_cells` writes.
+        ValueError: a key leads out of the folder.
     """
     results = []
     for key in keys:
-        content = json.loads(_cell_path(directory, key).read_text())
+        try:
+            content = _read(directory, key)
+        except FileNotFoundError as error:
+            raise damaged(cell_path(directory, key), "a finished cell", "no file") from error
         results.append(
             DownstreamResult(
                 content["row"],
                 content["seed"],
                 content["task"],
-                content.get("scores", {}).get(select, {}),
-                content.get("trivial", {}),
+                content["scores"].get(select, {}),
+                content["trivial"],
                 seconds=content["seconds"],
                 pretraining_seconds=content["pretraining_seconds"],
-                failure=content.get("failure", ""),
+                failure=content["failure"],
             )
         )
     return results
 
 
+def cell_path(directory: Path, key: str) -> Path:
+    """Where a cell is."""
+    return path_to_write(directory, f"cells/{key}.json")
+
+
 def _compute(cell, directory, compute):
     began = time.perf_counter()
-    try:
+    content: dict[str, Any] = {}
+    with tried(directory, f"cells/{cell.key}.traceback.txt", _hint(cell)) as failure:
         if cell.start.failure:
             raise ValueError(cell.start.failure)
         content = compute(cell)
-    except FAILURES as error:
-        content = {"failure": reason(error), "seconds": time.perf_counter() - began}
+    if failure.reason:
+        content = {"failure": failure.reason, "seconds": time.perf_counter() - began}
     content |= {
         "row": cell.start.row,
         "seed": cell.start.seed,
@@ -276,24 +318,42 @@ def _compute(cell, directory, compute):
         "settings": dataclasses.asdict(cell.settings),
     }
     text = json.dumps(content, indent=1)
-    write_atomically(_cell_path(directory, cell.key), text.encode())
+    write_atomically(cell_path(directory, cell.key), text.encode())
+
+
+def _hint(cell):
+    return (
+        "--batch-size of `taskrobust finetune` or `inherit`, which is "
+        f"{cell.settings.batch_size} here"
+    )
 
 
 def _is_finished(directory: Path, cell: Cell) -> bool:
-    path = _cell_path(directory, cell.key)
-    return path.exists() and "failure" not in json.loads(path.read_text())
+    try:
+        content = _read(directory, cell.key)
+    except FileNotFoundError:
+        return False
+    except DamagedFileError as error:
+        warnings.warn(f"A cell is computed again. {error}", stacklevel=4)
+        return False
+    stored = (content["row"], content["seed"], content["task"])
+    return not content["failure"] and stored == (cell.start.row, cell.start.seed, cell.task)
 
 
-def _cell_path(directory: Path, key: str) -> Path:
-    return directory / "cells" / f"{key}.json"
+def _read(directory: Path, key: str) -> dict[str, Any]:
+    path = cell_path(directory, key)
+    content = read_object(path, _FIELDS, {"scores": {}, "trivial": {}, "failure": ""})
+    if not (content["failure"] or all(content["scores"].get(name) for name in ("last", "best"))):
+        raise damaged(path, 'a `failure`, or `scores` of "last" and "best"', "neither")
+    return content
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
     )

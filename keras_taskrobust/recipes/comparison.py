@@ -16,23 +16,15 @@ import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.evaluation import Run
-from keras_taskrobust.files import make_folder
+from keras_taskrobust.files import make_folder, path_to_write
 from keras_taskrobust.recipes.checks import check_rows
+from keras_taskrobust.recipes.failures import tried
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
 
-#: What a cell may fail with while the other cells go on.
-FAILURES = (
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    ImportError,
-)
+#: Bytes. File systems have room for 255, and a cell has the names of a row and a task.
+_LONGEST_NAME = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +85,8 @@ def pretrain_all(
     """Trains what is not yet trained.
 
     Finished runs are kept under the hash of their settings and never computed again; a killed
-    comparison goes on where it was. What fails is marked, and the rest goes on.
+    comparison goes on where it was. What fails is marked, its traceback kept beside its folder,
+    and the rest goes on.
 
     Args:
         cells: what `grid` returned.
@@ -120,14 +113,13 @@ def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
     return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
 
 
-def reason(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def file_name(name: str) -> str:
-    """A row's name as a part of file names."""
-    return re.sub(r"[^\w.=-]+", "-", name)
+    """A row's or task's name as a part of file names, of up to `_LONGEST_NAME` bytes."""
+    safe = re.sub(r"^\.+|[^\w.=-]+", "-", name)
+    if len(safe.encode()) <= _LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(safe.encode()).hexdigest()[:8]
+    return f"{safe.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
@@ -166,8 +158,9 @@ def _cell(name, recipe, seed, fields):
 
 
 def _pretrain(cell, directory, pretrain):
-    try:
-        run = pretrain(cell.recipe, directory / cell.folder, cell.row)
-    except FAILURES as error:
-        return dataclasses.replace(cell, failure=reason(error))
-    return dataclasses.replace(cell, run=run)
+    folder = path_to_write(directory, cell.folder)
+    hint = f"--batch-size, which is {cell.recipe.batch_size}"
+    run = None
+    with tried(directory, f"{cell.folder}.traceback.txt", hint) as failure:
+        run = pretrain(cell.recipe, folder, cell.row)
+    return dataclasses.replace(cell, run=run, failure=failure.reason)

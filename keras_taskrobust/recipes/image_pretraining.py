@@ -16,6 +16,7 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions,
 )
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.reading import read_ahead, with_workers
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
@@ -162,9 +163,10 @@ def pretrain_images(
     seconds = train(model, recipe, batches, directory, label, [pictures])
     scores = score_reconstructions(model, _held_out_batches(recipe, images), _MASK_SEED)
     pictures.draw(model, "at_end")
-    model.save(directory / "model.keras")
+    with replacing(directory / "model.keras") as partial:
+        model.save(partial)
     if model.network.image_modality is not None:
-        export_vit_backbone(model, directory / "preset")
+        export_vit_backbone(model, folder_to_write(directory, "preset"))
     finish_run(directory, scores, seconds)
     return load_run(directory, label)
 

@@ -14,10 +14,11 @@ import numpy as np
 from keras_taskrobust import checks
 from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.evaluation.arrays import read_arrays
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.inheritance_report import Failure, write_inheritance_report
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import path_to_write, write_atomically
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import (
     Cell,
@@ -150,7 +151,7 @@ def inherit(
         [*heads, *cells],
         directory,
         lambda cell: _compute(cell, related, directory),
-        lambda cell: cell.task != BEFORE or _head_path(directory, cell.key).exists(),
+        lambda cell: cell.task != BEFORE or _read_head(directory, cell.key) is not None,
     )
     inherited = _gather(load_results(directory, keys, select), related.tasks)
     if not inherited.results:
@@ -200,18 +201,26 @@ def _save_head(directory, key, model):
 
 
 def _load_head(directory, key) -> list[np.ndarray]:
-    path = _head_path(directory, key)
-    if not path.exists():
+    head = _read_head(directory, key)
+    if head is None:
         raise ValueError(
             "The head must be trained before a task is fine-tuned on. "
-            f"Received: no {path.name}; its cell failed"
+            f"Received: no whole {key}.npz; its cell failed"
         )
-    with np.load(path) as arrays:
+    return head
+
+
+def _read_head(directory, key) -> list[np.ndarray] | None:
+    """The arrays of a head, `None` if there are none that can be read."""
+    try:
+        arrays = read_arrays(_head_path(directory, key))
         return [arrays[f"arr_{index}"] for index in range(len(arrays))]
+    except (FileNotFoundError, ValueError, LookupError):
+        return None
 
 
 def _head_path(directory: Path, key: str) -> Path:
-    return directory / "heads" / f"{key}.npz"
+    return path_to_write(directory, f"heads/{key}.npz")
 
 
 def _gather(results: Sequence[DownstreamResult], tasks: Sequence[str]) -> Inherited:

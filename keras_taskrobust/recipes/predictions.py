@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import path_inside, path_to_write, write_atomically
 from keras_taskrobust.recipes.comparison import file_name
 
 
@@ -18,7 +18,8 @@ def write_predictions(directory: Path, key: str, epoch: str, texts: Mapping[str,
         texts: names to the contents of files.
     """
     for name, text in texts.items():
-        write_atomically(_folder(directory, key, epoch) / f"{name}.tsv", text.encode())
+        path = path_to_write(directory, f"cells/{key}/{epoch}/{name}.tsv")
+        write_atomically(path, text.encode())
 
 
 def publish_predictions(
@@ -34,21 +35,24 @@ def publish_predictions(
         results: what `load_results` read of these.
         epoch: "last" or "best".
     """
-    published = directory / "predictions"
     sources = {
-        published / file_name(one.weighting) / f"seed-{one.seed}" / path.name: path
+        f"predictions/{file_name(one.weighting)}/seed-{one.seed}/{path.name}": path
         for key, one in zip(keys, results, strict=True)
         if not one.failure
-        for path in _folder(directory, key, epoch).glob("*.tsv")
+        for path in _predictions_of(directory, key, epoch)
     }
     if not sources:
         return
-    for target, source in sources.items():
-        write_atomically(target, source.read_bytes())
-    for path in published.glob("*/seed-*/*.tsv"):
-        if path not in sources:
-            path.unlink(missing_ok=True)
+    for name, source in sources.items():
+        write_atomically(path_to_write(directory, name), source.read_bytes())
+    for path in directory.glob("predictions/*/seed-*/[!.]*.tsv"):
+        name = path.relative_to(directory).as_posix()
+        if name not in sources:
+            path_to_write(directory, name).unlink(missing_ok=True)
 
 
-def _folder(directory: Path, key: str, epoch: str) -> Path:
-    return directory / "cells" / key / epoch
+def _predictions_of(directory: Path, key: str, epoch: str) -> list[Path]:
+    """The files of a cell, none of which may be a link: what it leads to is not published."""
+    folder = f"cells/{key}/{epoch}"
+    found = path_inside(directory, folder).glob("[!.]*.tsv")
+    return [path_to_write(directory, f"{folder}/{path.name}") for path in found]

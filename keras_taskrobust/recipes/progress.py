@@ -24,12 +24,12 @@ class ProgressBar(keras.callbacks.Callback):
         super().__init__()
         self._label = label
         self._progress = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
         )
         self._bar = self._progress.add_task(label, total=steps, completed=done, figures="")
 

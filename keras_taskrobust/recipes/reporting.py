@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_taskrobust.evaluation import write_downstream_report, write_report
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
@@ -13,13 +12,33 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions_of_runs,
 )
 from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.files import write_atomically
-from keras_taskrobust.recipes.cells import load_results
+from keras_taskrobust.files import path_inside, write_atomically
+from keras_taskrobust.recipes.cells import cell_path, load_results
 from keras_taskrobust.recipes.predictions import publish_predictions
+from keras_taskrobust.recipes.stored import (
+    COUNT,
+    NAME,
+    TEXT,
+    damaged,
+    list_of,
+    mapping_to,
+    one_of,
+    read_object,
+)
 from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, load_run
 
 _MANIFEST = "comparison.json"
 _STAGES = {"half_way": "half-way through pre-training", "at_end": "after pre-training"}
+_FIELDS = {
+    "title": TEXT,
+    "settings": mapping_to(TEXT),
+    "introduction": TEXT,
+    "runs": mapping_to(NAME, keys=TEXT),
+    "cells": list_of(TEXT),
+    "failures": mapping_to(TEXT, keys=TEXT),
+    "minimum_targets": COUNT,
+    "select": one_of("last", "best"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +64,14 @@ class Manifest:
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     minimum_targets: int = 1000
     select: str = "last"
+
+
+_REQUIRED = ("title", "settings")
+_DEFAULTS = {
+    name: value
+    for name, value in dataclasses.asdict(Manifest("", {})).items()
+    if name not in _REQUIRED
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,19 +140,34 @@ def draw(directory: Path) -> Drawn:
 
 def _read(directory):
     path = directory / _MANIFEST
-    if not path.exists():
+    try:
+        content = read_object(path, _FIELDS, _DEFAULTS)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"`directory` must be a folder that `taskrobust compare` or `taskrobust finetune` "
             f"wrote, with {_MANIFEST}. Received: {directory}"
-        )
-    content: dict[str, Any] = json.loads(path.read_text())
+        ) from error
     manifest = Manifest(**content)
-    runs = [load_run(directory / folder, row) for folder, row in manifest.runs.items()]
+    runs = [load_run(path_inside(directory, name), row) for name, row in manifest.runs.items()]
     results = load_results(directory, manifest.cells, manifest.select)
+    _check_metrics(directory, manifest.cells, results)
     if not runs and not any(one.scores for one in results):
-        reasons = [*manifest.failures.values(), *(one.failure for one in results)]
+        reasons = [*manifest.failures.values(), *(one.failure for one in results), "no cell"]
         raise ValueError(f"Nothing is finished in {directory}. Received: {reasons[0]}")
     return Drawn(manifest, runs, results)
+
+
+def _check_metrics(directory, keys, results):
+    """All cells of a task must have the same metrics, also those of the trivial baseline."""
+    of_task: dict[str, set[str]] = {}
+    for key, one in zip(keys, results, strict=True):
+        if one.failure:
+            continue
+        metrics = of_task.setdefault(one.task, set(one.scores))
+        for name, found in (("scores", one.scores), ("trivial", one.trivial)):
+            if set(found) != metrics:
+                expected = f"`{name}` of {', '.join(sorted(metrics))}"
+                raise damaged(cell_path(directory, key), expected, ", ".join(found) or "none")
 
 
 def _pictures(drawn, directory):

@@ -8,6 +8,7 @@ import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.files import folder_to_write
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
 from keras_taskrobust.recipes.text_recipe import TextPretraining
@@ -70,9 +71,10 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         ValueError: the folder cannot be written to or another process is in it, or there is no such
             corpus.
     """
+    folder = folder_to_write(directory, "text")
     corpus = load_corpus(recipe.corpus, strict=recipe.strict)
-    encoder = _encoder(recipe, corpus, directory / "text")
-    annotated = directory / "text" / "annotated"
+    encoder = _encoder(recipe, corpus, folder)
+    annotated = folder / "annotated"
     annotate(
         corpus,
         annotated,
@@ -185,7 +187,7 @@ def pretrain_text(
     claim_data(directory, text.fingerprints())
     model = build_pos_bert(recipe, text.encoder)
     seconds = train_pos_bert(model, recipe, text, directory, label)
-    model.save_to_preset(directory / "preset")
+    model.save_to_preset(folder_to_write(directory, "preset"))
     finish_run(directory, score_pos_bert(model, recipe, text), seconds)
     return load_run(directory, label)
 

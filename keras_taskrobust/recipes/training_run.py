@@ -230,14 +230,14 @@ def _read_json(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with values of these types."""
     try:
         content = json.loads(path.read_text())
-    except ValueError:
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not all(
         isinstance(content.get(name), kind) for name, kind in kinds.items()
     ):
         raise ValueError(
             f"{path} must be JSON with {' and '.join(kinds)}, as its run wrote it. "
-            "Received: a damaged file; remove the run's folder to train it again"
+            "Received: a damaged file or none; remove the run's folder to train it again"
         )
     return content
 

@@ -88,7 +88,7 @@ class TestTaskScores:
     def test_refuses_another_file(self, tmp_path):
         text = tmp_path / "notes.txt"
         text.write_text("no archive")
-        with pytest.raises(ValueError, match=r"must be an .npz archive .*notes.txt"):
+        with pytest.raises(ValueError, match=r"must be an .npz archive .*notes.txt: no archive"):
             TaskScores.load(text)
         np.savez(tmp_path / "other.npz", totals=np.zeros(3))
         with pytest.raises(ValueError, match=r"\['counts', 'task_names'\] not found"):

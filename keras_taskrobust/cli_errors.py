@@ -1,0 +1,55 @@
+"""What `taskrobust` says of errors, and the statuses that it exits with."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+#: The exit status if some runs or cells failed, and the rest is done.
+SOME_FAILED = 3
+#: The part of the help that is about errors.
+HELP = f"""
+--debug with any of them shows the tracebacks of errors.
+
+Exit status: 0, all is done; 1, an error; 2, wrong usage; {SOME_FAILED}, done and reported, but some
+runs or cells failed: their tracebacks lie beside them, and the same command tries them again."""
+
+
+@contextlib.contextmanager
+def said_in_a_sentence(program: str, debug: bool) -> Iterator[None]:
+    """A body whose errors end the process with a sentence on standard error.
+
+    Args:
+        program: string. What the sentence is said by.
+        debug: bool. Whether errors are raised as they are, and those that are got over logged.
+    """
+    if debug:
+        logging.basicConfig()
+        logging.getLogger("keras_taskrobust").setLevel(logging.DEBUG)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted. The same command goes on from the last checkpoint.")
+    except Exception as error:
+        if debug:
+            raise
+        from keras_taskrobust.recipes.failures import is_sentence, reason
+
+        where = "" if is_sentence(error) else " (--debug shows where)"
+        sys.exit(f"{program}: {reason(error)}{where}")
+
+
+def exit_if_failed(number: int, program: str) -> None:
+    """Ends the process if runs or cells failed.
+
+    Args:
+        number: int. How many did.
+        program: string. What says so on standard error.
+    """
+    if number:
+        print(
+            f"{program}: {number} runs or cells failed. Their tracebacks are beside them, in "
+            "*.traceback.txt; the same command tries them again.",
+            file=sys.stderr,
+        )
+        sys.exit(SOME_FAILED)
