@@ -1,6 +1,7 @@
 """Pre-training PoS-BERT: prepare, train, score, save."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import keras
@@ -202,9 +203,13 @@ def _encoder(recipe, corpus, directory):
         "shard_characters": SHARD_CHARACTERS,
     }
     path = directory / f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
-    if not path.exists():
-        sentences = (sentence for document in corpus for sentence in document)
-        save_vocabulary(train_vocabulary(sentences, recipe.vocabulary_size), path)
+    if path.exists():
+        try:
+            return WordPieceEncoder(load_vocabulary(path))
+        except ValueError as error:
+            warnings.warn(f"{path} is damaged ({error}); it is made again", stacklevel=2)
+    sentences = (sentence for document in corpus for sentence in document)
+    save_vocabulary(train_vocabulary(sentences, recipe.vocabulary_size), path)
     return WordPieceEncoder(load_vocabulary(path))
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -197,27 +196,9 @@ def array_path(directory: Path, name: str) -> Path:
     return directory / f"{name}.bin"
 
 
-def layout_of(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> dict:
-    """What the manifest says of an array that was written."""
-    return {"dtype": dtype.str, "shape": list(shape), "sha256": _file_digest(path)}
-
-
 def is_whole(path: Path, layout: dict) -> bool:
     """Whether an array's file has the size that its layout (dtype and shape) says."""
     return path.exists() and path.stat().st_size == _num_bytes(layout)
-
-
-def is_unaltered(path: Path, layout: dict) -> bool:
-    """Whether an array's file holds what was written; warns if it is there and does not."""
-    whole = is_whole(path, layout) and layout.get("sha256") in (None, _file_digest(path))
-    if not whole:
-        warnings.warn(f"{path} is missing or damaged; it is made again", stacklevel=3)
-    return whole
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _num_bytes(layout: dict) -> int:

@@ -18,8 +18,7 @@ from keras_taskrobust.text.annotated_text import (
     VOCABULARY,
     AnnotatedText,
     array_path,
-    is_unaltered,
-    layout_of,
+    is_whole,
     read_json,
     write_json,
 )
@@ -123,7 +122,7 @@ def annotate(
     tokens = _read_or_warn(directory / _TOKENS)
     if not (
         tokens.get("settings") == settings
-        and _are_unaltered(directory, tokens["arrays"])
+        and _are_whole(directory, tokens["arrays"])
         and tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
     ):
         _remove(directory / MANIFEST, directory / _TOKENS)
@@ -137,8 +136,7 @@ def annotate(
     _save_vocabulary(directory / VOCABULARY, encoder)
     shutil.rmtree(directory / _SHARDS, ignore_errors=True)
     manifest = _read_or_warn(directory / MANIFEST)
-    records = {n: a for n, a in manifest.get("arrays", {}).items() if n not in tokens["arrays"]}
-    if not (manifest.get("packing") == packing and _are_unaltered(directory, records)):
+    if not (manifest.get("packing") == packing and _are_whole(directory, manifest["arrays"])):
         _remove(directory / MANIFEST)
         _pack(directory, corpus, tokens, packing)
     return AnnotatedText(directory, encoder)
@@ -206,10 +204,7 @@ def _join_shards(shards: list[Path], directory: Path, ids: np.dtype) -> dict[str
                 for name, parts in lengths.items():
                     parts.append(shard[f"{name}_lengths"])
                 num_tokens += len(shard["tasks"])
-    layouts = {
-        name: layout_of(array_path(directory, name), dtype, (num_tokens,))
-        for name, dtype in dtypes.items()
-    }
+    layouts = {name: _layout(dtype, (num_tokens,)) for name, dtype in dtypes.items()}
     for name, parts in lengths.items():
         starts = np.concatenate([[0], *parts]).cumsum(dtype=np.int64)
         layouts[f"{name}_starts"] = _write_array(directory, f"{name}_starts", starts)
@@ -293,15 +288,25 @@ def _count(
     }
 
 
-def _are_unaltered(directory: Path, layouts: dict[str, dict]) -> bool:
-    return all(is_unaltered(array_path(directory, name), layouts[name]) for name in layouts)
+def _are_whole(directory: Path, layouts: dict[str, dict]) -> bool:
+    paths = {name: array_path(directory, name) for name in layouts}
+    damaged = [str(paths[name]) for name in layouts if not is_whole(paths[name], layouts[name])]
+    if damaged:
+        warnings.warn(
+            f"{', '.join(damaged)} missing or damaged; what it comes from is done again",
+            stacklevel=3,
+        )
+    return not damaged
+
+
+def _layout(dtype: np.dtype, shape: tuple[int, ...]) -> dict:
+    return {"dtype": dtype.str, "shape": list(shape)}
 
 
 def _write_array(directory: Path, name: str, array: np.ndarray) -> dict:
-    path = array_path(directory, name)
-    with replacing(path) as partial:
+    with replacing(array_path(directory, name)) as partial:
         array.tofile(partial)
-    return layout_of(path, array.dtype, array.shape)
+    return _layout(array.dtype, array.shape)
 
 
 def _remove(*paths: Path) -> None:
