@@ -193,9 +193,9 @@ class PosBert(MinimaxModel):
 
     @classmethod
     def from_config(cls, config):
-        config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
-        config["preprocessor"] = keras.saving.deserialize_keras_object(config["preprocessor"])
-        return cls(**config)
+        objects = ("backbone", "preprocessor")
+        made = {key: keras.saving.deserialize_keras_object(config[key]) for key in objects}
+        return cls(**{**config, **made})
 
     def _require_preprocessor(self, method: str):
         if self.preprocessor is None:

@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 from keras_taskrobust.training.logs import hear_steps
+from keras_taskrobust.training.recovery import RecoveringModel
 from keras_taskrobust.training.task_losses import TaskLosses
 from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
 
 
-class CheckedTrainer(Wrapper):
+class CheckedTrainer(RecoveringModel, Wrapper):
     """A wrapper of a network that checks arrays before a step gets them.
 
     Attributes:

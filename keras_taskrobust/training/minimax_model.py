@@ -315,8 +315,8 @@ class MinimaxModel(CheckedTrainer):
 
     @classmethod
     def from_config(cls, config):
-        network = keras.saving.deserialize_keras_object(config.pop("network"))
-        return cls(network, **config)
+        network = keras.saving.deserialize_keras_object(config["network"])
+        return cls(**{**config, "network": network})
 
     def get_compile_config(self):
         if not self.compiled:
@@ -373,11 +373,13 @@ class MinimaxModel(CheckedTrainer):
         return objective, update.weights, update.own_weights, directions
 
     def _training_logs(self, logs):
+        self.step_finished()
         logs = self._task_metric.unpack(logs)
         return logs if self.steps_are_heard else UnheardLogs(logs)
 
     def _evaluation_logs(self, logs):
         """Without the figures of the gradients, which evaluation does not take."""
+        self.step_finished()
         dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
         logs = {name: value for name, value in logs.items() if name not in dropped}
         return self._task_metric.unpack(logs)

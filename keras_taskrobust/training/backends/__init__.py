@@ -2,6 +2,8 @@
 
 Each module offers:
 
+- `Trainer`: `keras.Model`.
+- `give_back_state(model)`: puts the state of before the failing step into a `Trainer`'s variables.
 - `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
   such that the replicas' combined gradient is that of the global loss.
 - `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
@@ -22,6 +24,7 @@ Each module offers:
 
 import importlib
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -33,3 +36,8 @@ if _NAME not in ("tensorflow", "jax", "torch"):
     )
 
 backend: ModuleType = importlib.import_module(f"{__name__}.{_NAME}")
+
+if TYPE_CHECKING:
+    Trainer = keras.Model
+else:
+    Trainer = backend.Trainer

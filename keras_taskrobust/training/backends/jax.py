@@ -11,6 +11,8 @@ from jax.interpreters import partial_eval
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from keras_taskrobust.training.backends.jax_linear import LinearFunction
+from keras_taskrobust.training.backends.jax_state import Trainer as Trainer
+from keras_taskrobust.training.backends.jax_state import give_back_state as give_back_state
 from keras_taskrobust.training.gradients import (
     TaskRows,
     add,

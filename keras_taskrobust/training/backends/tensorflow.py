@@ -13,6 +13,13 @@ from keras_taskrobust.training.gradients import (
     cutting,
     floats_of,
 )
+from keras_taskrobust.training.held_assignments import HeldAssignments
+
+Trainer = keras.Model
+
+
+def give_back_state(model):
+    """Nothing: the variables hold the state all the time."""
 
 
 @tf.custom_gradient
@@ -87,26 +94,55 @@ def reached(model, x, layer):
     return depends if layer is None else [*depends, sources_of(uncut)]
 
 
-def stock_train_step(model, data):
-    """Keras's step, with the gradient of an embedding summed over repeated rows before its use.
+class _HeldAssignments(HeldAssignments):
+    """What a loop or a branch assigns in a graph of its own is assigned there."""
 
-    Keras 3.15 hands its optimizers `tf.IndexedSlices` as they are, and Adam then squares each
-    occurrence of a row instead of their sum: another step than on JAX and PyTorch.
+    def __enter__(self):
+        self._graph = tf.compat.v1.get_default_graph()
+        return super().__enter__()
+
+    def add_update(self, update):
+        if tf.compat.v1.get_default_graph() is self._graph:
+            super().add_update(update)
+        else:
+            self.assign_at_once(*update)
+
+
+@contextlib.contextmanager
+def _after(*results):
+    """What is done inside is not done if one of the results is an error of the device."""
+    tensors = [result for result in tf.nest.flatten(results) if result is not None]
+    with tf.control_dependencies(tensors):
+        all_there = tf.no_op()
+    with tf.control_dependencies(None if all_there is None else [all_there]):
+        yield
+
+
+def stock_train_step(model, data):
+    """Keras's step, which changes nothing before all that may fail in a user's code is over.
+
+    And which sums the gradient of an embedding over repeated rows before its use. Keras 3.15 hands
+    its optimizers `tf.IndexedSlices` as they are, and Adam then squares each occurrence of a row
+    instead of their sum: another step than on JAX and PyTorch.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
-        y_pred = model(x, training=True)
-        loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-        batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-        model._loss_tracker.update_state(_unscaled(loss), sample_weight=batch_size)
-        loss = model.optimizer.scale_loss(loss)
-    variables = model.trainable_variables
-    gradients = [
-        gradient if gradient is None else tf.convert_to_tensor(gradient)
-        for gradient in tape.gradient(loss, variables)
-    ]
-    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    with _HeldAssignments(model) as held:
+        with tf.GradientTape() as tape:
+            y_pred = model(x, training=True)
+            loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+            batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
+            model._loss_tracker.update_state(_unscaled(loss), sample_weight=batch_size)
+            loss = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = [
+            gradient if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(loss, variables)
+        ]
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    with _after(gradients, logs):
+        held.make()
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return logs
 
 
 def with_logs(step_function, change):
@@ -134,44 +170,48 @@ def gradient_train_step(model, data):
         tape.watch(cut_off[-1])
         return cut_off[-1]
 
-    with tf.GradientTape(persistent=True) as tape:
-        with cutting(plan.layer, cut):
-            y_pred = model(x, training=True)
-        additional = model.losses
-    # The losses have a tape of their own: a tape goes back through all that it recorded.
-    outputs = keras.tree.map_structure(_copy, y_pred)
-    made, taken = ([*floats_of(tensors), *additional] for tensors in (y_pred, outputs))
-    with tf.GradientTape(persistent=True) as loss_tape:
-        loss_tape.watch(taken)
-        losses, counts, others, _ = model.task_losses_of_batch(
-            x, y, outputs, sample_weight, additional_losses=additional
-        )
+    with _HeldAssignments(model) as held:
+        with tf.GradientTape(persistent=True) as tape:
+            with cutting(plan.layer, cut):
+                y_pred = model(x, training=True)
+            additional = model.losses
+        # The losses have a tape of their own: a tape goes back through all that it recorded.
+        outputs = keras.tree.map_structure(_copy, y_pred)
+        made, taken = ([*floats_of(tensors), *additional] for tensors in (y_pred, outputs))
+        with tf.GradientTape(persistent=True) as loss_tape:
+            loss_tape.watch(taken)
+            losses, counts, others, _ = model.task_losses_of_batch(
+                x, y, outputs, sample_weight, additional_losses=additional
+            )
 
-    def pull(tasks, scale, upstream, variables):
-        slopes = _gradients(loss_tape, [losses, others], [tasks, scale], taken)
-        upstream = [None] * len(uncut) if upstream is None else upstream
-        sources = cut_off if variables is None else [variable.value for variable in variables]
-        return _gradients(tape, [*made, *uncut], [*slopes, *upstream], sources)
+        def pull(tasks, scale, upstream, variables):
+            slopes = _gradients(loss_tape, [losses, others], [tasks, scale], taken)
+            upstream = [None] * len(uncut) if upstream is None else upstream
+            sources = cut_off if variables is None else [variable.value for variable in variables]
+            return _gradients(tape, [*made, *uncut], [*slopes, *upstream], sources)
 
-    scale = tf.cast(model.optimizer.scale_loss(1.0), tf.float32)
-    rows = None
-    if plan.takes_rows:
-        slopes = _slopes(plan, loss_tape, losses, model.task_outputs(outputs), scale)
-        places = cut_off or [variable.value for variable in plan.place]
-        rows = _task_rows(plan, tape, model.task_outputs(y_pred), slopes, places, scale)
-    with tf.GradientTape() as weighting_tape:
-        value, weights, own_weights, directions = model.weigh_gradients(losses, counts, rows)
-    variables = model.trainable_variables
-    gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
-    own = [variable.value for variable in model.weighting.trainable_variables]
-    position = {id(variable): index for index, variable in enumerate(variables)}
-    slopes = weighting_tape.gradient(value, own)
-    for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
-        gradients[position[id(variable)]] = None if slope is None else scale * slope
-    batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-    model._loss_tracker.update_state(add(value, others), sample_weight=batch_size)
-    model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        scale = tf.cast(model.optimizer.scale_loss(1.0), tf.float32)
+        rows = None
+        if plan.takes_rows:
+            slopes = _slopes(plan, loss_tape, losses, model.task_outputs(outputs), scale)
+            places = cut_off or [variable.value for variable in plan.place]
+            rows = _task_rows(plan, tape, model.task_outputs(y_pred), slopes, places, scale)
+        with tf.GradientTape() as weighting_tape:
+            value, weights, own_weights, directions = model.weigh_gradients(losses, counts, rows)
+        variables = model.trainable_variables
+        gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
+        own = [variable.value for variable in model.weighting.trainable_variables]
+        position = {id(variable): index for index, variable in enumerate(variables)}
+        slopes = weighting_tape.gradient(value, own)
+        for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
+            gradients[position[id(variable)]] = None if slope is None else scale * slope
+        batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
+        model._loss_tracker.update_state(add(value, others), sample_weight=batch_size)
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    with _after(gradients, logs):
+        held.make()
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    return logs
 
 
 def _copy(tensor):

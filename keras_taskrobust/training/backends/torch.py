@@ -14,6 +14,13 @@ from keras_taskrobust.training.backends.torch_rows import (
     runs_on_cpu,
 )
 from keras_taskrobust.training.gradients import TaskRows, add, by_variable_and_layer, cutting
+from keras_taskrobust.training.held_assignments import HeldAssignments
+
+Trainer = keras.Model
+
+
+def give_back_state(model):
+    """Nothing: the variables hold the state all the time."""
 
 
 def sum_by_group(values, member):
@@ -50,6 +57,7 @@ def own_randomness(stream):
     Inside this context it draws from the model's own stream; the global state is left as it was.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    before = stream.state.value.clone()
     seed = int(stream.next().sum())
     with torch.random.fork_rng(devices=devices):
         # What `torch.manual_seed` does for these; for all other kinds of devices it takes longer
@@ -57,7 +65,11 @@ def own_randomness(stream):
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed(seed)
-        yield
+        try:
+            yield
+        except BaseException:
+            stream.state.assign(before)
+            raise
 
 
 def reached(model, x, layer):
@@ -89,8 +101,28 @@ def reached(model, x, layer):
     return depends if layer is None else [*depends, sources_of(uncut)]
 
 
-def stock_train_step(model, *args):
-    return keras.Model.train_step(model, *args)
+class _HeldAssignments(HeldAssignments):
+    def add_update(self, update):
+        variable, value = update
+        super().add_update((variable, value.detach()))
+
+
+def stock_train_step(model, data):
+    """Keras's step, which changes nothing before all that may fail in a user's code is over."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with _HeldAssignments(model) as held:
+        y_pred = model(x, training=True)
+        model.zero_grad()
+        loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
+        batch_size = keras.tree.flatten(x)[0].shape[0]
+        model._loss_tracker.update_state(loss, sample_weight=batch_size)
+        model.optimizer.scale_loss(loss).backward()
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    held.make()
+    variables = model.trainable_variables
+    with torch.no_grad():
+        model.optimizer.apply([variable.value.grad for variable in variables], variables)
+    return logs
 
 
 def with_logs(step_function, change):
@@ -116,41 +148,48 @@ def gradient_train_step(model, data):
         cut_off.append(tensor.detach().requires_grad_())
         return cut_off[-1]
 
-    with cutting(plan.layer, cut):
-        y_pred = model(x, training=True)
-    losses, counts, others, shares = model.task_losses_of_batch(x, y, y_pred, sample_weight)
+    with _HeldAssignments(model) as held:
+        with cutting(plan.layer, cut):
+            y_pred = model(x, training=True)
+        losses, counts, others, shares = model.task_losses_of_batch(x, y, y_pred, sample_weight)
 
-    def pull(tasks, scale, upstream, variables):
-        targets, cotangents = [], []
-        if others is not None:
-            targets, cotangents = [others], [scale * torch.ones_like(others)]
-        if tasks is not None:
-            targets, cotangents = [*targets, shares], [*cotangents, replicas * tasks]
-        if upstream is not None:
-            targets += uncut
-            cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
-        values = cut_off if variables is None else [variable.value for variable in variables]
-        is_last = upstream is not None
-        return _mean_over_replicas(gradients_of(targets, cotangents, values, is_last))
+        def pull(tasks, scale, upstream, variables):
+            targets, cotangents = [], []
+            if others is not None:
+                targets, cotangents = [others], [scale * torch.ones_like(others)]
+            if tasks is not None:
+                targets, cotangents = [*targets, shares], [*cotangents, replicas * tasks]
+            if upstream is not None:
+                targets += uncut
+                cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
+            values = cut_off if variables is None else [variable.value for variable in variables]
+            is_last = upstream is not None
+            return _mean_over_replicas(gradients_of(targets, cotangents, values, is_last))
 
-    scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
-    rows = None
-    if plan.takes_rows:
-        rows = _task_rows(plan, shares, model.task_outputs(y_pred), cut_off, scale)
-    value, weights, own_weights, directions = model.weigh_gradients(losses.detach(), counts, rows)
-    variables = model.trainable_variables
-    with torch.no_grad():
-        gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
-    own = [variable.value for variable in model.weighting.trainable_variables]
-    for variable, slope in zip(own, gradients_of([value], [scale], own), strict=True):
-        position = next(i for i, v in enumerate(variables) if v.value is variable)
-        gradients[position] = slope
-    model._loss_tracker.update_state(
-        add(value, others).detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
-    )
+        scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
+        rows = None
+        if plan.takes_rows:
+            rows = _task_rows(plan, shares, model.task_outputs(y_pred), cut_off, scale)
+        value, weights, own_weights, directions = model.weigh_gradients(
+            losses.detach(), counts, rows
+        )
+        variables = model.trainable_variables
+        with torch.no_grad():
+            gradients = plan.gradients(
+                variables, pull, weights, own_weights, rows, directions, scale
+            )
+        own = [variable.value for variable in model.weighting.trainable_variables]
+        for variable, slope in zip(own, gradients_of([value], [scale], own), strict=True):
+            position = next(i for i, v in enumerate(variables) if v.value is variable)
+            gradients[position] = slope
+        model._loss_tracker.update_state(
+            add(value, others).detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
+        )
+        logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    held.make()
     with torch.no_grad():
         model.optimizer.apply(gradients, variables)
-    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+    return logs
 
 
 def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
