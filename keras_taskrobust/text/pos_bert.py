@@ -1,5 +1,6 @@
 """PoS-BERT: a BERT whose masked language modelling is nine tasks, one a part of speech."""
 
+import copy
 import os
 
 import keras
@@ -193,9 +194,10 @@ class PosBert(MinimaxModel):
 
     @classmethod
     def from_config(cls, config):
-        objects = ("backbone", "preprocessor")
-        made = {key: keras.saving.deserialize_keras_object(config[key]) for key in objects}
-        return cls(**{**config, **made})
+        config = copy.deepcopy(config)
+        for key in ("backbone", "preprocessor"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        return cls(**config)
 
     def _require_preprocessor(self, method: str):
         if self.preprocessor is None:

@@ -1,6 +1,7 @@
 """`MinimaxModel`: any Keras model, trained on K task losses under a weighting."""
 
 import contextlib
+import copy
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -74,9 +75,6 @@ class MinimaxModel(CheckedTrainer):
         [Task-Robust Pre-Training for Worst-Case Downstream Adaptation]
         (https://arxiv.org/abs/2306.12070), NeurIPS 2023.
     """
-
-    train_function: Any
-    test_function: Any
 
     def __init__(self, network, **kwargs):
         super().__init__(network, **kwargs)
@@ -315,8 +313,9 @@ class MinimaxModel(CheckedTrainer):
 
     @classmethod
     def from_config(cls, config):
-        network = keras.saving.deserialize_keras_object(config["network"])
-        return cls(**{**config, "network": network})
+        config = copy.deepcopy(config)  # Keras empties the configs that it reads.
+        network = keras.saving.deserialize_keras_object(config.pop("network"))
+        return cls(network, **config)
 
     def get_compile_config(self):
         if not self.compiled:
@@ -324,7 +323,7 @@ class MinimaxModel(CheckedTrainer):
         return keras.saving.serialize_keras_object(vars(self._compile_arguments))
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.compile(**keras.saving.deserialize_keras_object(copy.deepcopy(config)))
         if self.built:
             self.optimizer.build(self.trainable_variables)
 

@@ -80,14 +80,20 @@ class TwoRateOptimizer(optimizers.MultiOptimizer):
 
 
 def _undecayed_copy(optimizer, learning_rate):
-    config = optimizer.get_config()
-    config.update(clipnorm=None, clipvalue=None, global_clipnorm=None, use_ema=False)
-    if config["weight_decay"] is not None:
-        config["weight_decay"] = 0.0
+    kind, config = type(optimizer), optimizer.get_config()
+    if isinstance(optimizer, ScaledAdamW):
+        # Its settings by variable are for the variables of the network.
+        kind = optimizers.Adam
+        del config["multipliers"], config["weight_decays"]
+    undone = {"clipnorm": None, "clipvalue": None, "global_clipnorm": None, "use_ema": False}
+    config.update({key: value for key, value in undone.items() if key in config})
+    for key, value in config.items():
+        if key.endswith("weight_decay") and value is not None:
+            config[key] = 0.0
     config["name"] = f"{optimizer.name}_weighting"
     if learning_rate is not None:
         config["learning_rate"] = float(learning_rate)
-    return type(optimizer).from_config(config)
+    return kind.from_config(config)
 
 
 def with_weighting_rate(optimizer, weighting):

@@ -1,5 +1,7 @@
 """The loss of one output: one task, or one for each group of its elements."""
 
+import copy
+
 import keras
 from keras import ops
 
@@ -88,7 +90,8 @@ class GroupedLoss:
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["loss"]), config["groups"])
+        loss = keras.saving.deserialize_keras_object(copy.deepcopy(config["loss"]))
+        return cls(loss, config["groups"])
 
 
 class OutputLoss:

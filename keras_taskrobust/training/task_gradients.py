@@ -69,8 +69,8 @@ class TaskGradients:
         if batch is None:
             raise ValueError(
                 f"{type(self._weighting).__name__} keeps a state for every gradient element, so "
-                "`compile` must know where they are: give a functional network whose inputs have a "
-                "known shape, or name layers or variables in `gradients_at`. "
+                "`compile` must know where they are: give a functional or built sequential network "
+                "whose inputs have a known shape, or name layers or variables in `gradients_at`. "
                 f"Received: gradients_at={at!r}, network={self._network}"
             )
         return number, self.plan(lambda layer: reached(batch, layer)).number_of_elements
@@ -141,9 +141,10 @@ def _split_like(direction, gradients):
 
 
 def _symbolic_batch(network):
-    """Zeros with the shapes of the inputs of a functional network, or `None` for another kind."""
+    """Zeros with the shapes of the inputs of a network that knows them, or `None`."""
     try:
-        inputs = network.input
+        is_chain = isinstance(network, keras.Sequential)
+        inputs = network.inputs[0] if is_chain else network.input
     except (AttributeError, ValueError):
         return None
 

@@ -1,6 +1,7 @@
 """Predictions to per-task totals and counts: one loss per output, or one loss split by groups."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -382,7 +383,7 @@ def check_log_names(names) -> None:
     logs = [log for name in names for log in (f"{name}_loss", f"{name}_weight")]
     logs += ["loss", "worst_loss", "mean_loss"]
     logs += [f"val_{log}" for log in logs]
-    clashing = sorted({log for log in logs if logs.count(log) > 1})
+    clashing = sorted(log for log, number in Counter(logs).items() if number > 1)
     if clashing:
         raise ValueError(
             "Task names must be distinct, and leave the log names 'loss', 'worst_loss' and "

@@ -1,5 +1,6 @@
 """`MultiModalMAE`: the multi-modal masked autoencoder, each modality one task."""
 
+import copy
 from collections.abc import Mapping
 
 import keras
@@ -253,7 +254,7 @@ class MultiModalMAE(MinimaxModel):
 
     @classmethod
     def from_config(cls, config):
-        config = dict(config)
+        config = copy.deepcopy(config)
         for key in ("backbone", "modalities"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)

@@ -1,5 +1,6 @@
 """The method of the paper: softmax weights, which turn the mean of K losses into their maximum."""
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -100,7 +101,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
     ):
         super().__init__(**kwargs)
         if isinstance(alpha, dict):
-            alpha = keras.saving.deserialize_keras_object(alpha)
+            alpha = keras.saving.deserialize_keras_object(copy.deepcopy(alpha))
         if not (callable(alpha) or checks.is_positive(alpha)):
             raise ValueError(
                 f"`alpha` must be a positive number or a schedule. Received: alpha={alpha}"

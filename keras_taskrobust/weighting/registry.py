@@ -1,5 +1,6 @@
 """The weightings by name."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import TypeVar
@@ -86,7 +87,7 @@ def get(identifier) -> TaskWeighting:
     0.01
     """
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
+        identifier = keras.saving.deserialize_keras_object(copy.deepcopy(identifier))
     if isinstance(identifier, TaskWeighting):
         return identifier
     if isinstance(identifier, str):

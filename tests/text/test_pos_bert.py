@@ -1,5 +1,7 @@
 """PosBert: losses by group against NumPy, presets that KerasHub opens, and its own conveniences."""
 
+import copy
+
 import keras
 import keras_hub
 import numpy as np
@@ -172,3 +174,27 @@ def test_refuses(make, message):
 
 def test_is_exported():
     assert ktr.text.PosBert is PosBert
+
+
+def test_from_config_leaves_its_argument():
+    config = PosBert(make_backbone()).get_config()
+    former = copy.deepcopy(config)
+    PosBert.from_config(config)
+    assert config == former
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_a_mistake_in_the_first_batch_leaves_the_backbone(method):
+    model = PosBert(make_backbone())
+    model.compile("adam")
+    x, y = make_batch(number=4)
+    tokens = {name: values for name, values in x.items() if name != "mask_positions"}
+    before = model.backbone.predict(tokens, verbose=0)["pooled_output"]
+    wrong = {**y, "next_sentence": np.zeros((4, 7, 2), "int32")}
+    with pytest.raises(Exception, match=r"shape|size|dimension|rank"):
+        getattr(model, method)(x, wrong, verbose=0)
+    np.testing.assert_array_equal(
+        before, model.backbone.predict(tokens, verbose=0)["pooled_output"]
+    )
+    if method == "fit":
+        model.fit(x, y, verbose=0)

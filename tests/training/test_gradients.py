@@ -641,3 +641,24 @@ def test_diagnostics_are_means_over_the_steps_of_the_pairs_there():
     np.testing.assert_allclose(logs["c_gradient_norm"], [norms[:, 2].mean()], rtol=1e-4)
     assert "val_a_loss" in logs
     assert not any(name.startswith("val_") and "gradient" in name for name in logs)
+
+
+@pytest.mark.parametrize("weighting", ["moco", "db_mtl", "excess_mtl"])
+def test_methods_that_keep_gradients_take_a_sequential_network(weighting):
+    layers = [keras.layers.Dense(3, activation="tanh"), keras.layers.Dense(2)]
+    network = keras.Sequential(layers)
+    network.build((None, 4))
+    same = keras.Model(network.inputs[0], network.outputs[0])
+    start, results = network.get_weights(), []
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(8, 4)).astype("float32"), rng.normal(size=(8, 2))
+    y = {"labels": labels.astype("float32"), "groups": np.arange(8, dtype="int32") % 2}
+    for body in (network, same):
+        body.set_weights(start)
+        model = ktr.MinimaxModel(body)
+        model.compile("sgd", ktr.GroupedLoss("mse", ("a", "b")), weighting=weighting)
+        model.train_on_batch(x, y)
+        results.append(body.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert not np.array_equal(results[0][0], start[0])

@@ -1,5 +1,8 @@
 """What Keras users do with a model must work, and the figures must be the ones promised."""
 
+import copy
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from networks import (
 )
 
 import keras_taskrobust as ktr
+from keras_taskrobust.training.task_losses import check_log_names
 
 #: Stateless, with a state, trainable, and trainable on the Gramian; the rest are slow tests.
 REPRESENTATIVES = ("minimax", "group_dro", "uncertainty", "gradnorm")
@@ -503,3 +507,23 @@ def test_gradnorm_needs_a_shared_variable():
     ones = np.ones((4, 2), "float32")
     with pytest.raises(ValueError, match="no trainable variable is shared"):
         model.fit({"a": ones, "b": ones}, {"p": ones[:, :1], "q": ones[:, :1]}, verbose=0)
+
+
+def test_from_config_leaves_its_argument():
+    model = two_headed_model(weighting=ktr.weighting.AdaptiveGroups(2))
+    config, compiled = model.get_config(), model.get_compile_config()
+    copies = copy.deepcopy((config, compiled))
+    first, second = (ktr.MinimaxModel.from_config(config) for _ in range(2))
+    assert first.count_params() == second.count_params()
+    first.compile_from_config(compiled)
+    ktr.weighting.get(compiled["weighting"])
+    assert (config, compiled) == copies
+
+
+def test_names_of_many_tasks_are_compared_in_no_time():
+    names = [f"task_{number}" for number in range(30_000)]
+    started = time.process_time()
+    check_log_names(names)
+    assert time.process_time() - started < 2.0
+    with pytest.raises(ValueError, match=r"share the logs \['task_7_loss', 'task_7_weight', 'val"):
+        check_log_names([*names, "task_7"])
