@@ -4,7 +4,9 @@
 with depth and labels, 100 GB.
 """
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ def read_ahead(dataset: "grain.MapDataset") -> "grain.IterDataset":
 def with_workers(
     dataset: "grain.MapDataset", num_workers: int
 ) -> "grain.MapDataset | grain.IterDataset":
-    """Lets processes make the batches.
+    """Lets processes make the batches. They end with the one that reads them.
 
     Args:
         dataset: `grain.MapDataset` of batches.
@@ -52,7 +54,7 @@ def with_workers(
         flags.FLAGS.mark_as_parsed()
     each = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers)
-    return dataset.to_iter_dataset(each).mp_prefetch(processes)
+    return dataset.to_iter_dataset(each).mp_prefetch(processes, worker_init_fn=_end_with_parent)
 
 
 def batches_for_fit(dataset: "grain.MapDataset | grain.IterDataset") -> Iterator[tuple]:
@@ -75,3 +77,14 @@ def batches_for_fit(dataset: "grain.MapDataset | grain.IterDataset") -> Iterator
             yield batch if isinstance(batch, tuple) else (batch,)
     finally:
         iterator.close()
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Ends a process once its parent was killed: those of grain would wait for it for ever."""
+
+    def watch(parent):
+        parent.join()
+        os._exit(1)
+
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=watch, args=(parent,), daemon=True).start()

@@ -1,7 +1,10 @@
 """Batches prepared while the model trains."""
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import grain
 import keras
@@ -92,3 +95,34 @@ class _Noting:
     def __call__(self, number):
         (self._folder / str(number)).touch()
         return number
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_processes_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "read.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "import grain\n"
+        "from keras_taskrobust.reading import with_workers\n"
+        "if __name__ == '__main__':\n"
+        "    iterator = iter(with_workers(grain.MapDataset.range(1000), 2))\n"
+        "    next(iterator)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as parent:
+        workers = parent.stdout.readline().split()
+        parent.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(is_running(worker.decode()) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
