@@ -24,7 +24,12 @@ from keras_taskrobust.training.optimizers import (
     with_weighting_rate,
     without_weighting_rate,
 )
-from keras_taskrobust.training.outputs import names_of_outputs, untrained_outputs
+from keras_taskrobust.training.outputs import (
+    flat_metrics,
+    names_in_logs,
+    names_of_outputs,
+    untrained_outputs,
+)
 from keras_taskrobust.training.task_gradients import TaskGradients
 from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
@@ -49,8 +54,8 @@ class MinimaxModel(CheckedTrainer):
     figures are totals over counts since the last reset: exact means over the epoch.
 
     Args:
-        network: any Keras model. Its outputs are a dict, one tensor, or the list of a functional
-            model (then the names are its `output_names`).
+        network: any Keras model. Its outputs are a dict, which may hold dicts, one tensor, or the
+            list of a functional model (then the names are its `output_names`).
         **kwargs: `keras.Model` arguments, such as `name`.
 
     Example:
@@ -165,8 +170,8 @@ class MinimaxModel(CheckedTrainer):
         optimizer = without_weighting_rate(keras.optimizers.get(optimizer))
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
+            metrics=flat_metrics(metrics, self.network),
+            weighted_metrics=flat_metrics(weighted_metrics, self.network),
             **kwargs,
         )
         self._compile_arguments = SimpleNamespace(
@@ -249,7 +254,8 @@ class MinimaxModel(CheckedTrainer):
             A `TaskLosses`, or something with its `task_names`, `outputs_of_tasks`,
             `tasks_per_output` and `for_metrics`.
         """
-        return TaskLosses(loss, auxiliary, names_of_outputs(self.network))
+        names = names_of_outputs(self.network), names_in_logs(self.network)
+        return TaskLosses(loss, auxiliary, *names)
 
     def task_losses_of_batch(self, x, y, y_pred, sample_weight, additional_losses=None):
         """The task losses of the global batch.

@@ -22,30 +22,40 @@ def names_of_outputs(network) -> list[str] | None:
     return ["/".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(network.output)]
 
 
-def map_named(function, structure, is_leaf=None, name=""):
-    """`function(name, leaf)` of every leaf of nested dicts, or of a list, in a structure like it.
+def names_in_logs(network) -> dict[str, str]:
+    """What Keras calls outputs in nested dicts in the logs of their metrics: after their layers."""
+    names, layers = names_of_outputs(network) or [], getattr(network, "output_names", [])
+    if not any("/" in name for name in names) or len(set(layers)) < len(layers):
+        return {}
+    return dict(zip(names, layers, strict=True))
+
+
+def flat_metrics(metrics, network):
+    """Metrics in nested dicts as Keras takes them in one dict.
+
+    In nested dicts, Keras 3.15 on PyTorch pairs the metrics of some outputs with others.
+    """
+    if not isinstance(metrics, Mapping):
+        return metrics
+    logged = names_in_logs(network)
+    return {logged.get(name, name): metric for name, metric in by_name(metrics).items()}
+
+
+def by_name(structure: Mapping, is_leaf=None, prefix="") -> dict[str, Any]:
+    """The leaves of nested dicts by the keys on the way to them, joined by `/`.
 
     Args:
-        function: what to call.
-        structure: a leaf, a list or tuple of leaves, or dicts of leaves or dicts.
+        structure: dict of leaves or dicts.
         is_leaf: function of the name and a dict that tells whether this is a leaf; `None`: none is.
-        name: the keys on the way to the structure, joined by `/`.
+        prefix: what all names begin with.
     """
-    if isinstance(structure, Mapping) and not (is_leaf and is_leaf(name, structure)):
-        prefix = f"{name}/" if name else ""
-        return {
-            key: map_named(function, value, is_leaf, f"{prefix}{key}")
-            for key, value in structure.items()
-        }
-    if isinstance(structure, list | tuple) and not name:
-        return [function(str(index), leaf) for index, leaf in enumerate(structure)]
-    return function(name, structure)
-
-
-def by_name(structure: Mapping, is_leaf=None) -> dict[str, Any]:
-    """The leaves of nested dicts by their names, as `map_named` forms them."""
     found: dict[str, Any] = {}
-    map_named(found.__setitem__, structure, is_leaf)
+    for key, value in structure.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and not (is_leaf and is_leaf(name, value)):
+            found.update(by_name(value, is_leaf, f"{name}/"))
+        else:
+            found[name] = value
     return found
 
 

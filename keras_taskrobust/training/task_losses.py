@@ -12,7 +12,7 @@ from keras import ops
 from keras_taskrobust.training.gradients import add
 from keras_taskrobust.training.loss_values import takes_indices, with_rank
 from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
-from keras_taskrobust.training.outputs import by_name, map_named
+from keras_taskrobust.training.outputs import by_name
 
 
 class TaskTotals(NamedTuple):
@@ -38,6 +38,7 @@ class TaskLosses:
             meant to have none.
         auxiliary: dict of output names to losses outside the weighting, or `None`.
         output_names: the names of the network's outputs, or `None` if only a call can tell them.
+        names_in_logs: dict of output names to those in the logs of metrics, where they differ.
 
     Attributes:
         losses: dict of output names to `OutputLoss`es and `GroupedLoss`es.
@@ -46,8 +47,9 @@ class TaskLosses:
         leaves_some_untrained: bool. Whether an output is meant to have no loss.
     """
 
-    def __init__(self, loss, auxiliary=None, output_names=None):
+    def __init__(self, loss, auxiliary=None, output_names=None, names_in_logs=None):
         self._output_names = output_names
+        self._names_in_logs = names_in_logs or {}
         self._is_single = _is_one_loss(loss)
         if self._is_single and auxiliary:
             raise ValueError(
@@ -158,8 +160,10 @@ class TaskLosses:
         given = self._weights(sample_weight, outputs)
 
         def like_outputs(value_of):
-            left = iter(outputs)
-            return map_named(lambda name, leaf: value_of(next(left)), y_pred)
+            if isinstance(y_pred, Mapping):
+                return {self._names_in_logs.get(n, n): value_of(n) for n in outputs}
+            values = [value_of(name) for name in outputs]
+            return values if isinstance(y_pred, list | tuple) else values[0]
 
         return (
             like_outputs(lambda name: _labels(targets.get(name))),
@@ -182,6 +186,11 @@ class TaskLosses:
         asked = [*outputs]
         if isinstance(metrics, Mapping):
             asked = [name for name, metric in by_name(metrics).items() if metric]
+        elif any("/" in name for name in outputs) and len(outputs) > 1:
+            raise ValueError(
+                f"`{argument}` of outputs in nested dicts must be a dict nested as they are. "
+                f"Received: {argument}={metrics!r}"
+            )
         elif len(metrics) == len(outputs) > 1:
             asked = [name for name, metric in zip(outputs, metrics, strict=True) if metric]
         known = by_name(y_pred) if isinstance(y_pred, Mapping) else self._output_names or ()

@@ -101,6 +101,22 @@ def test_metrics_of_an_output_beside_those_with_a_loss(form, argument):
     assert logs["b_mae"] == pytest.approx(np.abs(target - output).mean(), rel=1e-5)
 
 
+def test_metrics_of_nested_outputs_in_any_order():
+    inputs = keras.Input((3,))
+    layers = [keras.layers.Dense(size, name=f"layer_{size}") for size in (2, 1)]
+    outputs = {"p": {"wide": layers[0](inputs), "narrow": layers[1](inputs)}}
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    x, y = np.ones((4, 3)), {"p": {"wide": np.zeros((4, 2)), "narrow": np.zeros((4, 1))}}
+    metrics = {"p": {"wide": ["mae"], "narrow": ["mse"]}}
+    logs = logs_of(model, x, y, loss={"p": {"narrow": "mae", "wide": "mse"}}, metrics=metrics)
+    predicted = model.predict(x, verbose=0)["p"]
+    assert logs["layer_2_mae"] == pytest.approx(np.abs(predicted["wide"]).mean(), rel=1e-5)
+    assert logs["layer_1_mse"] == pytest.approx((predicted["narrow"] ** 2).mean(), rel=1e-5)
+    assert logs["p/wide_loss"] == pytest.approx((predicted["wide"] ** 2).mean(), rel=1e-5)
+    with pytest.raises(ValueError, match="`metrics` of outputs in nested dicts must be a dict"):
+        logs_of(model, x, y, loss={"p": {"narrow": "mae", "wide": "mse"}}, metrics=["mae", "mae"])
+
+
 @pytest.mark.parametrize("argument", ["metrics", "weighted_metrics"])
 def test_metrics_of_unknown_outputs_and_without_targets_are_refused(argument):
     network, (x, y, _) = network_of("dict"), data_of("dict")
