@@ -1,25 +1,11 @@
 """Archives of arrays, read as if anybody had written them."""
 
 import os
-import struct
 import zipfile
-import zlib
 
 import numpy as np
 
-_DAMAGE = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+from keras_taskrobust.files import READING_ERRORS
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -44,7 +30,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise
-    except _DAMAGE as error:
+    except READING_ERRORS as error:
         fault = str(error) or type(error).__name__
         raise ValueError(
             f"`path` must be an .npz archive that is whole. Received: {path}: {fault}"

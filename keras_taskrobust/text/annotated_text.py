@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_taskrobust.files import READING_ERRORS, write_atomically
+from keras_taskrobust.files import READING_ERRORS, path_inside, write_atomically
 from keras_taskrobust.text.vocabulary import WordPieceEncoder, load_vocabulary
 
 FORMAT = 1
@@ -193,7 +193,7 @@ def _digest(content: dict) -> str:
 
 def array_path(directory: Path, name: str) -> Path:
     """Where an array is."""
-    return directory / f"{name}.bin"
+    return path_inside(directory, f"{name}.bin")
 
 
 def is_whole(path: Path, layout: dict) -> bool:
@@ -202,7 +202,10 @@ def is_whole(path: Path, layout: dict) -> bool:
 
 
 def _num_bytes(layout: dict) -> int:
-    return np.dtype(layout["dtype"]).itemsize * math.prod(layout["shape"])
+    dtype = np.dtype(layout["dtype"])
+    if dtype.hasobject:  # of which a file would hold addresses in memory
+        raise ValueError(f"An array must be of numbers. Received: dtype {layout['dtype']!r}")
+    return dtype.itemsize * math.prod(layout["shape"])
 
 
 def _map(path: Path, layout: dict) -> np.ndarray:

@@ -17,6 +17,9 @@ from keras_taskrobust import cli, files
 from keras_taskrobust.evaluation import TaskScores, drawing
 from keras_taskrobust.evaluation.reconstructions import Reconstructions
 from keras_taskrobust.recipes.reporting import draw
+from keras_taskrobust.recipes.text_pretraining import prepare_text
+from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.text.annotated_text import array_path, is_whole
 
 pytestmark = pytest.mark.backend_free
 
@@ -252,3 +255,24 @@ def test_reports_replace_links_in_their_place(folder, tmp_path):
     draw(folder)
     assert outside.read_text() == "mine"
     assert (folder / "report.md").read_text().startswith("# Received")
+
+
+@pytest.mark.parametrize("link", ["text", "text/annotated", ".lock"])
+def test_a_run_writes_through_no_link(link, tmp_path):
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    outside.mkdir()
+    (folder / link).parent.mkdir(parents=True)
+    (folder / link).symlink_to(outside / "lock" if link == ".lock" else outside)
+    with pytest.raises((ValueError, OSError), match="symbolic link"):
+        prepare_text(TINY, folder)
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("layout", [{"dtype": "|O", "shape": [4]}, {"dtype": "i4,O", "shape": [1]}])
+def test_an_array_of_addresses_is_refused(layout, tmp_path):
+    path = array_path(tmp_path, "token_ids")
+    path.write_bytes(bytes(32))
+    with pytest.raises(ValueError, match="must be of numbers. Received: dtype "):
+        is_whole(path, layout)
+    with pytest.raises(ValueError, match="must stay in its folder"):
+        array_path(tmp_path, "../token_ids")
