@@ -7,15 +7,14 @@ cells failed and the rest is done.
 import contextlib
 import dataclasses
 import functools
-import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_options import (
+    OF_A_ROW,
     Demo,
     FineTune,
     FineTuneImages,
@@ -27,6 +26,7 @@ from keras_taskrobust.cli_options import (
     Run,
     TextComparison,
 )
+from keras_taskrobust.cli_parsing import flag, flags_of, parse, parse_with_recipe, refuse_unused
 from keras_taskrobust.plain_text import one_line
 
 COMMANDS = {
@@ -76,7 +76,7 @@ def _print_commands(words):
 
 
 def _demo(words, program):
-    demo = _parse(Demo, words, program)
+    demo = parse(Demo, words, program)
     failed = 0
     if demo.part in ("text", "all"):
         with _without_banners():
@@ -101,7 +101,8 @@ def _show_demo(demo, part, recipe, compare, minimum):
 
 
 def _prepare_text(words, program):
-    arguments = _arguments(words, program, Run, _text_recipes())
+    arguments = parse_with_recipe(words, program, Run, _text_recipes())
+    refuse_unused(words, arguments.recipe.unused())
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
@@ -110,14 +111,16 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = _arguments(words, program, Run, _text_recipes())
+    arguments = parse_with_recipe(words, program, Run, _text_recipes())
+    refuse_unused(words, arguments.recipe.unused())
     with _without_banners():
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
     _pretrain(arguments, "PoS-BERT", pretrain_text)
 
 
 def _pretrain_images(words, program):
-    arguments = _arguments(words, program, Run, _image_recipes())
+    arguments = parse_with_recipe(words, program, Run, _image_recipes())
+    refuse_unused(words, arguments.recipe.unused())
     with _without_banners():
         from keras_taskrobust.recipes.image_pretraining import pretrain_images
     _pretrain(arguments, "MM-MAE", pretrain_images)
@@ -148,7 +151,8 @@ def _pretrain(arguments, model, pretrain):
 
 def _compare_text(words, program):
     _refuse_single_runs(words)
-    arguments = _arguments(words, program, TextComparison, _text_recipes())
+    arguments = parse_with_recipe(words, program, TextComparison, _text_recipes())
+    refuse_unused(words, arguments.recipe.unused() | arguments.unused())
     with _without_banners():
         from keras_taskrobust.recipes.text_comparison import compare_text
     downstream = _downstream(arguments) if arguments.tasks else None
@@ -157,7 +161,8 @@ def _compare_text(words, program):
 
 def _compare_images(words, program):
     _refuse_single_runs(words)
-    arguments = _arguments(words, program, ImageComparison, _image_recipes())
+    arguments = parse_with_recipe(words, program, ImageComparison, _image_recipes())
+    refuse_unused(words, arguments.recipe.unused() | arguments.unused())
     with _without_banners():
         from keras_taskrobust.recipes.image_comparison import compare_images
     downstream = _image_downstream(arguments) if arguments.tasks else None
@@ -166,13 +171,22 @@ def _compare_images(words, program):
 
 def _refuse_single_runs(words):
     """The recipes' own `--seed` and `--weighting` would be overridden."""
+    flags = flags_of(words)
     for name in ("seed", "weighting"):
-        if any(word.split("=")[0] == f"--{name}" for word in words):
+        if f"--{name}" in flags:
             raise ValueError(f"A comparison takes `--{name}s`, one or more. Received: --{name}")
+    for name in OF_A_ROW:
+        if flag(name) in flags:
+            raise ValueError(
+                "A comparison takes the options of a weighting with its name, "
+                f"`--weightings uniform minimax:alpha=3`. Received: {flag(name)}"
+            )
 
 
 def _compare(arguments, compare, program):
-    weightings = {name: {"weighting": name} for name in arguments.weightings}
+    weightings = arguments.rows()
+    for fields in weightings.values():
+        dataclasses.replace(arguments.recipe, **fields)  # refuses what a weighting does not have
     minimum = arguments.minimum_targets
     drawn = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
     failed = _print_drawn(drawn)
@@ -193,7 +207,8 @@ def _finetune_text(words, program):
     with _without_banners():
         from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
         from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
-    arguments = _arguments(words, program, FineTune, FINETUNING_RECIPES)
+    arguments = parse_with_recipe(words, program, FineTune, FINETUNING_RECIPES)
+    refuse_unused(words, arguments.recipe.unused())
     presets = _presets(arguments)
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     downstream = Downstream(
@@ -223,7 +238,8 @@ def _finetune_images(words, program):
     with _without_banners():
         from keras_taskrobust.recipes import image_finetuning
     kind = FineTuneImages[Recipe, image_finetuning.TaskImages]
-    arguments = _arguments(words, program, kind, image_finetuning.FINETUNING_RECIPES)
+    arguments = parse_with_recipe(words, program, kind, image_finetuning.FINETUNING_RECIPES)
+    refuse_unused(words, arguments.recipe.unused(arguments.tasks) | arguments.images.unused())
     downstream = image_finetuning.ImageDownstream(
         arguments.tasks,
         arguments.images,
@@ -242,7 +258,9 @@ def _finetune_images(words, program):
 def _inherit_text(words, program):
     with _without_banners():
         from keras_taskrobust.recipes import text_inheritance as texts
-    arguments = _arguments(words, program, InheritText, texts.RECIPES)
+        from keras_taskrobust.recipes.inheritance import unused_of_settings
+    arguments = parse_with_recipe(words, program, InheritText, texts.RECIPES)
+    refuse_unused(words, unused_of_settings(arguments.recipe))
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     head_task = arguments.head_task or next(iter(arguments.tasks), "")
     related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
@@ -254,7 +272,8 @@ def _inherit_images(words, program):
         from keras_taskrobust.recipes import image_inheritance as images
         from keras_taskrobust.recipes.image_finetuning import TaskImages
     kind = InheritImages[Recipe, TaskImages]
-    arguments = _arguments(words, program, kind, images.RECIPES)
+    arguments = parse_with_recipe(words, program, kind, images.RECIPES)
+    refuse_unused(words, images.unused(arguments.recipe, arguments.tasks, arguments.images))
     sets = images.named_sets(arguments.sets)
     related = images.RelatedImages(
         arguments.tasks or images.all_tasks(sets),
@@ -294,7 +313,7 @@ def _presets(arguments):
 def _report(words, program):
     import tyro
 
-    directory = _parse(Redraw, words, program, (tyro.conf.PositionalRequiredArgs,)).directory
+    directory = parse(Redraw, words, program, (tyro.conf.PositionalRequiredArgs,)).directory
     with _without_banners():
         from keras_taskrobust.recipes.reporting import draw
     _print_drawn(draw(directory))
@@ -325,52 +344,6 @@ def _image_recipes():
     with _without_banners():
         from keras_taskrobust.recipes.image_recipe import RECIPES
     return RECIPES
-
-
-def _arguments(words, program, kind, recipes):
-    """Parses a recipe's name, its fields and those of `kind`, in any order after the name."""
-    import tyro
-
-    chosen = tyro.extras.subcommand_type_from_defaults(
-        {name: recipe for name, (_, recipe) in recipes.items()},
-        descriptions={name: description for name, (description, _) in recipes.items()},
-    )
-    config = (
-        tyro.conf.OmitArgPrefixes,
-        tyro.conf.OmitSubcommandPrefixes,
-        tyro.conf.CascadeSubcommandArgs,
-    )
-    return _parse(kind[chosen], words, program, config)
-
-
-def _parse(kind, words, program, config=()):
-    """What the words say. What the settings refuse is raised as they say it, with flags."""
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=program, args=words, config=config)
-    except SystemExit as stop:
-        refusal = _refusal(stop)
-        if refusal is None:
-            sys.stderr.write(said.getvalue())
-            raise
-    raise ValueError(re.sub("`([a-z_0-9]+)`", _flag, refusal))
-
-
-def _refusal(stop):
-    """What a dataclass said that tyro could not make; `None` if it was not even tried."""
-    error = stop.__context__
-    while error is not None:
-        if isinstance(error, ValueError) and "Received: " in str(error):
-            return str(error)
-        error = error.__context__
-    return None
-
-
-def _flag(name):
-    return f"`--{name[1].replace('_', '-')}`"
 
 
 @contextlib.contextmanager

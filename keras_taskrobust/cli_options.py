@@ -1,10 +1,14 @@
 """The options of the commands, as dataclasses that tyro turns into flags."""
 
+import ast
 import dataclasses
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
+
+#: The flags that a comparison has none of: they are those of a row.
+OF_A_ROW = ("alpha", "loss_momentum", "weighting_options")
 
 Recipe = TypeVar("Recipe")
 Images = TypeVar("Images")
@@ -45,16 +49,29 @@ class Comparison(Generic[Recipe]):
     output: Path = Path("runs/comparison")
     """Folder of the report and the runs. Finished runs in it are kept."""
     weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
-    """Names out of keras_taskrobust.weighting.available()."""
+    """Names out of keras_taskrobust.weighting.available(), each with its options if need be:
+    minimax:alpha=3 group_dro:step_size=0.1,loss_momentum=0.9."""
     seeds: tuple[int, ...] = (0,)
     """Each seed gives a run of every weighting."""
     minimum_targets: int = 1000
     """Held-out targets that a task needs to count for worst and mean."""
 
     def __post_init__(self):
-        checks.distinct("weightings", self.weightings)
+        self.rows()
         checks.seeds("seeds", self.seeds)
         checks.integer("minimum_targets", self.minimum_targets, least=0)
+
+    def unused(self) -> dict[str, str]:
+        """The flags that change nothing beside the others, and what they are for."""
+        names = {"finetuning", "data_dir", "select"} & set(vars(self))
+        has_tasks = getattr(self, "tasks", ())
+        return {} if has_tasks else dict.fromkeys(sorted(names), "fine-tuning on `tasks`")
+
+    def rows(self) -> dict[str, dict]:
+        """Rows of the report to the fields of the recipe that differ."""
+        rows = [_row(entry) for entry in self.weightings]
+        checks.distinct("weightings", [name for name, _ in rows])
+        return dict(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,3 +234,47 @@ def _check_grid(options, least=1):
     checks.distinct("preset", options.preset)
     checks.distinct("tasks", options.tasks, least)
     checks.seeds("seeds", options.seeds)
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Names and values of a weighting's options, as Python writes the arguments of a call.
+
+    Args:
+        text: string. A word without quotes is a string.
+
+    Returns:
+        dict of names to values, sequences as lists.
+
+    Raises:
+        ValueError: it is something else.
+
+    Example:
+
+    >>> parse_options("radius=0.5, weights=[1, 2], scale=median")
+    {'radius': 0.5, 'weights': [1, 2], 'scale': 'median'}
+    """
+    try:
+        call = ast.parse(f"options({text})", mode="eval").body
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
+            found = [(one.arg, _value(one.value)) for one in call.keywords if one.arg]
+            if len(dict(found)) == len(call.keywords):
+                return dict(found)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    raise ValueError(f"Options must be NAME=VALUE, each once. Received: {text}")
+
+
+def _value(node):
+    if isinstance(node, ast.Name):
+        return node.id
+    value = ast.literal_eval(node)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _row(entry):
+    """The row of a report, and its settings, from NAME or NAME:OPTION=VALUE,OPTION=VALUE."""
+    name, _, text = entry.partition(":")
+    options = parse_options(text)
+    words = [f"{option}={value}" for option, value in options.items()]
+    fields = {"weighting": name, "weighting_options": options} if options else {"weighting": name}
+    return " ".join([name, *words]), fields

@@ -109,6 +109,33 @@ def test_the_command_line_names_the_flag_before_any_work(command, flags, words, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "flags", "flag"),
+    [
+        ("pretrain text pos-bert-tiny", "--tokenizer x --vocabulary-size 99", "--vocabulary-size"),
+        ("pretrain images mm-mae-tiny", "--epochs 2 --steps 200", "--steps"),
+        ("pretrain images mm-mae-tiny", "--warmup-epochs 1", "--warmup-epochs"),
+        ("pretrain images mm-mae-tiny", "--data tfds:x --scenes=9", "--scenes"),
+        ("pretrain images mm-mae-tiny", "--held-out-share 0.5", "--held-out-share"),
+        ("pretrain images mm-mae-tiny", "--modalities rgb --semseg-stride 2", "--semseg-stride"),
+        ("compare text pos-bert-tiny", "--finetuning glue", "--finetuning"),
+        ("compare images mm-mae-tiny", "--select best", "--select"),
+        ("finetune text small", "--preset x --probe-epochs 3", "--probe-epochs"),
+        ("finetune images small", "--preset x --tasks depth --mixup 0.8", "--mixup"),
+        ("finetune images small", "--preset x --tasks depth --head linear --head-width 8",
+         "--head-width"),
+        ("finetune images small", "--preset x --split a", "--split"),
+        ("inherit images small", "--preset x --tasks clean s --sets s=x --severity 2",
+         "--severity"),
+    ],
+)  # fmt: skip
+def test_flags_that_would_change_nothing_are_refused(command, flags, flag, tmp_path):
+    output = ["--output", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match=f": `{flag}` is for .*would change nothing"):
+        cli.main([*command.split(), *flags.split(), *output])
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_kept():
     kept = (checks.positive("x", 3), checks.integer("x", 3, 1), checks.size("x", [4, 6]))
     assert kept == (3.0, 3, (4, 6))

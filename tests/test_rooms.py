@@ -22,6 +22,7 @@ ROOMS = (
     "evaluation",
     "recipes",
     "cli_options",
+    "cli_parsing",
     "cli",
 )
 BACKENDS = {"tensorflow", "jax", "torch"}

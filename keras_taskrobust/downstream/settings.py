@@ -1,6 +1,7 @@
 """The settings of a fine-tuning run."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Literal, get_args
 
 from keras_taskrobust import checks
@@ -11,6 +12,16 @@ Soup = Literal["uniform", "greedy", "model_stock"]
 Head = Literal["standard", "linear"]
 Pooling = Literal["mean", "global"]
 
+#: The methods that train the head alone beforehand.
+_PROBING = ("probe_then_full", "ewc")
+_OF_CLASSIFICATION = (
+    "pooling",
+    "least_crop",
+    "rand_augment",
+    "mixup",
+    "cutmix",
+    "label_smoothing",
+)
 #: [CLS], a word, [SEP], a word, [SEP].
 _SHORTEST_PAIR = 5
 
@@ -63,12 +74,43 @@ class Adaptation:
         checks.choice("method", self.method, get_args(Method))
         checks.choice("soup", self.soup, get_args(Soup))
         checks.between("wise_share", self.wise_share, 0, 1)
+        self._refuse_unused()
         if self.method == "lora" and (self.wise_share != 1 or self.soup_size != 1):
             raise ValueError(
                 "`wise_share` and `soup_size` must be 1 with method='lora': averages of its "
                 "factors are not averages of weights. "
                 f"Received: wise_share={self.wise_share}, soup_size={self.soup_size}"
             )
+
+    def unused(self, tasks: Collection[str] = ()) -> dict[str, str]:
+        """The settings that change nothing under the others.
+
+        Args:
+            tasks: names of the tasks that are fine-tuned on.
+
+        Returns:
+            dict of names to what they are for.
+        """
+        uses = {
+            "strength": (("l2_sp", "ewc", "lwf"), "the penalty of method l2_sp, ewc or lwf"),
+            "fisher_examples": (("ewc",), "method ewc"),
+            "lora_rank": (("lora",), "method lora"),
+            "probe_epochs": (_PROBING, "method probe_then_full or ewc"),
+            "probe_learning_rate": (_PROBING, "method probe_then_full or ewc"),
+        }
+        unused = {name: what for name, (users, what) in uses.items() if self.method not in users}
+        return unused if self.soup_size > 1 else unused | {"soup": "a `soup_size` above 1"}
+
+    def _refuse_unused(self):
+        """But for those of the probe, with which others train a head, too."""
+        for name, what in Adaptation.unused(self).items():
+            value = getattr(self, name)
+            is_given = value != Adaptation.__dataclass_fields__[name].default
+            if is_given and not name.startswith("probe_"):
+                raise ValueError(
+                    f"`{name}` is for {what}. Received: {name}={value}, method={self.method}, "
+                    f"soup_size={self.soup_size}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +192,16 @@ class ImageFineTuning(Adaptation):
             checks.share(name, getattr(self, name))
         self._check_ranges()
         self._check_images()
+
+    def unused(self, tasks: Collection[str] = ()) -> dict[str, str]:
+        unused = super().unused(tasks)
+        if "classification" not in tasks:
+            unused |= dict.fromkeys(_OF_CLASSIFICATION, "classification")
+        if not {"semseg", "depth"} & set(tasks):
+            unused |= dict.fromkeys(("head", "head_width", "jitter"), "semseg and depth")
+        elif self.head != "standard":
+            unused["head_width"] = "the head standard"
+        return unused
 
     def _check_ranges(self):
         for name, least, most in (

@@ -55,8 +55,9 @@ def grid(
     """Each weighting with each seed, not yet trained.
 
     Args:
-        recipe: the settings that all runs share.
-        weightings: names for the report to the recipe fields that differ.
+        recipe: the settings that all runs share, without options of a weighting.
+        weightings: names for the report to the recipe fields that differ, such as `weighting`,
+            `weighting_options`.
         seeds: each gives a run of every weighting.
         from_scratch: bool. Whether fine-tuning adds a row without pre-training.
 
@@ -64,10 +65,18 @@ def grid(
         list of `PretrainedCell`.
 
     Raises:
-        ValueError: a recipe refuses its fields; there are no weightings or seeds, or a row or
+        ValueError: a recipe refuses its fields, options that its weighting does not have among
+            them; all share such options; there are no weightings or seeds, or a row or
             seed twice.
     """
     seeds = tuple(seeds)
+    if recipe.has_options:
+        raise ValueError(
+            "The options of a weighting must be given with it, as "
+            "{'row': {'weighting': 'minimax', 'alpha': 3.0}}: what rows of other weightings share "
+            f"has none. Received: weighting_options={dict(recipe.weighting_options)}, "
+            f"alpha={recipe.alpha}, loss_momentum={recipe.loss_momentum}"
+        )
     check_rows("weightings", weightings, from_scratch)
     checks.seeds("seeds", seeds)
     return [
@@ -132,9 +141,22 @@ def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
     return {
         "training": f"{recipe.steps} steps of {recipe.batch_size} {unit}, AdamW, peak rate "
         f"{recipe.peak_learning_rate:g}",
-        "alpha of minimax": f"{recipe.alpha:g}",
         **versions(),
     }
+
+
+def described(weightings: Mapping[str, dict]) -> str:
+    """The rows of a comparison, with what is more of them than the name of a weighting."""
+    return "; ".join(_described(name, fields) for name, fields in weightings.items())
+
+
+def _described(name, fields):
+    options = {**fields, **fields.get("weighting_options", {})}
+    method = options.pop("weighting", name)
+    options.pop("weighting_options", None)
+    words = [f"{option} {value}" for option, value in options.items()]
+    words = words if method == name else [method, *words]
+    return f"{name}: {', '.join(words)}" if words else name
 
 
 def versions() -> dict[str, str]:

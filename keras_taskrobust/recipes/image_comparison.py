@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import DOWNSTREAM_INTRODUCTION, starts_from_grid
 from keras_taskrobust.recipes.comparison import (
+    described,
     failures,
     finished_runs,
     grid,
@@ -53,10 +54,11 @@ def compare_images(
     on.
 
     Args:
-        recipe: the settings that all runs share.
+        recipe: the settings that all runs share, without options of a weighting.
         directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/`
             and `cells/`.
-        weightings: names for the report to the recipe fields that differ.
+        weightings: names for the report to the recipe fields that differ, such as `weighting`,
+            `weighting_options`.
         seeds: each fixes initial weights, order and masks of a run of every weighting.
         minimum_targets: held-out images that a task needs to count for worst and mean.
         title: the heading of the report.
@@ -74,7 +76,8 @@ def compare_images(
     cells = pretrain_all(
         planned, directory, lambda cell, folder, name: pretrain_images(cell, folder, images, name)
     )
-    settings = _settings(recipe.with_steps(len(images.train)), images)
+    shared = recipe.with_steps(len(images.train))
+    settings = {"weightings": described(weightings), **_settings(shared, images)}
     introduction, keys = INTRODUCTION, []
     if downstream is not None:
         starts = starts_from_grid(recipe, cells, directory, "model.keras", downstream.from_scratch)

@@ -64,6 +64,10 @@ class ImageData:
         if self.depth_scale is not None:
             checks.positive("depth_scale", self.depth_scale)
 
+    def unused(self) -> dict[str, str]:
+        """The settings that change nothing under the others, and what they are for."""
+        return unused_of_images(self.data, self.maps)
+
     def open_images(self) -> tuple[ImageSource, ImageSource]:
         """Opens the images.
 
@@ -117,6 +121,29 @@ class ImageData:
             keep = self.scenes * height * width * _SCENE_BYTES < _MOST_KEPT
             options |= {"number": self.scenes, "height": height, "width": width, "keep": keep}
         return options
+
+
+def unused_of_images(data: str, maps: str | None) -> dict[str, str]:
+    """The settings of images that change nothing for a source, and what they are for.
+
+    Args:
+        data: as in `ImageData`.
+        maps: as in `ImageData`.
+
+    Returns:
+        dict of names to what they are for.
+    """
+    is_folder, is_scenes = Path(data).is_dir(), data == "scenes"
+    unused = {} if is_scenes else {"scenes": "`data` scenes"}
+    if is_folder or is_scenes:
+        unused |= dict.fromkeys(("split", "held_out_split"), "images with splits")
+    if maps is not None:
+        unused["held_out_split"] = "images without `maps`"
+    if not is_folder:
+        unused["strict"] = "a folder of images"
+        if maps is None:
+            unused["held_out_share"] = "images without splits"
+    return unused
 
 
 def split_images(source: ImageSource, share: float) -> tuple[ImageSource, ImageSource]:

@@ -26,7 +26,7 @@ from keras_taskrobust.recipes.cells import (
     starts_from_presets,
 )
 from keras_taskrobust.recipes.comparison import versions
-from keras_taskrobust.recipes.image_data import ImageData, split_images
+from keras_taskrobust.recipes.image_data import ImageData, split_images, unused_of_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.vision import ImageSource
 
@@ -124,6 +124,13 @@ class TaskImages:
     """Metres per unit of a folder's integer depth maps."""
     ignore_label: int | None = None
     """Label of a folder's pixels without a class: 1000 in ImageNet-S; by default 255."""
+
+    def unused(self) -> dict[str, str]:
+        """The settings that change nothing under the others, and what they are for."""
+        unused = unused_of_images(self.data, self.maps)
+        if self.split == self.held_out_split:
+            unused.pop("held_out_share", None)
+        return unused
 
     def open(
         self, wanted: Sequence[str], image_size: tuple[int, int]

@@ -1,7 +1,7 @@
 """Related sets of images, and what fine-tuning on one of them leaves of the others."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,12 @@ from keras_taskrobust.downstream.image_finetuning import (
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.recipes.comparison import file_name
 from keras_taskrobust.recipes.image_finetuning import FINETUNING_RECIPES, TaskImages
-from keras_taskrobust.recipes.inheritance import Inherited, RelatedTasks, inherit
+from keras_taskrobust.recipes.inheritance import (
+    Inherited,
+    RelatedTasks,
+    inherit,
+    unused_of_settings,
+)
 from keras_taskrobust.vision import CORRUPTIONS, CorruptedImages, ImageSource, RelabelledImages
 
 CLEAN = "clean"
@@ -139,6 +144,23 @@ class RelatedImages(RelatedTasks):
         if task in CORRUPTIONS:
             return tuple(CorruptedImages(one, task, self.severity) for one in (train, held_out))
         return train, held_out
+
+
+def unused(settings: ImageFineTuning, tasks: Collection[str], images: TaskImages) -> dict[str, str]:
+    """The settings that change nothing under the others, and what they are for.
+
+    Args:
+        settings: `ImageFineTuning`.
+        tasks: names of tasks; none for all.
+        images: `TaskImages`.
+
+    Returns:
+        dict of names to what they are for.
+    """
+    found = unused_of_settings(settings, ("classification",)) | images.unused()
+    if tasks and not set(tasks) & set(CORRUPTIONS):
+        found["severity"] = "corruptions among the `tasks`"
+    return found
 
 
 def all_tasks(sets: Mapping[str, str]) -> tuple[str, ...]:

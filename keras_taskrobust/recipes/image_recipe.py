@@ -69,6 +69,16 @@ class ImagePretraining(ImageData, Pretraining):
         checks.multiple("decoder_dim", self.decoder_dim, "decoder_heads", self.decoder_heads)
         self._check_patches()
 
+    def unused(self) -> dict[str, str]:
+        unused = super().unused()
+        if self.epochs is None:
+            unused["warmup_epochs"] = "training by `epochs`"
+        else:
+            unused |= dict.fromkeys(("steps", "warmup_steps"), "training without `epochs`")
+        if "semseg" not in self.modalities:
+            unused |= dict.fromkeys(("semseg_stride", "class_embedding_dim"), "the modality semseg")
+        return unused
+
     def _check_patches(self):
         height, width = self.image_size
         if height % self.patch_size or width % self.patch_size:

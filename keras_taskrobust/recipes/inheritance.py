@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +31,14 @@ from keras_taskrobust.recipes.cells import (
 from keras_taskrobust.recipes.comparison import versions
 
 BEFORE = "before"
+#: Settings of fine-tuning that are not those of the head.
+_OF_A_METHOD = ("strength", "fisher_examples", "lora_rank", "wise_share", "soup_size", "soup")
+
+
+def unused_of_settings(settings: Adaptation, tasks: Collection[str] = ()) -> dict[str, str]:
+    """As `Adaptation.unused`, but for the settings of the head, which every method has here."""
+    unused = settings.unused(tasks)
+    return {name: what for name, what in unused.items() if not name.startswith("probe_")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +68,13 @@ class RelatedTasks(abc.ABC):
     def probe(self) -> Adaptation:
         """The settings that the head is trained with, the encoder being frozen."""
         settings = self.settings
+        defaults = {field.name: field.default for field in dataclasses.fields(Adaptation)}
         return dataclasses.replace(
             settings,
             method="linear_probe",
             epochs=settings.probe_epochs,
             learning_rate=settings.probe_learning_rate,
-            wise_share=1.0,
-            soup_size=1,
+            **{name: defaults[name] for name in _OF_A_METHOD},
             **self.probe_changes,
         )
 

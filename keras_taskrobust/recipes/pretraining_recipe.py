@@ -3,12 +3,19 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from keras_taskrobust import checks
-from keras_taskrobust import weighting as weightings
 
+if TYPE_CHECKING:
+    from keras_taskrobust.weighting import TaskWeighting
+
+WeightingOptions = Mapping[str, Any]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+#: The options with a field of their own, and what they were before there were options.
+_SHORTHANDS = {"alpha": 1.0, "loss_momentum": 0.0}
+_OPTION = "weighting option "
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,10 +27,12 @@ class Pretraining:
 
     weighting: str = "minimax"
     """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
-    alpha: float = 1.0
-    """Sharpness of minimax's softmax, over the tasks or over adaptive groups of them."""
-    loss_momentum: float = 0.0
-    """Moving average of the losses that minimax's weights come from; 0 for none."""
+    weighting_options: WeightingOptions = dataclasses.field(default_factory=dict)
+    """Options of that weighting and their values, such as step_size=0.1."""
+    alpha: float | None = None
+    """The option alpha: sharpness of minimax's softmax, over the tasks or over adaptive groups."""
+    loss_momentum: float | None = None
+    """The option loss_momentum: moving average of the losses that the weights come from."""
     gradient_diagnostics: bool = False
     """Whether norms, cosines and conflicts of the task gradients are logged and drawn."""
 
@@ -54,11 +63,6 @@ class Pretraining:
     """Processes that prepare the data; by default one a core."""
 
     def __post_init__(self):
-        if self.weighting not in weightings.available():
-            raise ValueError(
-                f"`weighting` must be one of {', '.join(weightings.available())}. "
-                f"Received: weighting={self.weighting!r}"
-            )
         checks.integers(self, ("batch_size", "steps", "steps_per_report", "reports_per_checkpoint"))
         checks.multiple("steps", self.steps, "steps_per_report", self.steps_per_report)
         if not (checks.is_integer(self.warmup_steps, 0) and self.warmup_steps < self.steps):
@@ -72,10 +76,17 @@ class Pretraining:
         checks.share("beta_2", self.beta_2)
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.seed("seed", self.seed)
+        if self.weighting != "minimax" or self.has_options:
+            self.make_weighting()
+
+    @property
+    def has_options(self) -> bool:
+        """Whether an option of the weighting is given."""
+        return bool(self.weighting_options or self._shorthands())
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the numbers of a run."""
-        settings = dataclasses.asdict(self)
+        settings = _with_flat_options(dataclasses.asdict(self))
         return {name: value for name, value in settings.items() if name not in self.FREE}
 
     def changes(self, former: Mapping[str, Any], done: int) -> list[str]:
@@ -89,17 +100,73 @@ class Pretraining:
             list of strings, the names of the settings.
         """
         settings = json.loads(json.dumps(self.decisive()))
-        changed = sorted(name for name in settings if former.get(name) != settings[name])
+        found = self._defaults() | _with_flat_options(former)
+        names = {name for name in found if name.startswith(_OPTION)} | {*settings, *_SHORTHANDS}
+        changed = sorted(name for name in names if found.get(name) != settings.get(name))
         is_rising = done <= self.warmup_steps  # where the rate does not depend on `steps`
         if changed == ["steps"] and is_rising and self.steps > former["steps"]:
             return []
         return changed
 
-    def make_weighting(self) -> weightings.TaskWeighting:
-        """The weighting, not yet built."""
-        minimax = weightings.SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
-        if self.weighting == "minimax":
-            return minimax
-        if self.weighting == "adaptive_groups":
-            return weightings.AdaptiveGroups(weighting=minimax)
-        return weightings.get(self.weighting)
+    def make_weighting(self) -> "TaskWeighting":
+        """The weighting with its options, not yet built.
+
+        Raises:
+            ValueError: there is no such weighting, or it has no such options.
+        """
+        from keras_taskrobust import weighting as weightings  # here, because it imports Keras
+
+        if self.weighting not in weightings.available():
+            raise ValueError(
+                f"`weighting` must be one of {', '.join(weightings.available())}. "
+                f"Received: weighting={self.weighting!r}"
+            )
+        _check_json("weighting_options", self.weighting_options)
+        given = self._shorthands()
+        if given and self.weighting == "adaptive_groups":  # they are those of what weighs them
+            given = {"weighting": weightings.create("minimax", given)}
+        if given.keys() & self.weighting_options.keys():
+            raise ValueError(
+                "`weighting_options` must not have what `alpha` or `loss_momentum` say, too. "
+                f"Received: weighting_options={dict(self.weighting_options)}, alpha={self.alpha}, "
+                f"loss_momentum={self.loss_momentum}"
+            )
+        return weightings.create(self.weighting, {**self.weighting_options, **given})
+
+    def _defaults(self) -> dict[str, Any]:
+        """What a setting is, as JSON, in what was written before there was such a setting."""
+        defaults = {one.name: one.default for one in dataclasses.fields(self)}
+        known = {k: v for k, v in defaults.items() if v is not dataclasses.MISSING}
+        return json.loads(json.dumps(known))
+
+    def _shorthands(self) -> dict[str, float]:
+        """The options that have a field of their own, where they are given."""
+        named = {name: getattr(self, name) for name in _SHORTHANDS}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _with_flat_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with one entry for each option of the weighting, however it was given.
+
+    Before there were options, `alpha` and `loss_momentum` had these values if they were not given,
+    and were those of minimax under every weighting.
+    """
+    flat = dict(settings)
+    named = {name: flat.pop(name, None) for name in _SHORTHANDS}
+    if "weighting_options" not in settings:
+        was_used = settings.get("weighting") in ("minimax", "adaptive_groups")
+        named = {k: v for k, v in named.items() if was_used and v != _SHORTHANDS[k]}
+    given = {k: v for k, v in named.items() if v is not None}
+    options = {**flat.pop("weighting_options", {}), **given}
+    return flat | {k if k in _SHORTHANDS else f"{_OPTION}{k}": v for k, v in options.items()}
+
+
+def _check_json(name, values):
+    try:
+        json.dumps(dict(values))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be names and values that JSON can hold: numbers, strings, lists; a "
+            "schedule as keras.saving.serialize_keras_object gives it. "
+            f"Received: {name}={values}"
+        ) from error

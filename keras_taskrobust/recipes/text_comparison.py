@@ -15,6 +15,7 @@ from keras_taskrobust.recipes.cells import (
     starts_from_presets,
 )
 from keras_taskrobust.recipes.comparison import (
+    described,
     failures,
     finished_runs,
     grid,
@@ -85,10 +86,11 @@ def compare_text(
     on.
 
     Args:
-        recipe: the settings that all runs share.
+        recipe: the settings that all runs share, without options of a weighting.
         directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/`,
             `cells/` and `predictions/`.
-        weightings: names for the report to the recipe fields that differ.
+        weightings: names for the report to the recipe fields that differ, such as `weighting`,
+            `weighting_options`.
         seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
         minimum_targets: held-out targets that a task needs to count for worst and mean.
         title: the heading of the report.
@@ -107,7 +109,7 @@ def compare_text(
     pretrained = pretrain_all(
         planned, directory, lambda cell, folder, name: pretrain_text(cell, folder, text, name)
     )
-    settings = _settings(recipe, text)
+    settings = {"weightings": described(weightings), **_settings(recipe, text)}
     introduction, cells = INTRODUCTION, []
     if downstream is not None:
         starts = starts_from_grid(recipe, pretrained, directory, "preset", downstream.from_scratch)

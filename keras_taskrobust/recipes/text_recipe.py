@@ -62,6 +62,12 @@ class TextPretraining(Pretraining):
     dropout: float = 0.1
     """Dropout rate."""
 
+    def unused(self) -> dict[str, str]:
+        """The settings that change nothing under the others, and what they are for."""
+        if self.tokenizer is None:
+            return {}
+        return {"vocabulary_size": "a vocabulary that is trained, without `tokenizer`"}
+
     def __post_init__(self):
         super().__post_init__()
         checks.integer("sequence_length", self.sequence_length, least=_SHORTEST_SEQUENCE)

@@ -33,7 +33,7 @@ from keras_taskrobust.weighting.nash_mtl import NashMTL
 from keras_taskrobust.weighting.pcgrad import PCGrad
 from keras_taskrobust.weighting.pooled import PooledWeighting
 from keras_taskrobust.weighting.rate_of_improvement import RateOfImprovement
-from keras_taskrobust.weighting.registry import available, get, register
+from keras_taskrobust.weighting.registry import available, create, get, options_of, register
 from keras_taskrobust.weighting.rlw import RandomLossWeighting
 from keras_taskrobust.weighting.sdmgrad import SDMGrad
 from keras_taskrobust.weighting.static import StaticWeighting
@@ -87,6 +87,8 @@ __all__ = [
     "UncertaintyWeighting",
     "UniformWeighting",
     "available",
+    "create",
     "get",
+    "options_of",
     "register",
 ]

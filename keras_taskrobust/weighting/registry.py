@@ -2,14 +2,15 @@
 
 import copy
 import inspect
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import keras
 
 from keras_taskrobust.weighting.base import PACKAGE, TaskWeighting
 
 _REGISTRY: dict[str, type[TaskWeighting]] = {}
+_STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 Weighting = TypeVar("Weighting", bound=type[TaskWeighting])
 
@@ -67,6 +68,79 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def options_of(name: str) -> tuple[str, ...]:
+    """The names of the options that a weighting has: what its constructor takes, beside a layer's.
+
+    Args:
+        name: str. One of `available()`.
+
+    Returns:
+        tuple of str.
+
+    Raises:
+        ValueError: if the name is unknown.
+
+    Example:
+
+    >>> options_of("minimax")
+    ('alpha', 'loss_momentum', 'reference_losses')
+    >>> options_of("uniform")
+    ()
+    """
+    names: dict[str, None] = {}
+    cls = _class_of(name)
+    for kind in cls.__mro__[: cls.__mro__.index(TaskWeighting)]:
+        if "__init__" not in vars(kind):
+            continue
+        _, *parameters = inspect.signature(vars(kind)["__init__"]).parameters.values()
+        names |= dict.fromkeys(one.name for one in parameters if one.kind not in _STARRED)
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            break
+    return tuple(names)
+
+
+def create(name: str, options: Mapping[str, Any]) -> TaskWeighting:
+    """Makes a weighting by its name, with options.
+
+    Args:
+        name: str. One of `available()`.
+        options: names out of `options_of(name)` to values, as its constructor takes them.
+
+    Returns:
+        A `TaskWeighting`.
+
+    Raises:
+        ValueError: if the name is unknown, the weighting has no such option, or refuses its value.
+
+    Example:
+
+    >>> create("group_dro", {"step_size": 0.1}).step_size
+    0.1
+    """
+    known = options_of(name)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        known_ones = f"the options {', '.join(known)}" if known else "no options"
+        raise ValueError(
+            f"The weighting {name!r} has {known_ones}. "
+            f"Received: {', '.join(f'{option}={options[option]}' for option in unknown)}"
+        )
+    try:
+        return _class_of(name)(name=name, **options)
+    except (TypeError, LookupError) as error:
+        raise ValueError(
+            f"The weighting {name!r} must have options that it takes: {error}. Received: {options}"
+        ) from error
+
+
+def _class_of(name: str) -> type[TaskWeighting]:
+    if name not in _REGISTRY:
+        raise ValueError(
+            f"Unknown weighting. Expected one of {', '.join(available())}. Received: {name!r}"
+        )
+    return _REGISTRY[name]
+
+
 def get(identifier) -> TaskWeighting:
     """Returns a weighting, as `keras.optimizers.get` returns an optimizer.
 
@@ -91,12 +165,7 @@ def get(identifier) -> TaskWeighting:
     if isinstance(identifier, TaskWeighting):
         return identifier
     if isinstance(identifier, str):
-        if identifier not in _REGISTRY:
-            raise ValueError(
-                f"Unknown weighting. Expected one of {', '.join(available())}. "
-                f"Received: {identifier!r}"
-            )
-        return _REGISTRY[identifier](name=identifier)
+        return _class_of(identifier)(name=identifier)
     raise TypeError(
         "A weighting must be a name, a config dict or a TaskWeighting. "
         f"Received: {identifier!r} (of type {type(identifier).__name__})"

@@ -14,7 +14,7 @@ from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import encode_task, finetune_text, open_bert
 
-SETTINGS = FineTuning(learning_rate=1e-2, batch_size=12, epochs=1, max_steps=2, fisher_examples=3)
+SETTINGS = FineTuning(learning_rate=1e-2, batch_size=12, epochs=1, max_steps=2)
 
 
 @pytest.mark.parametrize("importance", [None, 3.0])
@@ -134,6 +134,8 @@ def moved(preset, folder, head=None, **fields):
     keras.utils.set_random_seed(0)
     backbone, encoder = open_bert(preset)
     before = {variable.path: ops.convert_to_numpy(variable) for variable in backbone.weights}
+    if fields.get("method") == "ewc":
+        fields["fisher_examples"] = 3
     settings = dataclasses.replace(SETTINGS, **fields)
     data = encode_task(task.load(folder), encoder, backbone.max_sequence_length, settings)
     result = finetune_text(backbone, task, data, settings, head=head)

@@ -194,6 +194,10 @@ def test_a_broken_loss_is_an_error(preset, glue_folder):
         ({"warmup_share": 1.0}, "`warmup_share`"),
         ({"wise_share": 1.5}, "`wise_share` must lie between 0 and 1"),
         ({"method": "lora", "soup_size": 2}, "must be 1 with method='lora'"),
+        ({"strength": 0.5}, "`strength` is for the penalty .*strength=0.5, method=full"),
+        ({"method": "l2_sp", "fisher_examples": 3}, "`fisher_examples` is for method ewc"),
+        ({"lora_rank": 4}, "`lora_rank` is for method lora"),
+        ({"soup": "greedy"}, "`soup` is for a `soup_size` above 1"),
     ],
 )
 def test_settings_refuse(fields, message):

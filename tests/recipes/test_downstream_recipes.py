@@ -232,9 +232,8 @@ def test_the_files_of_a_preset_are_all_that_is_opened(preset, tmp_path):
     ("fields", "words"),
     [
         ({}, "full"),
-        ({"strength": 0.5, "lora_rank": 4, "soup": "greedy"}, "full"),
-        ({"method": "lora", "strength": 0.5, "lora_rank": 4}, "method lora, lora_rank 4"),
-        ({"method": "l2_sp", "strength": 0.5, "lora_rank": 4}, "method l2_sp, strength 0.5"),
+        ({"method": "lora", "lora_rank": 4}, "method lora, lora_rank 4"),
+        ({"method": "l2_sp", "strength": 0.5}, "method l2_sp, strength 0.5"),
         (
             {"wise_share": 0.5, "soup_size": 3, "soup": "greedy"},
             "wise_share 0.5, soup_size 3, soup greedy",

@@ -1,0 +1,146 @@
+"""From words to the dataclasses of `cli_options`, by tyro."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import sys
+import typing
+from collections.abc import Mapping
+
+from keras_taskrobust.cli_options import parse_options
+
+
+def parse_with_recipe(words, program, kind, recipes):
+    """As `parse`: a recipe's name, its fields and those of `kind`, in any order after the name.
+
+    Args:
+        words: list of strings.
+        program: string.
+        kind: a dataclass that takes the settings of a recipe as its parameter.
+        recipes: names to a description and the settings.
+
+    Returns:
+        One of `kind`.
+    """
+    import tyro
+
+    chosen = tyro.extras.subcommand_type_from_defaults(
+        {name: recipe for name, (_, recipe) in recipes.items()},
+        descriptions={name: description for name, (description, _) in recipes.items()},
+    )
+    config = (
+        tyro.conf.OmitArgPrefixes,
+        tyro.conf.OmitSubcommandPrefixes,
+        tyro.conf.CascadeSubcommandArgs,
+    )
+    return parse(kind[chosen], words, program, config)
+
+
+def parse(kind, words, program, config=()):
+    """What the words of a command say.
+
+    Args:
+        kind: a dataclass.
+        words: list of strings.
+        program: string. What is run, for the help.
+        config: sequence of tyro's markers.
+
+    Returns:
+        One of `kind`.
+
+    Raises:
+        ValueError: a dataclass refuses what they say; it is named by its flag.
+        SystemExit: they are no words of the command, or ask for its help.
+    """
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, prog=program, args=words, config=config, registry=_registry())
+    except SystemExit as stop:
+        refusal = _refusal(stop)
+        if refusal is None:
+            sys.stderr.write(said.getvalue())
+            raise
+    raise ValueError(_with_flags(refusal, _field_names(kind)))
+
+
+def flags_of(words) -> set[str]:
+    """The flags among the words of a command."""
+    return {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+
+
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def refuse_unused(words, unused: Mapping[str, str]) -> None:
+    """Refuses flags that change nothing beside the others.
+
+    Args:
+        words: list of strings, those of the command.
+        unused: names of fields that change nothing, to what they are for.
+
+    Raises:
+        ValueError: there is one of them.
+    """
+    given = flags_of(words)
+    for name, what in unused.items():
+        if flag(name) in given or flag(f"no_{name}") in given:
+            raise ValueError(
+                f"`{flag(name)}` is for {_with_flags(what)}, and would change nothing here. "
+                f"Received: {' '.join(words)}"
+            )
+
+
+def _with_flags(text, names=None):
+    """Names of fields in backquotes as flags: those of `names`, or all."""
+
+    def replaced(found):
+        return f"`{flag(found[1])}`" if names is None or found[1] in names else found[0]
+
+    return re.sub(r"`(\w+)`", replaced, text)
+
+
+def _registry():
+    """How flags say what is neither a number nor a string: NAME=VALUE NAME=VALUE for options."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
+
+    from keras_taskrobust.recipes.pretraining_recipe import WeightingOptions
+
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def options(info):
+        if info.type != WeightingOptions:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="[OPTION=VALUE ...]",
+            instance_from_str=lambda words: parse_options(",".join(words)),
+            is_instance=lambda value: isinstance(value, Mapping),
+            str_from_instance=lambda value: [f"{k}={v!r}" for k, v in value.items()],
+        )
+
+    return registry
+
+
+def _refusal(stop):
+    """What a dataclass said that tyro could not make; `None` if it was not even tried."""
+    error = stop.__context__
+    while error is not None:
+        if isinstance(error, ValueError) and "Received: " in str(error):
+            return str(error)
+        error = error.__context__
+    return None
+
+
+def _field_names(kind) -> set[str]:
+    """Those of a dataclass, and of those that it is parametrised with."""
+    parts = [kind, typing.get_origin(kind), *typing.get_args(kind)]
+    kinds = [one for one in parts if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    names = {field.name for one in kinds for field in dataclasses.fields(one)}
+    return names.union(*(_field_names(one) for one in typing.get_args(kind)))
