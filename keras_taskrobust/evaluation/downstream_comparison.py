@@ -26,6 +26,7 @@ class DownstreamResult:
         seconds: float. What fine-tuning took.
         pretraining_seconds: float. What pre-training took.
         failure: string. Why there are no scores, "" if there are.
+        environment: names to values: the backend, device and versions of fine-tuning.
 
     Example:
 
@@ -43,6 +44,7 @@ class DownstreamResult:
     seconds: float = 0.0
     pretraining_seconds: float = 0.0
     failure: str = ""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def score(self) -> float:

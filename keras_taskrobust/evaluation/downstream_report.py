@@ -22,6 +22,11 @@ from keras_taskrobust.evaluation.downstream_wording import (
     worst_names,
 )
 from keras_taskrobust.evaluation.drawing import shown
+from keras_taskrobust.evaluation.environments import (
+    environment_blocks,
+    environments,
+    mixed_blocks,
+)
 from keras_taskrobust.evaluation.rendering import (
     Block,
     Cell,
@@ -69,11 +74,14 @@ def write_downstream_report(
         The paths written.
     """
     directory = Path(directory)
+    computed_with = environments(results=results)
     blocks = [
         *(Paragraph(text) for text in introduction.split("\n\n") if text.strip()),
+        *mixed_blocks(computed_with),
         *downstream_blocks(results, directory, baselines),
-        Heading("Settings and versions"),
+        Heading("Settings"),
         settings_table(settings),
+        *environment_blocks(computed_with),
     ]
     pictures = {PICTURE: (directory / PICTURE).read_bytes()}
     texts = {

@@ -11,6 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
+from keras_taskrobust.evaluation.environments import environment_blocks, mixed_blocks
 from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance, rows_as_csv
 from keras_taskrobust.evaluation.rendering import (
     Block,
@@ -39,6 +40,7 @@ def write_inheritance_report(
     title: str,
     settings: Mapping[str, str],
     failures: Sequence[Failure] = (),
+    computed_with: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[Path, ...]:
     """Writes `report.md`, `report.html` and `inheritance.csv`.
 
@@ -48,12 +50,14 @@ def write_inheritance_report(
         title: the report's title.
         settings: what was run, shown as a table.
         failures: `(row, seed, task, reason)` of what failed.
+        computed_with: the cells in words to the backend, device and versions of each.
 
     Returns:
         The paths written.
     """
     directory = Path(directory)
     blocks: list[Block] = [
+        *mixed_blocks(computed_with or {}),
         Paragraph(_headline(results), important=True),
         Heading("Summary"),
         _summary(results),
@@ -64,8 +68,9 @@ def write_inheritance_report(
             for block in (Heading(f"{row}: change of each task"), _matrix(seeds))
         ),
         *_failure_blocks(failures),
-        Heading("Settings and versions"),
+        Heading("Settings"),
         settings_table(settings),
+        *environment_blocks(computed_with or {}),
     ]
     texts = {
         TABLE: rows_as_csv(_csv_rows(results)),

@@ -11,6 +11,11 @@ from keras_taskrobust.evaluation.bars import draw_final_bars
 from keras_taskrobust.evaluation.comparison import check_runs, compare
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.downstream_report import PICTURE, downstream_blocks
+from keras_taskrobust.evaluation.environments import (
+    environment_blocks,
+    environments,
+    mixed_blocks,
+)
 from keras_taskrobust.evaluation.plots import (
     has_series,
     plot_gradient_conflicts,
@@ -73,7 +78,7 @@ def write_report(
             the order in which they come.
         directory: where the files go; made if it is missing.
         title: the report's title.
-        settings: what was run, with versions, shown as a table.
+        settings: what was run, shown as a table.
         introduction: plain text under the title; an empty line starts a new paragraph.
         minimum_targets: tasks with fewer held-out targets are shown apart, and are in neither
             worst, mean nor spread. If no task has that many, the largest number is taken.
@@ -90,14 +95,20 @@ def write_report(
     comparison = compare(runs, minimum_targets, baseline)
     plots, pictures = _draw(runs, comparison, directory), dict(pictures or {})
     images = [*plots, *pictures]
+    computed_with = environments(runs, downstream)
     first: list[Block] = [Paragraph(text) for text in introduction.split("\n\n") if text.strip()]
+    first += mixed_blocks(computed_with)
     if downstream:
         first += downstream_blocks(downstream, directory)
         images.append(PICTURE)
     if failures:
         reasons = tuple(f"{name}: {reason}" for name, reason in failures.items())
         first += [Heading("Failed runs"), Notes(reasons)]
-    blocks = [*first, *_blocks(comparison, settings, plots, pictures, baseline)]
+    blocks = [
+        *first,
+        *_blocks(comparison, settings, plots, pictures, baseline),
+        *environment_blocks(computed_with),
+    ]
     texts = {
         "metrics.csv": metrics_csv(runs, comparison.minimum_targets),
         "report.html": to_html(
@@ -198,7 +209,7 @@ def _blocks(comparison, settings, plots, pictures, baseline) -> list[Block]:
         *_apart_blocks(comparison),
         *([Heading("Training"), *training] if training else []),
         *([Heading("Pictures"), *others] if others else []),
-        Heading("Settings and versions"),
+        Heading("Settings"),
         settings_table(settings),
     ]
 

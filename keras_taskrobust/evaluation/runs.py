@@ -1,5 +1,6 @@
 """One trained model of a comparison."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keras_taskrobust.evaluation.scores import TaskScores
@@ -17,6 +18,7 @@ class Run:
             `"<task>_weight"`, `"worst_loss"`, `"mean_loss"`. A task absent from a step is NaN
             there. Empty: the run is in no plot of training.
         seconds: float. What the training took.
+        environment: names to values: the backend, device and versions that it was computed with.
     """
 
     weighting: str
@@ -24,6 +26,7 @@ class Run:
     scores: TaskScores
     history: dict[str, list[float]] = field(repr=False)
     seconds: float
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         lengths = {name: len(series) for name, series in self.history.items()}

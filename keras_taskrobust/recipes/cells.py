@@ -26,6 +26,7 @@ from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import make_folder, path_to_write, write_atomically
 from keras_taskrobust.recipes.checks import SCRATCH, check_names, check_rows
 from keras_taskrobust.recipes.comparison import PretrainedCell, file_name
+from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.failures import tried
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.stored import (
@@ -55,7 +56,9 @@ _FIELDS = {
     "seconds": SECONDS,
     "pretraining_seconds": SECONDS,
     "failure": TEXT,
+    "environment": mapping_to(TEXT),
 }
+_DEFAULTS: dict[str, Any] = {"scores": {}, "trivial": {}, "failure": "", "environment": {}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +294,7 @@ def load_results(
                 seconds=content["seconds"],
                 pretraining_seconds=content["pretraining_seconds"],
                 failure=content["failure"],
+                environment=content["environment"],
             )
         )
     return results
@@ -316,6 +320,7 @@ def _compute(cell, directory, compute):
         "task": cell.task,
         "pretraining_seconds": cell.start.pretraining_seconds,
         "settings": dataclasses.asdict(cell.settings),
+        "environment": environment(),
     }
     text = json.dumps(content, indent=1)
     write_atomically(cell_path(directory, cell.key), text.encode())
@@ -342,7 +347,7 @@ def _is_finished(directory: Path, cell: Cell) -> bool:
 
 def _read(directory: Path, key: str) -> dict[str, Any]:
     path = cell_path(directory, key)
-    content = read_object(path, _FIELDS, {"scores": {}, "trivial": {}, "failure": ""})
+    content = read_object(path, _FIELDS, _DEFAULTS)
     if not (content["failure"] or all(content["scores"].get(name) for name in ("last", "best"))):
         raise damaged(path, 'a `failure`, or `scores` of "last" and "best"', "neither")
     return content

@@ -3,16 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
-import platform
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import keras
-import keras_hub
-import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.evaluation import Run
@@ -141,7 +137,6 @@ def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
     return {
         "training": f"{recipe.steps} steps of {recipe.batch_size} {unit}, AdamW, peak rate "
         f"{recipe.peak_learning_rate:g}",
-        **versions(),
     }
 
 
@@ -157,16 +152,6 @@ def _described(name, fields):
     words = [f"{option} {value}" for option, value in options.items()]
     words = words if method == name else [method, *words]
     return f"{name}: {', '.join(words)}" if words else name
-
-
-def versions() -> dict[str, str]:
-    """The lines of a report's settings that say what it was computed with."""
-    return {
-        "backend": keras.backend.backend(),
-        "versions": f"Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"Keras {keras.__version__}, KerasHub {keras_hub.__version__}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
 
 
 def _cell(name, recipe, seed, fields):

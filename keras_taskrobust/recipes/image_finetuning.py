@@ -25,7 +25,6 @@ from keras_taskrobust.recipes.cells import (
     special_settings,
     starts_from_presets,
 )
-from keras_taskrobust.recipes.comparison import versions
 from keras_taskrobust.recipes.image_data import ImageData, split_images, unused_of_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.vision import ImageSource
@@ -239,7 +238,6 @@ def finetune_image_presets(
     settings = {
         "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
         **image_finetuning_settings(downstream),
-        **versions(),
     }
     manifest = Manifest(
         "Fine-tuning on image tasks", settings, cells=cells, select=downstream.select

@@ -16,6 +16,7 @@ from keras_taskrobust.downstream.finetuning_run import head_variables
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.arrays import read_arrays
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.environments import environments
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
 from keras_taskrobust.evaluation.inheritance_report import Failure, write_inheritance_report
 from keras_taskrobust.files import path_to_write, write_atomically
@@ -28,7 +29,6 @@ from keras_taskrobust.recipes.cells import (
     special_settings,
     starts_from_presets,
 )
-from keras_taskrobust.recipes.comparison import versions
 
 BEFORE = "before"
 #: Settings of fine-tuning that are not those of the head.
@@ -161,7 +161,8 @@ def inherit(
         lambda cell: _compute(cell, related, directory),
         lambda cell: cell.task != BEFORE or _read_head(directory, cell.key) is not None,
     )
-    inherited = _gather(load_results(directory, keys, select), related.tasks)
+    results = load_results(directory, keys, select)
+    inherited = _gather(results, related.tasks)
     if not inherited.results:
         raise ValueError(
             f"Nothing is finished in {directory}. Received: {inherited.failures[0][3]}"
@@ -173,7 +174,6 @@ def inherit(
         f"{related.probe.learning_rate:g}, the encoder frozen",
         "method of fine-tuning": special_settings(related.settings),
         "scores": f"of the {select} weights",
-        **versions(),
     }
     write_inheritance_report(
         inherited.results,
@@ -181,6 +181,7 @@ def inherit(
         "What fine-tuning leaves of related tasks",
         lines,
         inherited.failures,
+        environments(results=results),
     )
     return inherited
 

@@ -21,7 +21,6 @@ from keras_taskrobust.recipes.comparison import (
     grid,
     pretrain_all,
     settings_of_training,
-    versions,
 )
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.recipes.text_finetuning import SMALL, finetune_cells
@@ -153,7 +152,6 @@ def finetune_presets(
     settings = {
         "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
         **finetuning_settings(downstream.settings, downstream.select),
-        **versions(),
     }
     title = "Fine-tuning on downstream tasks"
     return save_and_draw(

@@ -17,9 +17,11 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import sync_files, write_atomically
 from keras_taskrobust.reading import batches_for_fit
+from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.progress import ProgressBar
+from keras_taskrobust.recipes.stored import TEXT, mapping_to
 from keras_taskrobust.training import MinimaxModel
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 
@@ -122,7 +124,8 @@ def finish_run(directory: Path, scores: TaskScores, seconds: float) -> None:
     """
     scores.save(directory / "scores.npz")
     sync_files(directory)
-    write_atomically(directory / "finished.json", json.dumps({"seconds": seconds}).encode())
+    content = {"seconds": seconds, "environment": environment()}
+    write_atomically(directory / "finished.json", json.dumps(content).encode())
 
 
 def finished_run(directory: Path, label: str) -> Run | None:
@@ -155,14 +158,17 @@ def load_run(directory: Path, label: str) -> Run:
         ValueError: what it left is damaged.
     """
     settings = _read_settings(directory)
-    seconds = _read_json(directory / "finished.json", {"seconds": (int, float)})["seconds"]
+    finished = _read_json(directory / "finished.json", {"seconds": (int, float)})
     scores = _read_or_refuse(directory / "scores.npz", "held-out scores", TaskScores.load)
     history = _read_or_refuse(
         directory / "history.csv",
         "lines of history",
         lambda path: _read_history(path, settings["steps_per_report"]),
     )
-    return Run(label, settings["seed"], scores, history, seconds)
+    computed_with = finished.get("environment", {})
+    if not mapping_to(TEXT).accepts(computed_with):
+        computed_with = {}
+    return Run(label, settings["seed"], scores, history, finished["seconds"], computed_with)
 
 
 def train(

@@ -35,6 +35,11 @@ def scale_for_replicas(loss):
     return loss
 
 
+def accelerator() -> str:
+    device = jax.devices()[0]
+    return "" if device.platform == "cpu" else device.device_kind
+
+
 def random_stream():
     return None
 

@@ -50,6 +50,12 @@ def _unscaled(loss):
     return loss if replicas == 1 else loss * replicas
 
 
+def accelerator() -> str:
+    devices = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(devices[0]) if devices else {}
+    return details.get("device_name", "GPU") if devices else ""
+
+
 def random_stream():
     return None
 

@@ -42,6 +42,10 @@ def scale_for_replicas(loss):
     return loss
 
 
+def accelerator() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def random_stream():
     return keras.random.SeedGenerator()
 

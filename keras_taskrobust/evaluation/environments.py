@@ -1,0 +1,67 @@
+"""What the figures of a report were computed with, each of them when it was computed."""
+
+from collections.abc import Mapping, Sequence
+
+from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
+from keras_taskrobust.evaluation.rendering import Block, Cell, Heading, Paragraph, Table
+from keras_taskrobust.evaluation.runs import Run
+
+MIXED = (
+    "These figures were not all computed with the same backend, device and versions: differences "
+    'may come from those. "Computed with" says which were computed with which.'
+)
+_NOT_RECORDED = "not recorded"
+
+
+def environments(
+    runs: Sequence[Run] = (), results: Sequence[DownstreamResult] = ()
+) -> dict[str, Mapping[str, str]]:
+    """What each run and each cell was computed with.
+
+    Args:
+        runs: the runs.
+        results: the downstream results; failed ones have no figures and are left out.
+
+    Returns:
+        dict of the runs and cells in words to their environments.
+    """
+    found = {f"{one.weighting}, seed {one.seed}": one.environment for one in runs}
+    cells = [one for one in results if not one.failure]
+    return found | {
+        f"{one.task}, {one.weighting}, seed {one.seed}": one.environment for one in cells
+    }
+
+
+def mixed_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
+    """The warning of a report whose figures were not all computed with the same."""
+    return [Paragraph(MIXED, important=True)] if len(_groups(found)) > 1 else []
+
+
+def environment_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
+    """The part of a report that says what its figures were computed with.
+
+    Args:
+        found: what `environments` returned.
+
+    Returns:
+        list of blocks, empty if there are no figures.
+    """
+    groups = _groups(found)
+    if not groups:
+        return []
+    names = list(dict.fromkeys(name for group in groups for name, _ in group)) or ["versions"]
+    rows = []
+    for group, members in groups.items():
+        values = dict(group)
+        which = "all" if len(groups) == 1 else "; ".join(members)
+        cells = (Cell(values.get(name, _NOT_RECORDED)) for name in names)
+        rows.append((Cell(which), *cells))
+    columns = tuple(range(len(names) + 1))
+    return [Heading("Computed with"), Table(("figures of", *names), tuple(rows), columns)]
+
+
+def _groups(found):
+    groups: dict[tuple, list[str]] = {}
+    for member, environment in found.items():
+        groups.setdefault(tuple(environment.items()), []).append(member)
+    return groups
