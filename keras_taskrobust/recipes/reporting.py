@@ -13,6 +13,7 @@ from keras_taskrobust.evaluation.reconstructions import (
 )
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import path_inside, write_atomically
+from keras_taskrobust.locks import locked
 from keras_taskrobust.recipes.cells import cell_path, load_results
 from keras_taskrobust.recipes.predictions import publish_predictions
 from keras_taskrobust.recipes.stored import (
@@ -114,9 +115,16 @@ def draw(directory: Path) -> Drawn:
         `Drawn`.
 
     Raises:
-        ValueError: the folder holds no comparison, or nothing in it is finished.
+        ValueError: the folder holds no comparison, nothing in it is finished, or another process
+            is in it.
     """
     drawn = _read(directory)
+    with locked(directory):
+        _write(drawn, directory)
+    return drawn
+
+
+def _write(drawn, directory):
     manifest = drawn.manifest
     if drawn.runs:
         write_report(
@@ -135,7 +143,6 @@ def draw(directory: Path) -> Drawn:
             drawn.results, directory, manifest.title, manifest.settings, manifest.introduction
         )
     publish_predictions(directory, manifest.cells, drawn.results, manifest.select)
-    return drawn
 
 
 def _read(directory):
