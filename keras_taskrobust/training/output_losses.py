@@ -8,7 +8,6 @@ from keras import ops
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.loss_values import (
     align,
-    finite_where,
     resolve_loss,
     values_and_weights,
 )
@@ -58,9 +57,11 @@ class GroupedLoss:
         Returns:
             `totals` and `counts`, each `(K,)` float32.
         """
-        labels = finite_where(ops.less(y_true["groups"], 0), y_true["labels"])
-        values, weights = values_and_weights(self.loss, labels, y_pred, sample_weight)
-        groups = align(ops.cast(y_true["groups"], "int32"), values, "groups")
+        groups = ops.cast(y_true["groups"], "int32")
+        values, weights = values_and_weights(
+            self.loss, y_true["labels"], y_pred, sample_weight, inside=groups >= 0
+        )
+        groups = align(groups, values, "groups")
         number = len(self.task_names)
         member = ops.expand_dims(groups, -1) == ops.arange(number, dtype="int32")
         shares = ops.cast(member, "float32")

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_taskrobust.training.gradients import add
-from keras_taskrobust.training.loss_values import align, takes_indices
+from keras_taskrobust.training.loss_values import takes_indices, with_rank
 from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
 from keras_taskrobust.training.outputs import by_name
 
@@ -212,7 +212,10 @@ class TaskLosses:
         if not isinstance(self.losses.get(name), GroupedLoss):
             return weight
         inside = ops.cast(targets[name]["groups"] >= 0, "float32")
-        return inside if weight is None else inside * align(weight, inside, "sample_weight")
+        if weight is None:
+            return inside
+        rank = max(len(inside.shape), len(weight.shape))
+        return with_rank(inside, rank) * with_rank(ops.cast(weight, "float32"), rank)
 
     def _outputs(self, y_pred) -> dict:
         """All outputs by name."""

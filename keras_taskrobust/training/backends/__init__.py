@@ -7,6 +7,8 @@ Each module offers:
 - `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
   such that the replicas' combined gradient is that of the global loss.
 - `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
+- `select_predictions(counts, predictions, value)`: the predictions, and `value` where `counts` is
+  `False`.
 - `scale_for_replicas(loss)`: the share of a global loss that one replica returns.
 - `reached(model, x, layer)`: for each of the model's `task_outputs`, by which of the network's
   trainable variables it has a gradient, and whether by an output of the layer (or `None`); then

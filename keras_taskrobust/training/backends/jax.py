@@ -27,6 +27,10 @@ def sum_by_group(values, member):
     return jnp.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))
 
 
+def select_predictions(counts, predictions, value):
+    return jnp.where(counts, predictions, value)
+
+
 def sum_over_replicas(totals, counts):
     return totals, counts
 

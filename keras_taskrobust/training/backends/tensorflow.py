@@ -33,6 +33,15 @@ def sum_by_group(values, member):
     return tf.reduce_sum(selected, axis=list(range(len(values.shape)))), gradient
 
 
+def select_predictions(counts, predictions, value):
+    selected = tf.where(counts, predictions, value)
+    # Keras's cross-entropies of probabilities are formed from these where it can see them.
+    logits = getattr(predictions, "_keras_logits", None)
+    if logits is not None:
+        selected._keras_logits = tf.where(counts, logits, tf.cast(value, logits.dtype))
+    return selected
+
+
 def sum_over_replicas(totals, counts):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
