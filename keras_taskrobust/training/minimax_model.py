@@ -109,7 +109,10 @@ class MinimaxModel(CheckedTrainer):
 
         Args:
             optimizer: a Keras optimizer. If the weighting has trainable variables, they get a
-                copy of it without weight decay and clipping, at `weighting.learning_rate`.
+                copy of it without weight decay and clipping, at `weighting.learning_rate`. With
+                `gradient_accumulation_steps` the weights, the counts and the state of the weighting
+                are those of each small batch, and the update is the mean of their gradients: not
+                that of the large batch, unless its parts hold the same tasks with the same losses.
             loss: a dict of output names to Keras losses and `GroupedLoss`es, nested as the outputs
                 are (then the names are joined by `/`); a list with one for each output of a
                 functional network; or one for the only output. `None` for an output that is meant

@@ -104,7 +104,7 @@ class TaskWeighting(keras.layers.Layer):
     keeps_gradients: ClassVar[bool] = False
 
     #: What is known of the method, for the README's table and the property tests.
-    facts: ClassVar[MethodFacts | None] = None
+    facts: MethodFacts | None = None
 
     def __init__(self, learning_rate: float | None = None, **kwargs):
         if learning_rate is not None and not checks.is_positive(learning_rate):

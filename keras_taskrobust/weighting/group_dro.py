@@ -1,5 +1,6 @@
 """Group DRO: an adversary that learns which task to weigh."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
@@ -24,9 +25,9 @@ class GroupDRO(TaskWeighting):
     bad for long keeps its weight, while `SoftmaxWeightedLoss` looks at the present loss alone.
 
     Deviations from the official code (`kohpangwei/group_DRO`): the weights of the present tasks
-    sum to 1 (there, an absent group keeps its share); evaluation moves no state (there it does);
-    `q` is kept as its logarithm, so it never underflows; the moving average applies to the
-    update above (there, only to its greedy variant).
+    sum to 1 (there, an absent group keeps its share: `normalize_over="all"`); evaluation moves no
+    state (there it does); `q` is kept as its logarithm, so it never underflows; the
+    moving average applies to the update above (there, only to its greedy variant).
 
     Args:
         step_size: positive float, the adversary's rate. 0.01 is the official default.
@@ -36,6 +37,9 @@ class GroupDRO(TaskWeighting):
             the paper's group adjustment for the generalisation gap (its `C`, section 3.3).
         group_sizes: `K` positive numbers, the elements of each task in the whole training set;
             needed with `adjustment`.
+        normalize_over: `"present"` or `"all"`. `"all"`: `w = q / sum(q)` over all tasks, so that an
+            absent task keeps its share and the weights of a batch sum to less than 1, as in the
+            official code. Without it, weights say nothing where every batch holds one task.
 
     Example:
 
@@ -62,6 +66,7 @@ class GroupDRO(TaskWeighting):
         loss_momentum: float = 0.0,
         adjustment: float = 0.0,
         group_sizes: Sequence[float] | None = None,
+        normalize_over: str = "present",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -80,6 +85,9 @@ class GroupDRO(TaskWeighting):
         self.step_size = checks.positive("step_size", step_size)
         self.loss_momentum = checks.share("loss_momentum", loss_momentum)
         self.adjustment = float(adjustment)
+        self.normalize_over = checks.choice("normalize_over", normalize_over, ("present", "all"))
+        if self.normalize_over == "all":
+            self.facts = dataclasses.replace(type(self).facts, total="free", lone_task=False)
         self.group_sizes = None if group_sizes is None else [float(size) for size in group_sizes]
 
     def create_state(self, num_tasks):
@@ -94,7 +102,9 @@ class GroupDRO(TaskWeighting):
             self.seen = self.add_state("seen")
 
     def weigh(self, tasks):
-        return masked_softmax(self._ascend(tasks), tasks.present)
+        ascended = self._ascend(tasks)
+        among = tasks.present if self.normalize_over == "present" else ops.ones_like(tasks.present)
+        return masked_softmax(ascended, among)
 
     def next_state(self, tasks):
         ascended = self._ascend(tasks)
@@ -111,6 +121,7 @@ class GroupDRO(TaskWeighting):
             "loss_momentum": self.loss_momentum,
             "adjustment": self.adjustment,
             "group_sizes": self.group_sizes,
+            "normalize_over": self.normalize_over,
         }
 
     def _ascend(self, tasks):

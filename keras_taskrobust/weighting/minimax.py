@@ -1,6 +1,7 @@
 """The method of the paper: softmax weights, which turn the mean of K losses into their maximum."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -71,6 +72,11 @@ class SoftmaxWeightedLoss(TaskWeighting):
             task's first loss; the objective still sums the losses of the batch.
         reference_losses: `K` floats, or `None`. The weights come from `L - reference_losses`:
             minimises the worst excess over, for example, single-task losses.
+        normalize_over: `"present"` or `"all"`. `"all"`: the softmax is over all tasks that were
+            ever present, each with its moving average, so that an absent task keeps its share and
+            the weights of a batch sum to less than 1, as in the code of Group DRO (Sagawa et al.
+            2020, https://arxiv.org/abs/1911.08731). Without it, weights say nothing where
+            every batch holds one task. Needs `loss_momentum`.
         learning_rate: unused here: the layer has no trainable variables.
 
     Example:
@@ -97,6 +103,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
         alpha: float | Callable = 1.0,
         loss_momentum: float = 0.0,
         reference_losses: Sequence[float] | None = None,
+        normalize_over: str = "present",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -109,6 +116,14 @@ class SoftmaxWeightedLoss(TaskWeighting):
         self.alpha = alpha if callable(alpha) else float(alpha)
         self.loss_momentum = checks.share("loss_momentum", loss_momentum)
         self.reference_losses = _finite_floats("reference_losses", reference_losses)
+        self.normalize_over = checks.choice("normalize_over", normalize_over, ("present", "all"))
+        if self.normalize_over == "all":
+            self.facts = dataclasses.replace(type(self).facts, total="free", lone_task=False)
+        if self.normalize_over == "all" and not self.loss_momentum:
+            raise ValueError(
+                "`normalize_over='all'` needs the losses of absent tasks, their moving averages: "
+                f"give a positive `loss_momentum`. Received: loss_momentum={loss_momentum}"
+            )
 
     def create_state(self, num_tasks):
         if self.reference_losses is not None and len(self.reference_losses) != num_tasks:
@@ -123,11 +138,14 @@ class SoftmaxWeightedLoss(TaskWeighting):
             self.seen = self.add_state("seen")
 
     def weigh(self, tasks):
-        losses = self._moving_average(tasks)[0] if self.loss_momentum else tasks.losses
+        losses, among = tasks.losses, tasks.present
+        if self.loss_momentum:
+            losses, seen = self._moving_average(tasks)
+            among = seen > 0 if self.normalize_over == "all" else among
         if self.reference_losses is not None:
             losses = losses - ops.convert_to_tensor(self.reference_losses, dtype="float32")
         alpha = self.alpha(ops.convert_to_tensor(self.step)) if callable(self.alpha) else self.alpha
-        return masked_softmax(losses, tasks.present, scale=alpha)
+        return masked_softmax(losses, among, scale=alpha)
 
     def next_state(self, tasks):
         updates = []
@@ -145,6 +163,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
             "alpha": keras.saving.serialize_keras_object(alpha) if callable(alpha) else alpha,
             "loss_momentum": self.loss_momentum,
             "reference_losses": self.reference_losses,
+            "normalize_over": self.normalize_over,
         }
 
     def _moving_average(self, tasks):

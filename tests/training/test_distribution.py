@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from networks import cross_entropy, two_headed_data, two_headed_model
 
 PROGRAM = """
 import json, os, sys
@@ -100,3 +101,29 @@ if __name__ == "__main__":
     )
     # Sums: 2 (1 + 2) and 2 (3 + 3); averaged over the processes, the gradient is that of the sum.
     assert "RESULT [6.0, 12.0] [4.0, 4.0] [1.0, 1.0]" in result.stdout, result.stderr[-2000:]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="tests torch.distributed")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weighting": "minimax"}, "SoftmaxWeightedLoss must train in one process .* 2 processes"),
+        ({"weighting": "uncertainty"}, "UncertaintyWeighting must train in one process"),
+        ({"weighting": "upgrad", "metrics": {"level": "mae"}}, "compiled metrics are those of one"),
+        (
+            {"weighting": "upgrad", "loss": {"level": "mse"}, "auxiliary": {"kind": cross_entropy}},
+            "`auxiliary` losses and compiled metrics",
+        ),
+    ],
+)
+def test_torch_refuses_what_it_does_not_sum_over_processes(arguments, message, monkeypatch):
+    from keras_taskrobust.training.backends import torch
+
+    monkeypatch.setattr(torch, "_replicas", lambda: 2)
+    model = two_headed_model(**arguments)
+    x, y = two_headed_data(4)
+    before = model.network.get_weights()
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, y, verbose=0)
+    for kept, now in zip(before, model.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, now)

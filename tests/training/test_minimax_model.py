@@ -527,3 +527,33 @@ def test_names_of_many_tasks_are_compared_in_no_time():
     assert time.process_time() - started < 2.0
     with pytest.raises(ValueError, match=r"share the logs \['task_7_loss', 'task_7_weight', 'val"):
         check_log_names([*names, "task_7"])
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "minimax"])
+def test_accumulation_takes_the_mean_of_the_small_batches_weighted_gradients(weighting):
+    """Also where a task is absent from one of them: the large batch takes another step."""
+    x, y = grouped_data(8)
+    y["groups"][:4][y["groups"][:4] == 1] = -1
+    halves = [(x[:4], {k: v[:4] for k, v in y.items()}), (x[4:], {k: v[4:] for k, v in y.items()})]
+    model = grouped_model(weighting=weighting)
+    start = model.network.get_weights()
+
+    def update(batches, **arguments):
+        model.network.set_weights(start)
+        optimizer = keras.optimizers.SGD(0.1, **arguments)
+        loss = ktr.GroupedLoss(cross_entropy, ("a", "b", "c"))
+        model.compile(optimizer, loss, weighting=ktr.weighting.get(weighting))
+        for batch in batches:
+            model.train_on_batch(*batch)
+        return np.concatenate(
+            [
+                (now - then).ravel()
+                for now, then in zip(model.network.get_weights(), start, strict=True)
+            ]
+        )
+
+    accumulated = update(halves, gradient_accumulation_steps=2)
+    parts = [update([half]) for half in halves]
+    np.testing.assert_allclose(accumulated, np.mean(parts, axis=0), rtol=1e-4, atol=1e-6)
+    large = update([(x, y)])
+    assert np.linalg.norm(large - accumulated) > 0.05 * np.linalg.norm(large)

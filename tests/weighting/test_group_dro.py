@@ -1,11 +1,13 @@
 """`GroupDRO` against a float64 reference of its algorithm."""
 
+import keras
 import numpy as np
 import pytest
 import references
 from autodiff import to_numpy
 from weighting_cases import Batch, make_batches, step
 
+import keras_taskrobust as ktr
 from keras_taskrobust.weighting import GroupDRO
 
 K = 4
@@ -107,3 +109,30 @@ def test_group_sizes_may_be_an_array(dtype):
     )
     assert layer.get_config()["group_sizes"] == [4, 16]
     assert type(layer.get_config()["group_sizes"][0]) is float
+
+
+def test_one_task_a_batch_as_in_the_official_code():
+    """`q *= exp(eta * L); q /= q.sum(); loss @ q`, in which an absent group has the loss 0."""
+    layer = ktr.weighting.GroupDRO(0.5, normalize_over="all")
+    minimax = ktr.weighting.SoftmaxWeightedLoss(1.5, loss_momentum=0.5, normalize_over="all")
+    q, averages = np.full(3, 1 / 3), {}
+    for task, loss in ((0, 2.0), (1, 1.0), (0, 1.5), (2, 3.0), (1, 0.5)):
+        losses, counts = np.zeros(3), np.zeros(3)
+        losses[task], counts[task] = loss, 4.0
+        q = q * np.exp(0.5 * losses)
+        q /= q.sum()
+        _, weights = layer(losses, counts, return_weights=True)
+        expected = np.where(counts > 0, q, 0.0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weights), expected, rtol=1e-5)
+        averages[task] = 0.5 * averages.get(task, loss) + 0.5 * loss
+        powers = {k: np.exp(1.5 * average) for k, average in averages.items()}
+        _, weights = minimax(losses, counts, return_weights=True)
+        expected = np.where(counts > 0, powers[task] / sum(powers.values()), 0.0)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(weights), expected, rtol=1e-5)
+
+
+def test_weights_over_all_tasks_need_averages_in_minimax():
+    with pytest.raises(ValueError, match="needs the losses of absent tasks"):
+        ktr.weighting.SoftmaxWeightedLoss(normalize_over="all")
+    with pytest.raises(ValueError, match="`normalize_over` must be one of present, all"):
+        ktr.weighting.GroupDRO(normalize_over="seen")

@@ -29,6 +29,10 @@ VARIANTS = {
     "group_dro_all": lambda K: w.GroupDRO(
         0.3, loss_momentum=0.6, adjustment=2.0, group_sizes=np.arange(1, K + 1) ** 2
     ),
+    "minimax_over_all": lambda K: w.SoftmaxWeightedLoss(
+        2.0, loss_momentum=0.7, normalize_over="all"
+    ),
+    "group_dro_over_all": lambda K: w.GroupDRO(0.3, normalize_over="all"),
     "static_given": lambda K: w.StaticWeighting(np.linspace(1.0, 0.25, K)),
     "rlw_seed": lambda K: w.RandomLossWeighting(seed=2**40 + 3),
     "stch_small": lambda K: w.SmoothTchebycheff(mu=0.1, reference_losses=np.linspace(0.0, 0.5, K)),

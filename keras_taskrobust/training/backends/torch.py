@@ -113,6 +113,13 @@ class _HeldAssignments(HeldAssignments):
 
 def stock_train_step(model, data):
     """Keras's step, which changes nothing before all that may fail in a user's code is over."""
+    if _replicas() > 1:
+        raise ValueError(
+            f"{type(model.weighting).__name__} must train in one process with PyTorch, since the "
+            "gradients of a weighting of the losses are not summed over the processes of "
+            "torch.distributed: use JAX or TensorFlow for several devices. "
+            f"Received: {_replicas()} processes"
+        )
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with _HeldAssignments(model) as held:
         y_pred = model(x, training=True)
@@ -144,6 +151,12 @@ def gradient_train_step(model, data):
         raise ValueError(
             "Gradients at a representation are not offered with torch.distributed, where every "
             f"replica has a part of it: take them at weights. Received: {replicas} replicas"
+        )
+    if replicas > 1 and (model._compile_metrics is not None or model._task_losses.auxiliary):
+        raise ValueError(
+            "`auxiliary` losses and compiled metrics are those of one process and not summed over "
+            "those of torch.distributed: compile without them, or train in one process. "
+            f"Received: {replicas} processes"
         )
     uncut, cut_off = [], []
 
