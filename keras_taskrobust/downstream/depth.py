@@ -39,9 +39,9 @@ class BerHu(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         valid = ops.isfinite(y_true)
-        errors = ops.abs(y_pred - ops.where(valid, y_true, ops.zeros_like(y_true)))
+        # Selected, not multiplied: the product of 0 and what is not finite is not 0.
+        errors = ops.abs(ops.where(valid, y_pred, 0.0) - ops.where(valid, y_true, 0.0))
         weights = ops.cast(valid, errors.dtype)
-        errors = errors * weights
         threshold = ops.maximum(_SHARE_OF_LARGEST * ops.max(errors), _LEAST_THRESHOLD)
         threshold = ops.stop_gradient(threshold)
         squares = (ops.square(errors) + ops.square(threshold)) / (2 * threshold)

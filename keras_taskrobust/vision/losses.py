@@ -46,7 +46,9 @@ def reconstruction_means(task: Task, predictions, targets: Patches, masked):
         shares = shares * ops.expand_dims(ops.cast(masked, "float32"), -1)
     number = ops.sum(shares, axis=(1, 2))
     occurs = number > 0
-    means = ops.sum(pixels * shares, axis=(1, 2)) / ops.where(occurs, number, 1.0)
+    # Selected, not multiplied: the square of a large number may be infinite.
+    total = ops.sum(ops.where(shares > 0, pixels, 0.0), axis=(1, 2))
+    means = total / ops.where(occurs, number, 1.0)
     if task.modality.is_labels:
         means = ops.where(targets.in_range > 0, means, float("nan"))
         occurs = ops.logical_or(occurs, targets.in_range == 0)

@@ -220,6 +220,8 @@ def test_berhu_is_its_formula():
         errors < threshold, errors, (errors**2 + threshold**2) / (2 * threshold)
     ).mean()
     assert float(BerHu()(labels, predictions)) == pytest.approx(expected, rel=1e-5)
+    predictions[0, 1] = np.inf
+    assert float(BerHu()(labels, predictions)) == pytest.approx(expected, rel=1e-5)
     assert float(BerHu()(np.full_like(labels, np.nan), predictions)) == 0.0
 
 

@@ -8,7 +8,10 @@ from keras import ops
 from numpy_multimae import Spec, forward, loss
 
 from keras_taskrobust.vision import Modality, load_multimae_weights, save_multimae_weights
+from keras_taskrobust.vision.embeddings import Patches
+from keras_taskrobust.vision.losses import reconstruction_total
 from keras_taskrobust.vision.masking import visible_ids
+from keras_taskrobust.vision.modalities import tasks_of
 from keras_taskrobust.vision.network import _slots, gather_tokens
 
 CASE = Path(__file__).parents[2] / "../shared/data/vision/multimae_reference.npz"
@@ -210,6 +213,17 @@ def test_missing_pixels_do_not_count(small):
         number = share.sum((1, 2))
         means = (values * share).sum((1, 2))[number > 0] / number[number > 0]
         np.testing.assert_allclose(losses[name], means.mean(), rtol=1e-4)
+
+
+def test_what_is_not_masked_does_not_count_however_large_it_is():
+    values, predictions = np.ones((2, 3, 12), "float32"), np.zeros((2, 3, 12), "float32")
+    values[:, 1] = 1e30
+    patches = Patches(ops.convert_to_tensor(values), ops.ones((2, 3, 4)), ops.ones(2))
+    masked = np.array([[1, 0, 1], [0, 0, 1]])
+    total, count = reconstruction_total(
+        tasks_of((tiny.RGB,))[0], predictions, patches, masked, None
+    )
+    assert (float(total), float(count)) == (2.0, 2.0)
 
 
 def test_totals_are_sums_of_sample_means(small):
