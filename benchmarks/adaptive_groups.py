@@ -31,7 +31,7 @@ class GroupedPretraining(TextPretraining):
     def make_weighting(self) -> TaskWeighting:
         if self.weighting != "adaptive_groups":
             return super().make_weighting()
-        minimax = SoftmaxWeightedLoss(self.alpha, self.loss_momentum)
+        minimax = SoftmaxWeightedLoss(1.0 if self.alpha is None else self.alpha)
         window = None if self.grouping == "nine" else max(1, self.steps // WINDOWS)
         return AdaptiveGroups(len(POS_TASKS), window, NINE, minimax)
 
@@ -72,9 +72,11 @@ def main(
         steps: the steps of a run, a multiple of 10; a tenth of them is the warm-up.
         alpha: sharpness of the softmax, over tags or groups.
     """
-    recipe = dataclasses.replace(RECIPE, steps=steps, warmup_steps=steps // 10, alpha=alpha)
+    recipe = dataclasses.replace(RECIPE, steps=steps, warmup_steps=steps // 10)
+    sharpness = {"alpha": alpha}
+    rows = {k: v if k == "uniform" else {**v, **sharpness} for k, v in ROWS.items()}
     title = "PosBert on Brown, by Penn Treebank tags"
-    drawn = compare_text(recipe, output, ROWS, seeds, title=title)
+    drawn = compare_text(recipe, output, rows, seeds, title=title)
     print_report(drawn.runs)
 
 
