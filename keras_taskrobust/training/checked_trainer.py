@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from keras_taskrobust.training.logs import hear_steps
+from keras_taskrobust.training.lone_tasks import with_warning_of_lone_tasks
 from keras_taskrobust.training.recovery import RecoveringModel
 from keras_taskrobust.training.task_losses import TaskLosses
 from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
@@ -59,6 +60,7 @@ class CheckedTrainer(RecoveringModel, Wrapper):
             validation_data = self._checked(*validation_data)
         held_out = validation_split if validation_data is None else 0.0
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
+        callbacks = with_warning_of_lone_tasks(callbacks, getattr(self, "weighting", None))
         self.steps_are_heard = verbose != 0 or hear_steps(callbacks)
         try:
             return super().fit(

@@ -21,16 +21,17 @@ class TaskMetric(keras.metrics.Metric):
     def __init__(self, task_names, name="tasks"):
         super().__init__(name=name, dtype="float32")
         self.task_names = tuple(task_names)
-        # One variable, (4, K), is cheaper to update than four.
-        self.sums = self.add_variable((4, len(self.task_names)), "zeros", name="sums")
+        # One variable, (5, K), is cheaper to update than five.
+        self.sums = self.add_variable((5, len(self.task_names)), "zeros", name="sums")
 
     def update_state(self, totals, counts, weights):
         """Adds one step's `(K,)` totals, counts and weights."""
-        sums = ops.stack([totals, counts, weights, ops.ones_like(counts)])
+        present = ops.cast(counts > 0, "float32")
+        sums = ops.stack([totals, counts, weights, ops.ones_like(counts), present])
         self.sums.assign_add(ops.stop_gradient(sums))
 
     def result(self):
-        totals, counts, weights, steps = ops.unstack(ops.convert_to_tensor(self.sums))
+        totals, counts, weights, steps, _ = ops.unstack(ops.convert_to_tensor(self.sums))
         seen = counts > 0
         losses = totals / ops.where(seen, counts, 1.0)
         losses = ops.where(ops.isfinite(losses), losses, float("inf"))
@@ -74,7 +75,7 @@ class _DeferredFigures:
         """What `TaskMetric.result` holds. Plain Python: it runs beside every step, and for a few
         tasks a call to NumPy takes longer than all of it.
         """
-        totals, counts, weights, steps = ops.convert_to_numpy(self._sums).tolist()
+        totals, counts, weights, steps, _ = ops.convert_to_numpy(self._sums).tolist()
         losses = [
             (total / count if math.isfinite(total) else math.inf) if count > 0 else math.nan
             for total, count in zip(totals, counts, strict=True)
