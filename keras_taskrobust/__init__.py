@@ -2,14 +2,20 @@
 
 import importlib
 import importlib.util
-from types import ModuleType
-from typing import TYPE_CHECKING
-
-from keras_taskrobust import weighting
-from keras_taskrobust.training import GroupedLoss, MinimaxModel
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keras_taskrobust import downstream, evaluation, text, vision
+    from keras_taskrobust import (
+        downstream,
+        evaluation,
+        recipes,
+        text,
+        training,
+        vision,
+        weighting,
+    )
+    from keras_taskrobust.training import GroupedLoss, MinimaxModel
 
 __version__ = "0.1.0"
 __all__ = [
@@ -17,20 +23,29 @@ __all__ = [
     "MinimaxModel",
     "downstream",
     "evaluation",
+    "recipes",
     "text",
+    "training",
     "vision",
     "weighting",
 ]
 
-_NEEDS = {
+#: The rooms, which load when they are used, and the packages of the extra `models` that they need.
+_NEEDS: dict[str, tuple[str, ...]] = {
     "downstream": ("grain", "keras_hub", "nltk", "rich", "scipy", "sklearn", "tokenizers"),
     "evaluation": ("matplotlib", "rich", "scipy"),
+    "recipes": (),
     "text": ("grain", "keras_hub", "nltk", "rich", "textblob", "tokenizers"),
+    "training": (),
     "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
+    "weighting": (),
 }
+_ROOM_OF = {"GroupedLoss": "training", "MinimaxModel": "training"}
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name in _ROOM_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
     if name not in _NEEDS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     missing = [package for package in _NEEDS[name] if importlib.util.find_spec(package) is None]
@@ -46,3 +61,8 @@ def __getattr__(name: str) -> ModuleType:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
+
+
+if "keras" in sys.modules:
+    # Keras opens saved models of the classes that are loaded. These need nothing but Keras.
+    importlib.import_module(f"{__name__}.training")
