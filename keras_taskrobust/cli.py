@@ -4,14 +4,13 @@ It exits with the status 0 when all is done, 1 on an error, 2 on wrong usage, an
 cells failed and the rest is done.
 """
 
-import contextlib
 import dataclasses
 import functools
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_options import (
     OF_A_ROW,
@@ -27,7 +26,16 @@ from keras_taskrobust.cli_options import (
     TextComparison,
 )
 from keras_taskrobust.cli_parsing import flag, flags_of, parse, parse_with_recipe, refuse_unused
+from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
+from keras_taskrobust.recipes import (
+    image_finetuning_recipe,
+    image_recipe,
+    inheritance_recipes,
+    text_finetuning_recipe,
+    text_recipe,
+)
+from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
 
 COMMANDS = {
     "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
@@ -50,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     command = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if words == ["--version"]:
+        print(f"taskrobust {__version__}")
+        return
     if command is None:
         _print_commands(words)
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     run: Callable = globals()[f"_{command.replace(' ', '_')}"]
     program = f"taskrobust {command}"
     with said_in_a_sentence(program, debug):
@@ -79,11 +89,11 @@ def _demo(words, program):
     demo = parse(Demo, words, program)
     failed = 0
     if demo.part in ("text", "all"):
-        with _without_banners():
+        with starting_keras():
             from keras_taskrobust.recipes import text_comparison as text
         failed += _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
     if demo.part in ("images", "all"):
-        with _without_banners():
+        with starting_keras():
             from keras_taskrobust.recipes import image_comparison as images
         failed += _show_demo(
             demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM
@@ -101,9 +111,9 @@ def _show_demo(demo, part, recipe, compare, minimum):
 
 
 def _prepare_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, _text_recipes())
+    arguments = parse_with_recipe(words, program, Run, text_recipe.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
-    with _without_banners():
+    with starting_keras():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
     print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
@@ -111,17 +121,17 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, _text_recipes())
+    arguments = parse_with_recipe(words, program, Run, text_recipe.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
-    with _without_banners():
+    with starting_keras():
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
     _pretrain(arguments, "PoS-BERT", pretrain_text)
 
 
 def _pretrain_images(words, program):
-    arguments = parse_with_recipe(words, program, Run, _image_recipes())
+    arguments = parse_with_recipe(words, program, Run, image_recipe.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
-    with _without_banners():
+    with starting_keras():
         from keras_taskrobust.recipes.image_pretraining import pretrain_images
     _pretrain(arguments, "MM-MAE", pretrain_images)
 
@@ -151,9 +161,10 @@ def _pretrain(arguments, model, pretrain):
 
 def _compare_text(words, program):
     _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, TextComparison, _text_recipes())
+    arguments = parse_with_recipe(words, program, TextComparison, text_recipe.RECIPES)
     refuse_unused(words, arguments.recipe.unused() | arguments.unused())
-    with _without_banners():
+    _refuse_rows(arguments)
+    with starting_keras():
         from keras_taskrobust.recipes.text_comparison import compare_text
     downstream = _downstream(arguments) if arguments.tasks else None
     _compare(arguments, functools.partial(compare_text, downstream=downstream), program)
@@ -161,9 +172,10 @@ def _compare_text(words, program):
 
 def _compare_images(words, program):
     _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, ImageComparison, _image_recipes())
+    arguments = parse_with_recipe(words, program, ImageComparison, image_recipe.RECIPES)
     refuse_unused(words, arguments.recipe.unused() | arguments.unused())
-    with _without_banners():
+    _refuse_rows(arguments)
+    with starting_keras():
         from keras_taskrobust.recipes.image_comparison import compare_images
     downstream = _image_downstream(arguments) if arguments.tasks else None
     _compare(arguments, functools.partial(compare_images, downstream=downstream), program)
@@ -183,10 +195,14 @@ def _refuse_single_runs(words):
             )
 
 
+def _refuse_rows(arguments):
+    """Refuses unknown weightings, and options that they do not have."""
+    for fields in arguments.rows().values():
+        dataclasses.replace(arguments.recipe, **fields)
+
+
 def _compare(arguments, compare, program):
     weightings = arguments.rows()
-    for fields in weightings.values():
-        dataclasses.replace(arguments.recipe, **fields)  # refuses what a weighting does not have
     minimum = arguments.minimum_targets
     drawn = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
     failed = _print_drawn(drawn)
@@ -196,20 +212,19 @@ def _compare(arguments, compare, program):
 
 def _downstream(arguments):
     from keras_taskrobust.recipes.text_comparison import Downstream
-    from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
 
-    _, settings = FINETUNING_RECIPES[arguments.finetuning]
+    _, settings = text_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     return Downstream(arguments.tasks, settings, data_dir, select=arguments.select)
 
 
 def _finetune_text(words, program):
-    with _without_banners():
-        from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
-        from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
-    arguments = parse_with_recipe(words, program, FineTune, FINETUNING_RECIPES)
+    recipes = text_finetuning_recipe.FINETUNING_RECIPES
+    arguments = parse_with_recipe(words, program, FineTune, recipes)
     refuse_unused(words, arguments.recipe.unused())
     presets = _presets(arguments)
+    with starting_keras():
+        from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     downstream = Downstream(
         arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
@@ -221,25 +236,22 @@ def _finetune_text(words, program):
 
 
 def _image_downstream(arguments):
-    from keras_taskrobust.recipes.image_finetuning import (
-        FINETUNING_RECIPES,
-        ImageDownstream,
-        TaskImages,
-    )
+    from keras_taskrobust.recipes.image_finetuning import ImageDownstream
 
     recipe = arguments.recipe
     names = {field.name for field in dataclasses.fields(TaskImages)} - {"tfds_dir"}
     images = TaskImages(**{name: getattr(recipe, name) for name in names}, tfds_dir=recipe.data_dir)
-    _, settings = FINETUNING_RECIPES[arguments.finetuning]
+    _, settings = image_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
     return ImageDownstream(arguments.tasks, images, settings, select=arguments.select)
 
 
 def _finetune_images(words, program):
-    with _without_banners():
-        from keras_taskrobust.recipes import image_finetuning
-    kind = FineTuneImages[Recipe, image_finetuning.TaskImages]
-    arguments = parse_with_recipe(words, program, kind, image_finetuning.FINETUNING_RECIPES)
+    kind = FineTuneImages[Recipe, TaskImages]
+    recipes = image_finetuning_recipe.FINETUNING_RECIPES
+    arguments = parse_with_recipe(words, program, kind, recipes)
     refuse_unused(words, arguments.recipe.unused(arguments.tasks) | arguments.images.unused())
+    with starting_keras():
+        from keras_taskrobust.recipes import image_finetuning
     downstream = image_finetuning.ImageDownstream(
         arguments.tasks,
         arguments.images,
@@ -256,11 +268,10 @@ def _finetune_images(words, program):
 
 
 def _inherit_text(words, program):
-    with _without_banners():
+    arguments = parse_with_recipe(words, program, InheritText, inheritance_recipes.TEXT_RECIPES)
+    refuse_unused(words, inheritance_recipes.unused_of_settings(arguments.recipe))
+    with starting_keras():
         from keras_taskrobust.recipes import text_inheritance as texts
-        from keras_taskrobust.recipes.inheritance import unused_of_settings
-    arguments = parse_with_recipe(words, program, InheritText, texts.RECIPES)
-    refuse_unused(words, unused_of_settings(arguments.recipe))
     data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
     head_task = arguments.head_task or next(iter(arguments.tasks), "")
     related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
@@ -268,11 +279,10 @@ def _inherit_text(words, program):
 
 
 def _inherit_images(words, program):
-    with _without_banners():
-        from keras_taskrobust.recipes import image_inheritance as images
-        from keras_taskrobust.recipes.image_finetuning import TaskImages
     kind = InheritImages[Recipe, TaskImages]
-    arguments = parse_with_recipe(words, program, kind, images.RECIPES)
+    arguments = parse_with_recipe(words, program, kind, inheritance_recipes.IMAGE_RECIPES)
+    with starting_keras():
+        from keras_taskrobust.recipes import image_inheritance as images
     refuse_unused(words, images.unused(arguments.recipe, arguments.tasks, arguments.images))
     sets = images.named_sets(arguments.sets)
     related = images.RelatedImages(
@@ -314,7 +324,7 @@ def _report(words, program):
     import tyro
 
     directory = parse(Redraw, words, program, (tyro.conf.PositionalRequiredArgs,)).directory
-    with _without_banners():
+    with starting_keras():
         from keras_taskrobust.recipes.reporting import draw
     _print_drawn(draw(directory))
     print(f"Report: {directory.resolve()}")
@@ -332,32 +342,6 @@ def _print_drawn(drawn) -> int:
     for name, reason in failures.items():
         print(one_line(f"Failed: {name}: {reason}"), file=sys.stderr)
     return len(failures) + sum(bool(one.failure) for one in drawn.results)
-
-
-def _text_recipes():
-    with _without_banners():
-        from keras_taskrobust.recipes.text_recipe import RECIPES
-    return RECIPES
-
-
-def _image_recipes():
-    with _without_banners():
-        from keras_taskrobust.recipes.image_recipe import RECIPES
-    return RECIPES
-
-
-@contextlib.contextmanager
-def _without_banners() -> Iterator[None]:
-    """TensorFlow, which KerasHub imports, prints banners from C++ that no setting silences."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
     "checks",
+    "keras_start",
+    "weighting_names",
     "files",
     "locks",
     "reading",

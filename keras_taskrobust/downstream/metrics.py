@@ -1,10 +1,11 @@
-"""The metrics of downstream tasks, as scikit-learn and SciPy compute them."""
+"""The metrics of downstream tasks, as scikit-learn and SciPy compute them.
+
+Both load when they are used: they take a second, and the settings of a task need neither.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics
 
 #: The label of pixels without a class, as in `vision.records`.
 IGNORE_LABEL = 255
@@ -12,11 +13,15 @@ IGNORE_LABEL = 255
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Share of correct predictions."""
+    from sklearn import metrics
+
     return float(metrics.accuracy_score(labels, predictions))
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """F1 of class 1; 0 where it is neither predicted nor there."""
+    from sklearn import metrics
+
     return float(metrics.f1_score(labels, predictions, zero_division=0))
 
 
@@ -24,16 +29,22 @@ def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Matthews' correlation; 0 for a constant prediction."""
     if _is_constant(labels) or _is_constant(predictions):
         return 0.0
+    from sklearn import metrics
+
     return float(metrics.matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Pearson's correlation; 0 for a constant prediction."""
+    from scipy import stats
+
     return _correlation(stats.pearsonr, labels, predictions)
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Spearman's rank correlation; 0 for a constant prediction."""
+    from scipy import stats
+
     return _correlation(stats.spearmanr, labels, predictions)
 
 

@@ -4,11 +4,9 @@ import dataclasses
 import os
 from collections.abc import Iterable
 
-import nltk
 import numpy as np
 
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask, class_ids
-from keras_taskrobust.text.nltk_resources import load_nltk_resource
 
 _FOLDS = 10
 
@@ -25,6 +23,8 @@ class NltkTask(TextTask):
 
     def load(self, data_dir: str | os.PathLike | None = None) -> TaskData:
         """Reads the splits. `data_dir` has no say: NLTK finds its data by itself."""
+        from keras_taskrobust.text.nltk_resources import load_nltk_resource
+
         train, dev = load_nltk_resource(self.name, self.read)
         return TaskData(self._examples(train, "train"), {"dev": self._examples(dev, "dev")})
 
@@ -43,7 +43,9 @@ class _Polarity(NltkTask):
     """Sentences or reviews in one file or one folder a class; every tenth is held out."""
 
     def read(self):
-        corpus = getattr(nltk.corpus, self.name)
+        from nltk import corpus as corpora
+
+        corpus = getattr(corpora, self.name)
         by_class = [self._texts(corpus, label) for label in self.label_names]
         pairs = [
             (text, label)
@@ -73,7 +75,9 @@ class _Attachment(NltkTask):
     """Whether a prepositional phrase belongs to the verb or to the noun before it."""
 
     def read(self):
-        splits = (nltk.corpus.ppattach.attachments(name) for name in ("training", "devset"))
+        from nltk.corpus import ppattach
+
+        splits = (ppattach.attachments(name) for name in ("training", "devset"))
         train, dev = (
             [
                 (" ".join((one.verb, one.noun1, one.prep, one.noun2)), one.attachment)

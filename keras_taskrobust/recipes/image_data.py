@@ -2,12 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_taskrobust import checks
-from keras_taskrobust.vision import ImageSource, ImageSubset, ProceduralScenes, load_images
-from keras_taskrobust.vision.datasets import AlignedFolder
-from keras_taskrobust.vision.records import MAPS
+
+if TYPE_CHECKING:
+    from keras_taskrobust.vision import ImageSource
 
 #: Bytes a pixel of a scene, and of all scenes that are kept in memory once rendered.
 _SCENE_BYTES = 8
@@ -68,7 +68,7 @@ class ImageData:
         """The settings that change nothing under the others, and what they are for."""
         return unused_of_images(self.data, self.maps)
 
-    def open_images(self) -> tuple[ImageSource, ImageSource]:
+    def open_images(self) -> "tuple[ImageSource, ImageSource]":
         """Opens the images.
 
         Returns:
@@ -77,6 +77,10 @@ class ImageData:
         Raises:
             ValueError: there are none as said, or a flag does not belong to them.
         """
+        from keras_taskrobust.vision import ProceduralScenes, load_images
+        from keras_taskrobust.vision.datasets import AlignedFolder
+        from keras_taskrobust.vision.records import MAPS
+
         options = self._options()
         train = load_images(self.data, self.split, self.strict, **options)
         absent = [name for name in self.modalities if name not in train.modalities]
@@ -146,7 +150,7 @@ def unused_of_images(data: str, maps: str | None) -> dict[str, str]:
     return unused
 
 
-def split_images(source: ImageSource, share: float) -> tuple[ImageSource, ImageSource]:
+def split_images(source: "ImageSource", share: float) -> "tuple[ImageSource, ImageSource]":
     """Holds out records evenly over a source: the same ones every time.
 
     Args:
@@ -159,6 +163,8 @@ def split_images(source: ImageSource, share: float) -> tuple[ImageSource, ImageS
     Raises:
         ValueError: there are no others.
     """
+    from keras_taskrobust.vision import ImageSubset
+
     number = len(source)
     held_out = {int(index / share) for index in range(int(number * share))} or {0}
     kept = [index for index in range(number) if index not in held_out]

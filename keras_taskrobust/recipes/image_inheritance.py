@@ -16,21 +16,12 @@ from keras_taskrobust.downstream.image_finetuning import (
 )
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.recipes.comparison import file_name
-from keras_taskrobust.recipes.image_finetuning import FINETUNING_RECIPES, TaskImages
-from keras_taskrobust.recipes.inheritance import (
-    Inherited,
-    RelatedTasks,
-    inherit,
-    unused_of_settings,
-)
+from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
+from keras_taskrobust.recipes.inheritance import Inherited, RelatedTasks, inherit
+from keras_taskrobust.recipes.inheritance_recipes import unused_of_settings
 from keras_taskrobust.vision import CORRUPTIONS, CorruptedImages, ImageSource, RelabelledImages
 
 CLEAN = "clean"
-RECIPES = {
-    name: (text, dataclasses.replace(settings, probe_epochs=settings.epochs))
-    for name, (text, settings) in FINETUNING_RECIPES.items()
-    if name in ("imagenet-classification", "small")
-}
 #: The other sets related to ImageNet have the split "test" alone.
 _ONLY_SPLIT = {"tfds:imagenet2012_corrupted": "validation"}
 

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,12 +33,6 @@ from keras_taskrobust.recipes.cells import (
 BEFORE = "before"
 #: Settings of fine-tuning that are not those of the head.
 _OF_A_METHOD = ("strength", "fisher_examples", "lora_rank", "wise_share", "soup_size", "soup")
-
-
-def unused_of_settings(settings: Adaptation, tasks: Collection[str] = ()) -> dict[str, str]:
-    """As `Adaptation.unused`, but for the settings of the head, which every method has here."""
-    unused = settings.unused(tasks)
-    return {name: what for name, what in unused.items() if not name.startswith("probe_")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from keras_taskrobust import checks
+from keras_taskrobust.keras_start import starting_keras
+from keras_taskrobust.weighting_names import WEIGHTINGS
 
 if TYPE_CHECKING:
     from keras_taskrobust.weighting import TaskWeighting
@@ -76,7 +79,12 @@ class Pretraining:
         checks.share("beta_2", self.beta_2)
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.seed("seed", self.seed)
-        if self.weighting != "minimax" or self.has_options:
+        if self.weighting not in _known_weightings():
+            raise ValueError(
+                f"`weighting` must be one of {', '.join(_known_weightings())}. "
+                f"Received: weighting={self.weighting!r}"
+            )
+        if self.has_options:
             self.make_weighting()
 
     @property
@@ -114,13 +122,9 @@ class Pretraining:
         Raises:
             ValueError: there is no such weighting, or it has no such options.
         """
-        from keras_taskrobust import weighting as weightings  # here, because it imports Keras
+        with starting_keras():
+            from keras_taskrobust import weighting as weightings
 
-        if self.weighting not in weightings.available():
-            raise ValueError(
-                f"`weighting` must be one of {', '.join(weightings.available())}. "
-                f"Received: weighting={self.weighting!r}"
-            )
         _check_json("weighting_options", self.weighting_options)
         given = self._shorthands()
         if given and self.weighting == "adaptive_groups":  # they are those of what weighs them
@@ -143,6 +147,15 @@ class Pretraining:
         """The options that have a field of their own, where they are given."""
         named = {name: getattr(self, name) for name in _SHORTHANDS}
         return {name: value for name, value in named.items() if value is not None}
+
+
+def _known_weightings() -> tuple[str, ...]:
+    """Those of the library, and what the process has registered. Keras need not be loaded."""
+    if "keras_taskrobust.weighting" not in sys.modules:
+        return WEIGHTINGS
+    from keras_taskrobust import weighting as weightings
+
+    return weightings.available()
 
 
 def _with_flat_options(settings: Mapping[str, Any]) -> dict[str, Any]:

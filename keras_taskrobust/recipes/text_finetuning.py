@@ -19,17 +19,6 @@ from keras_taskrobust.downstream.text_task import TextTask
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells
 from keras_taskrobust.recipes.predictions import write_predictions
 
-GLUE = FineTuning()
-SMALL = FineTuning(learning_rate=5e-4, weight_decay=0.01, warmup_share=0.1, epochs=5, max_steps=500)
-FINETUNING_RECIPES = {
-    "glue": (
-        "Wang et al. 2023: AdamW 2e-5, batch 32, weight decay 0.1, linear decay, 6 % warm-up. The "
-        "number of epochs is not given there and is ours.",
-        GLUE,
-    ),
-    "small": ("For models of a few layers: 5e-4, at most 500 steps.", SMALL),
-}
-
 
 def finetune_cells(
     starts: Sequence[Start],

@@ -15,7 +15,6 @@ from keras_taskrobust.downstream.text_finetuning import (
     score_text,
 )
 from keras_taskrobust.recipes.inheritance import Inherited, RelatedTasks, inherit
-from keras_taskrobust.recipes.text_finetuning import FINETUNING_RECIPES
 
 #: Tasks whose classes are the same, in the same order: negative and positive; entailment and not;
 #: other and same meaning.
@@ -24,10 +23,6 @@ LABEL_SPACES = (
     ("QNLI", "RTE"),
     ("QQP", "MRPC"),
 )
-RECIPES = {
-    name: (text, dataclasses.replace(settings, probe_epochs=settings.epochs))
-    for name, (text, settings) in FINETUNING_RECIPES.items()
-}
 
 
 @dataclasses.dataclass(frozen=True)

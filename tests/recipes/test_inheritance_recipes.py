@@ -20,7 +20,7 @@ from keras_taskrobust.downstream.image_examples import open_image_task
 from keras_taskrobust.downstream.image_finetuning import finetune_images
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.recipes import text_inheritance
-from keras_taskrobust.recipes.image_finetuning import SMALL, TaskImages
+from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
 from keras_taskrobust.recipes.image_inheritance import (
     RelatedImages,
     all_tasks,

@@ -1,19 +1,44 @@
-"""Which backend Keras takes when nobody says so."""
+"""How a command starts Keras: on a backend that is installed, and without its chatter."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 BACKENDS = ("jax", "torch", "tensorflow")
-#: What Keras writes to `keras.json` by itself, whatever backend it runs on: nobody's choice.
+#: What Keras writes to `keras.json` by itself, on whatever backend it runs: nobody's choice.
 _WRITTEN_BY_KERAS = {
     "floatx": "float32",
     "epsilon": 1e-07,
     "backend": "tensorflow",
     "image_data_format": "channels_last",
 }
+
+
+@contextlib.contextmanager
+def starting_keras() -> Iterator[None]:
+    """A body that imports Keras and what needs it. What libraries print meanwhile is dropped.
+
+    TensorFlow, which KerasHub imports, prints banners from C++ that no setting silences.
+
+    Raises:
+        ModuleNotFoundError: no backend is installed.
+    """
+    choose_backend()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+        _open_device()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def choose_backend() -> None:
@@ -30,11 +55,17 @@ def choose_backend() -> None:
     backend = next((name for name in BACKENDS if importlib.util.find_spec(name)), None)
     if backend is None:
         raise ModuleNotFoundError(
-            "Keras needs one of the backends jax, torch and tensorflow. Install one: "
+            f"Keras needs one of the backends {', '.join(BACKENDS)}. Install one: "
             "pip install 'keras-taskrobust[jax]'"
         )
     os.environ["KERAS_BACKEND"] = backend
     print(f"KERAS_BACKEND is not set: {backend} is used.", file=sys.stderr, flush=True)
+
+
+def _open_device():
+    """The first computation, in which a backend says which devices it found."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].ops.zeros(())
 
 
 def _is_configured():
