@@ -83,7 +83,7 @@ def options_of(name: str) -> tuple[str, ...]:
     Example:
 
     >>> options_of("minimax")
-    ('alpha', 'loss_momentum', 'reference_losses')
+    ('alpha', 'loss_momentum', 'reference_losses', 'normalize_over')
     >>> options_of("uniform")
     ()
     """

@@ -19,7 +19,7 @@ VALUES = {
     "learning_rate": 0.5, "adjustment": 0.0, "group_sizes": [3.0, 4.0], "half": True,
     "normalisation": "l2", "beta_decay": 0.25, "gamma": 0.5, "gamma_decay": 0.25, "rho": 0.5,
     "max_norm": 2.0, "regularisation": 0.5, "iterations": 3, "rate": 2.0, "weights": [1.0, 2.0],
-    "mu": 0.5, "warmup_steps": 3, "nadir_steps": 2,
+    "mu": 0.5, "warmup_steps": 3, "nadir_steps": 2, "normalize_over": "all",
 }  # fmt: skip
 
 
@@ -34,6 +34,8 @@ def test_every_option_reaches_its_method(name):
         given = {option: VALUES[option]}
         if option == "nadir_steps":  # at most as many
             given["warmup_steps"] = 3
+        if option == "normalize_over" and name == "minimax":  # over the averages of the losses
+            given["loss_momentum"] = 0.5
         config = options_of(weighting=name, weighting_options=given)
         found = config[option]
         assert (found["config"]["name"] if option == "weighting" else found) == VALUES[option]

@@ -6,6 +6,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+from marks import slow
 
 import keras_taskrobust as ktr
 from keras_taskrobust.text import POS_TASKS, SPECIAL_TOKENS, PosBert
@@ -78,7 +79,7 @@ def test_losses_by_group_equal_numpy_on_gathered_positions():
         np.testing.assert_allclose(logs[f"{task}_loss"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("next_sentence", ["auxiliary", "task", None])
+@pytest.mark.parametrize("next_sentence", [slow("auxiliary"), "task", slow(None)])
 def test_next_sentence_prediction_in_its_three_places(next_sentence):
     model = PosBert(make_backbone(), next_sentence=next_sentence)
     model.compile("adam", weighting="minimax")

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from marks import slow
 
 from keras_taskrobust.vision.masking import VisibleTokenSampler, masks_of, visible_ids
 
@@ -32,13 +33,13 @@ def draw(sampler, available):
 @pytest.mark.parametrize(
     ("alphas", "visible", "sample_uniformly"),
     [
-        ((1.0,), 5, True),
-        ((1.0, 1.0), 11, False),
+        slow((1.0,), 5, True),
+        slow((1.0, 1.0), 11, False),
         ((0.3, 4.0), 20, False),
-        ((0.3, 4.0), 20, True),
-        ((1.0, 1.0, 1.0), 8, False),
+        slow((0.3, 4.0), 20, True),
+        slow((1.0, 1.0, 1.0), 8, False),
         ((1.0, 1.0, 1.0), 8, True),
-        ((0.5, 1.0, 3.0), 30, False),
+        slow((0.5, 1.0, 3.0), 30, False),
     ],
 )
 def test_counts_follow_the_rule(alphas, visible, sample_uniformly):
