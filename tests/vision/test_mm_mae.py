@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny
 from keras import ops
+from marks import slow
 from numpy_multimae import Spec, forward, loss
 
 from keras_taskrobust.vision import Modality, load_multimae_weights, save_multimae_weights
@@ -255,7 +256,7 @@ def test_totals_are_sums_of_sample_means(small):
     np.testing.assert_allclose(ops.convert_to_numpy(counts), expected)
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "minimax", "uncertainty", "gradnorm"])
+@pytest.mark.parametrize("weighting", ["uniform", slow("minimax"), slow("uncertainty"), "gradnorm"])
 def test_training(weighting, tmp_path):
     keras.utils.set_random_seed(0)
     first = weighting == "uniform"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny
 from keras import ops
+from marks import slow
 
 from keras_taskrobust.vision import export_vit_backbone, transfer_to_vit_det
 
@@ -28,7 +29,7 @@ def encoded_images(model, images):
     return ops.convert_to_numpy(model.network.encode(visible))
 
 
-@pytest.mark.parametrize("encoder_norm", [True, False])
+@pytest.mark.parametrize("encoder_norm", [True, slow(False)])
 def test_exported_backbone_has_the_same_features(encoder_norm):
     model = tiny.model(encoder_norm=encoder_norm)
     randomize(model)
