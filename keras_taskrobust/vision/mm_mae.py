@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -124,7 +125,7 @@ class MultiModalMAE(MinimaxModel):
         network_arguments = {k: v for k, v in arguments.items() if k != "alpha"}
         alphas = _alphas(alpha, arguments["modalities"])
         super().__init__(MultiModalNetwork(**network_arguments, alphas=alphas), **kwargs)
-        self._arguments = arguments
+        self._arguments = SimpleNamespace(**arguments)  # Keras would track the dicts of a dict
         self._given_visible: int | None = None
 
     @property
@@ -247,7 +248,7 @@ class MultiModalMAE(MinimaxModel):
         return TaskTotals(ops.stack(totals), ops.stack(counts), None)
 
     def get_config(self):
-        config = {"name": self.name, "trainable": self.trainable, **self._arguments}
+        config = {"name": self.name, "trainable": self.trainable, **vars(self._arguments)}
         for key in ("backbone", "modalities"):
             config[key] = keras.saving.serialize_keras_object(config[key])
         return config

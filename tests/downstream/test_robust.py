@@ -199,7 +199,7 @@ def test_wise_ft_ends_between_start_and_fine_tuned(preset, glue_folder):
 @pytest.mark.parametrize("share", [0.5, slow(0.0)])
 @pytest.mark.parametrize("method", ["l2_sp", slow("ewc")])
 def test_wise_ft_and_soups_go_with_a_pull(method, share, preset, glue_folder):
-    fields = {"method": method, "max_steps": 1, "fisher_examples": 2, "soup_size": 2}
+    fields = {"method": method, "max_steps": 1, "soup_size": 2}
     distances, _ = moved(preset, glue_folder, **fields, wise_share=share)
     assert {distance > 0 for distance in distances.values()} == {share > 0}
 

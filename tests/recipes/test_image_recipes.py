@@ -16,6 +16,8 @@ from official_files import write_folder, write_nyu
 from PIL import Image
 
 from keras_taskrobust import cli
+from keras_taskrobust.cli_options import Run
+from keras_taskrobust.cli_parsing import parse_with_recipe
 from keras_taskrobust.evaluation.held_out import score_reconstructions
 from keras_taskrobust.recipes import image_comparison, image_pretraining, training_run
 from keras_taskrobust.recipes.image_comparison import compare_images
@@ -210,7 +212,7 @@ def test_the_rate_rises_then_falls_to_the_least():
 
 def opened(*flags):
     words = ["mm-mae-tiny", *map(str, flags)]
-    arguments = cli._arguments(words, "taskrobust", cli.Run, RECIPES)
+    arguments = parse_with_recipe(words, "taskrobust", Run, RECIPES)
     return arguments.recipe.open_images()
 
 
@@ -300,7 +302,8 @@ def test_flags_of_tfds():
     ],
 )
 def test_bad_input_is_one_sentence(flags, message, tmp_path, capsys):
-    arguments = ["mm-mae-tiny", "--output", str(tmp_path / "run"), "--scenes", "4", *flags]
+    few = [] if "--data" in flags else ["--scenes", "4"]
+    arguments = ["mm-mae-tiny", "--output", str(tmp_path / "run"), *few, *flags]
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pretrain", "images", *arguments])
     printed = capsys.readouterr()
