@@ -13,6 +13,7 @@ ROOMS = (
     "checks",
     "keras_start",
     "weighting_names",
+    "plain_text",
     "files",
     "locks",
     "reading",
@@ -25,6 +26,7 @@ ROOMS = (
     "recipes",
     "cli_options",
     "cli_parsing",
+    "cli_errors",
     "cli",
 )
 BACKENDS = {"tensorflow", "jax", "torch"}
