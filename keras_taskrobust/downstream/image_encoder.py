@@ -276,7 +276,7 @@ def _copied_network(source, names, image_size) -> MultiModalNetwork:
         alphas=(1.0,) * len(chosen),
         sample_uniformly=False,
         positions="backbone",
-        class_embedding_dim=source._arguments["class_embedding_dim"] if is_mm_mae else 1,
+        class_embedding_dim=source._arguments.class_embedding_dim if is_mm_mae else 1,
         seed=0,
     )
     given = source.network.image_modality if is_mm_mae else _RGB
