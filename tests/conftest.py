@@ -15,6 +15,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
+# Threads that wait for each other burn four times the time of such small computations.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # What one test has compiled with JAX, no other test compiles again.
 _compiled = tempfile.TemporaryDirectory(prefix="taskrobust-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
@@ -63,6 +66,10 @@ def pytest_runtest_protocol(item):
 
 def pytest_collection_finish():
     _seconds["imports and collection"] = _cpu_seconds()
+    # What is imported stays: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter, config):
