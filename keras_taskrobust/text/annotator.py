@@ -73,6 +73,10 @@ class Annotator:
         }
 
 
+#: What a shard holds, each array one of `Annotator`'s.
+SHARD_ARRAYS = ("token_ids", "tasks", "word_starts", "sentence_lengths", "document_lengths")
+
+
 def token_dtype(encoder: WordPieceEncoder) -> np.dtype:
     """The dtype in which token ids are stored."""
     return np.dtype(np.uint16 if encoder.vocabulary_size <= _LARGEST_UINT16 else np.int32)

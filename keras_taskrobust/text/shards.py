@@ -12,12 +12,20 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_taskrobust.files import READING_ERRORS
-from keras_taskrobust.text.annotator import Annotation, Annotator, RawShard, write_shard
+from keras_taskrobust.text.annotator import (
+    SHARD_ARRAYS,
+    Annotation,
+    Annotator,
+    RawShard,
+    write_shard,
+)
 from keras_taskrobust.text.corpora import Corpus
 from keras_taskrobust.text.splitting import Document
 from keras_taskrobust.text.tagging_processes import annotate_in_processes
 
 SHARD_CHARACTERS = 500_000
+
+_FILES = {f"{name}.npy" for name in SHARD_ARRAYS}
 
 _FEW_SHARDS = 2  # up to here starting processes costs more than they save
 
@@ -135,6 +143,8 @@ def _is_finished(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as shard:
             damaged = shard.testzip()
+            if damaged is None and set(shard.namelist()) != _FILES:
+                damaged = "its table of contents"
     except READING_ERRORS as error:
         damaged = str(error)
     if damaged is not None:

@@ -7,7 +7,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -25,6 +25,7 @@ from keras_taskrobust.text import (
     penn_tag_to_task,
     shards,
 )
+from keras_taskrobust.text.annotator import SHARD_ARRAYS
 from keras_taskrobust.text.packing import _truncate, pack_pairs, pack_sentences
 
 pytestmark = pytest.mark.backend_free
@@ -409,14 +410,17 @@ def test_a_damaged_vocabulary_is_written_again(quick, tmp_path, damaged):
 
 
 def test_a_damaged_part_is_made_again(encoder, tmp_path):
-    arrays = {"tasks": np.arange(40, dtype=np.int8), "token_ids": np.arange(40, dtype=np.uint16)}
+    arrays = {name: np.arange(8, dtype=np.int8) for name in SHARD_ARRAYS}
     path = tmp_path / "0.npz"
     shards.write_shard(path, arrays)
     whole = path.read_bytes()
     assert shards._is_finished(path)
     assert not shards._is_finished(tmp_path / "1.npz")
 
+    comment = whole.index(b"PK\x01\x02") + 32  # the length of one, which hides the entries after it
+
     @given(st.integers(0, len(whole) - 1), st.integers(0, 7), st.booleans())
+    @example(comment + 1, 0, False)
     @settings(max_examples=300, deadline=None)
     def check(position, bit, cut):
         content = bytearray(whole[:position] if cut else whole)
