@@ -66,3 +66,4 @@ def __dir__() -> list[str]:
 if "keras" in sys.modules:
     # Keras opens saved models of the classes that are loaded. These need nothing but Keras.
     importlib.import_module(f"{__name__}.training")
+importlib.import_module(f"{__name__}.moved_modules")  # until the next release

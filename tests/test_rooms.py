@@ -10,13 +10,14 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
+    "moved_modules",
     "checks",
     "keras_start",
     "weighting_names",
     "plain_text",
     "files",
     "locks",
-    "reading",
+    "data_loading",
     "weighting",
     "training",
     "text",

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
-from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
 from keras_taskrobust.training.optimizers import build_optimizer
 

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_taskrobust.data_loading import read_ahead
 from keras_taskrobust.downstream.depth import BerHu
 from keras_taskrobust.downstream.finetuning_run import FineTuningRun, History
 from keras_taskrobust.downstream.image_encoder import OpenedModel
@@ -26,7 +27,6 @@ from keras_taskrobust.downstream.image_model import (
 from keras_taskrobust.downstream.metrics import IGNORE_LABEL
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.downstream.task import mean_score
-from keras_taskrobust.reading import read_ahead
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

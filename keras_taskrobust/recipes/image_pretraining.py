@@ -9,6 +9,7 @@ import keras
 import keras_hub
 import numpy as np
 
+from keras_taskrobust.data_loading import read_ahead, with_workers
 from keras_taskrobust.evaluation.held_out import score_reconstructions
 from keras_taskrobust.evaluation.reconstructions import (
     Reconstructions,
@@ -18,7 +19,6 @@ from keras_taskrobust.evaluation.reconstructions import (
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.locks import locks_directory
-from keras_taskrobust.reading import read_ahead, with_workers
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
 from keras_taskrobust.recipes.image_recipe import ImagePretraining
 from keras_taskrobust.recipes.training_run import (

@@ -13,10 +13,10 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import sync_files, write_atomically
-from keras_taskrobust.reading import batches_for_fit
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.pretraining_recipe import Pretraining

@@ -6,7 +6,7 @@ import grain
 import numpy as np
 
 from keras_taskrobust import checks
-from keras_taskrobust.reading import with_workers
+from keras_taskrobust.data_loading import with_workers
 from keras_taskrobust.vision.augmentation import (
     central_view,
     draw_view,

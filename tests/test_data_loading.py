@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_taskrobust.reading import batches_for_fit, read_ahead, with_workers
+from keras_taskrobust.data_loading import batches_for_fit, read_ahead, with_workers
 
 
 class Counting:
@@ -104,7 +104,7 @@ def test_processes_end_when_their_parent_is_killed(tmp_path):
     script.write_text(
         "import multiprocessing, time\n"
         "import grain\n"
-        "from keras_taskrobust.reading import with_workers\n"
+        "from keras_taskrobust.data_loading import with_workers\n"
         "if __name__ == '__main__':\n"
         "    iterator = iter(with_workers(grain.MapDataset.range(1000), 2))\n"
         "    next(iterator)\n"

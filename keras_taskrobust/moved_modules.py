@@ -1,0 +1,41 @@
+"""Modules that have moved. For one release their old paths still import, with a warning.
+
+To end that, delete this file, the line of `keras_taskrobust/__init__.py` that imports it, and
+`tests/test_moved_modules.py`.
+"""
+
+import importlib
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+
+#: Old paths of modules to new ones, both inside of the package.
+MOVED_MODULES = {
+    "reading": "data_loading",
+}
+
+_PREFIX = f"{__package__}."
+
+
+class _MovedModules:
+    """Finds what no other finder has found, and puts the new module in its place."""
+
+    def find_spec(self, name, path=None, target=None) -> ModuleSpec | None:
+        moved = name.startswith(_PREFIX) and name.removeprefix(_PREFIX) in MOVED_MODULES
+        return ModuleSpec(name, self) if moved else None  # type: ignore[arg-type]
+
+    def create_module(self, spec) -> None:
+        """A module as ever, which `exec_module` replaces."""
+
+    def exec_module(self, module) -> None:
+        old = module.__name__
+        new = _PREFIX + MOVED_MODULES[old.removeprefix(_PREFIX)]
+        warnings.warn(
+            f"`{old}` is now `{new}`. The next release knows only the new name.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        sys.modules[old] = importlib.import_module(new)
+
+
+sys.meta_path.append(_MovedModules())
