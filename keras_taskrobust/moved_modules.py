@@ -12,6 +12,16 @@ from importlib.machinery import ModuleSpec
 #: Old paths of modules to new ones, both inside of the package.
 MOVED_MODULES = {
     "reading": "data_loading",
+    "vision.checks": "vision.mm_mae_checks",
+    "vision.interchange": "vision.multimae_checkpoints",
+    "vision.records": "vision.image_source",
+    "vision.scene_furniture": "vision.scenes.furniture",
+    "vision.scene_geometry": "vision.scenes.geometry",
+    "vision.scene_layout": "vision.scenes.layout",
+    "vision.scene_materials": "vision.scenes.materials",
+    "vision.scene_rendering": "vision.scenes.rendering",
+    "vision.scene_textures": "vision.scenes.textures",
+    "vision.transfer": "vision.vit_export",
 }
 
 _PREFIX = f"{__package__}."

@@ -22,7 +22,7 @@ from keras_taskrobust.vision.augmentation import (
     place,
     show_view,
 )
-from keras_taskrobust.vision.records import MAPS
+from keras_taskrobust.vision.image_source import MAPS
 
 if TYPE_CHECKING:
     import grain

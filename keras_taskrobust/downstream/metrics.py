@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: The label of pixels without a class, as in `vision.records`.
+#: The label of pixels without a class, as in `vision.image_source`.
 IGNORE_LABEL = 255
 
 

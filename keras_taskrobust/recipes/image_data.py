@@ -79,7 +79,7 @@ class ImageData:
         """
         from keras_taskrobust.vision import ProceduralScenes, load_images
         from keras_taskrobust.vision.datasets import AlignedFolder
-        from keras_taskrobust.vision.records import MAPS
+        from keras_taskrobust.vision.image_source import MAPS
 
         options = self._options()
         train = load_images(self.data, self.split, self.strict, **options)

@@ -22,18 +22,18 @@ from keras_taskrobust.vision.datasets import (
     UnreadableFileError,
     load_images,
 )
-from keras_taskrobust.vision.interchange import (
+from keras_taskrobust.vision.image_source import RelabelledImages
+from keras_taskrobust.vision.mm_mae import MultiModalMAE
+from keras_taskrobust.vision.modalities import Modality
+from keras_taskrobust.vision.multimae_checkpoints import (
     LoadReport,
     load_multimae_weights,
     save_multimae_weights,
 )
-from keras_taskrobust.vision.mm_mae import MultiModalMAE
-from keras_taskrobust.vision.modalities import Modality
 from keras_taskrobust.vision.patches import patchify, sin_cos_positions, unpatchify
 from keras_taskrobust.vision.pseudo_labels import PseudoLabelReport, write_pseudo_labels
-from keras_taskrobust.vision.records import RelabelledImages
 from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
-from keras_taskrobust.vision.transfer import export_vit_backbone, transfer_to_vit_det
+from keras_taskrobust.vision.vit_export import export_vit_backbone, transfer_to_vit_det
 
 __all__ = [
     "CORRUPTIONS",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from keras_taskrobust.vision.records import IGNORE_LABEL, Record
+from keras_taskrobust.vision.image_source import IGNORE_LABEL, Record
 
 #: ImageNet's mean and standard deviation of red, green and blue, for values in [0, 1].
 RGB_MEAN = (0.485, 0.456, 0.406)

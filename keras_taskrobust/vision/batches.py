@@ -14,7 +14,7 @@ from keras_taskrobust.vision.augmentation import (
     show_view,
     standardize_depth,
 )
-from keras_taskrobust.vision.records import MAPS, ImageSource, Record
+from keras_taskrobust.vision.image_source import MAPS, ImageSource, Record
 
 
 def image_batches(

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from keras_taskrobust.vision.records import ImageSource, Record
+from keras_taskrobust.vision.image_source import ImageSource, Record
 
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 

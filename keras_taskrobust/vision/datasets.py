@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_taskrobust.files import READING_ERRORS
 from keras_taskrobust.vision.folders import AlignedFolder, ImageFolder, find_images
-from keras_taskrobust.vision.nyu_depth import NYUDepthV2
-from keras_taskrobust.vision.records import (
+from keras_taskrobust.vision.image_source import (
     MAPS,
     ImageSource,
     ImageSubset,
@@ -20,6 +19,7 @@ from keras_taskrobust.vision.records import (
     clean_depth,
     clean_labels,
 )
+from keras_taskrobust.vision.nyu_depth import NYUDepthV2
 from keras_taskrobust.vision.scenes import ProceduralScenes
 from keras_taskrobust.vision.tfds_images import TfdsImages
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_taskrobust.vision.map_files import IMAGE_SUFFIXES, read_depth, read_labels, read_rgb
-from keras_taskrobust.vision.records import (
+from keras_taskrobust.vision.image_source import (
     IGNORE_LABEL,
     MAPS,
     ImageSource,
@@ -24,6 +23,7 @@ from keras_taskrobust.vision.records import (
     spread,
     survey_record,
 )
+from keras_taskrobust.vision.map_files import IMAGE_SUFFIXES, read_depth, read_labels, read_rgb
 
 #: Metres per unit of integer depth maps that come with no description: millimetres.
 DEPTH_SCALE = 0.001

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from keras_taskrobust.files import READING_ERRORS, write_atomically
-from keras_taskrobust.vision.records import IGNORE_LABEL, UnreadableFileError, clean_depth
+from keras_taskrobust.vision.image_source import IGNORE_LABEL, UnreadableFileError, clean_depth
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 

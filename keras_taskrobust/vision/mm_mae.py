@@ -9,15 +9,15 @@ import numpy as np
 from keras import ops
 
 from keras_taskrobust.training import MinimaxModel, TaskTotals
-from keras_taskrobust.vision.checks import (
+from keras_taskrobust.vision.embeddings import cut
+from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
+from keras_taskrobust.vision.masking import visible_ids
+from keras_taskrobust.vision.mm_mae_checks import (
     VISIBLE_IDS,
     check_arguments,
     check_arrays,
     check_masks,
 )
-from keras_taskrobust.vision.embeddings import cut
-from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
-from keras_taskrobust.vision.masking import visible_ids
 from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.network import MultiModalNetwork
 from keras_taskrobust.vision.patches import unpatchify

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_taskrobust.vision.checks import VISIBLE_IDS, check_shapes
 from keras_taskrobust.vision.decoders import TaskDecoder, gather_tokens
 from keras_taskrobust.vision.embeddings import LabelEmbedding, PatchEmbedding, cut, project
 from keras_taskrobust.vision.masking import VisibleTokenSampler, masks_of, visible_ids
+from keras_taskrobust.vision.mm_mae_checks import VISIBLE_IDS, check_shapes
 from keras_taskrobust.vision.modalities import tasks_of
 from keras_taskrobust.vision.patches import sin_cos_positions
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from keras_taskrobust.vision.class_sets import NYU_13, NYU_13_OF_40, NYU_40
-from keras_taskrobust.vision.records import (
+from keras_taskrobust.vision.image_source import (
     IGNORE_LABEL,
     MAPS,
     ImageSource,

@@ -25,8 +25,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision.class_sets import ADE20K_150, CITYSCAPES_19
 from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path
+from keras_taskrobust.vision.image_source import IGNORE_LABEL, ImageSource, UnreadableFileError
 from keras_taskrobust.vision.map_files import is_whole_picture, write_depth, write_labels
-from keras_taskrobust.vision.records import IGNORE_LABEL, ImageSource, UnreadableFileError
 
 _KNOWN_CLASSES = {len(names): names for names in (ADE20K_150, CITYSCAPES_19)}
 _LARGEST_UNIT = 2**16 - 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_taskrobust.vision.folders import AlignedFolder, find_map_folders
-from keras_taskrobust.vision.records import ImageSource, Record, check_sizes
+from keras_taskrobust.vision.image_source import ImageSource, Record, check_sizes
 
 
 class TfdsImages(ImageSource):

@@ -18,7 +18,7 @@ from keras_taskrobust.vision.augmentation import (
     standardize_depth,
 )
 from keras_taskrobust.vision.batches import image_batches
-from keras_taskrobust.vision.records import ImageSource
+from keras_taskrobust.vision.image_source import ImageSource
 from keras_taskrobust.vision.scenes import ProceduralScenes
 
 pytestmark = pytest.mark.backend_free

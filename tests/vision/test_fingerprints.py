@@ -7,7 +7,7 @@ from PIL import Image
 
 from keras_taskrobust.vision import ImageSubset, ProceduralScenes
 from keras_taskrobust.vision.datasets import AlignedFolder, ArrayImages, ImageFolder, NYUDepthV2
-from keras_taskrobust.vision.records import ImageSource
+from keras_taskrobust.vision.image_source import ImageSource
 
 pytestmark = pytest.mark.backend_free
 

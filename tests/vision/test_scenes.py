@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from keras_taskrobust.vision.class_sets import NYU_13
-from keras_taskrobust.vision.scene_geometry import (
+from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
+from keras_taskrobust.vision.scenes.geometry import (
     BOX,
     CYLINDER,
     ELLIPSOID,
     NUM_SURFACES,
     SURFACE,
 )
-from keras_taskrobust.vision.scene_layout import compose_scene
-from keras_taskrobust.vision.scene_textures import PATTERNS
-from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
+from keras_taskrobust.vision.scenes.layout import compose_scene
+from keras_taskrobust.vision.scenes.textures import PATTERNS
 
 pytestmark = pytest.mark.backend_free
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from keras_taskrobust.vision.class_sets import NYU_13
-from keras_taskrobust.vision.scene_geometry import BOX, CYLINDER, ELLIPSOID
-from keras_taskrobust.vision.scene_materials import (
+from keras_taskrobust.vision.scenes.geometry import BOX, CYLINDER, ELLIPSOID
+from keras_taskrobust.vision.scenes.materials import (
     Draws,
     Material,
     Vector,

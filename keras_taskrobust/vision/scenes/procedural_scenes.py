@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_taskrobust.vision.class_sets import NYU_13
-from keras_taskrobust.vision.records import MAPS, ImageSource, Record
-from keras_taskrobust.vision.scene_layout import compose_scene
-from keras_taskrobust.vision.scene_rendering import render
+from keras_taskrobust.vision.image_source import MAPS, ImageSource, Record
+from keras_taskrobust.vision.scenes.layout import compose_scene
+from keras_taskrobust.vision.scenes.rendering import render
 
 
 def generate_scenes(

@@ -22,7 +22,7 @@ class Parts(NamedTuple):
         halves: `(K, 3)` float64 metres, half the sizes along the part's own axes.
         yaws: `(K,)` float64 radians, the part's turn about the vertical axis.
         labels: `(K,)` uint8.
-        patterns: `(K,)` int64, indices of `scene_textures.PATTERNS`.
+        patterns: `(K,)` int64, indices of `textures.PATTERNS`.
         colours: `(K, 2, 3)` float64 in [0, 1], linear RGB: the two colours that a pattern mixes.
         scales: `(K,)` float64 metres, the size of the pattern.
         phases: `(K,)` float64, the randomness of the pattern.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_taskrobust.vision.scene_furniture import (
+from keras_taskrobust.vision.scenes.furniture import (
     FLOOR_PIECES,
     HUNG_PIECES,
     WALL_PIECES,
@@ -17,8 +17,8 @@ from keras_taskrobust.vision.scene_furniture import (
     table,
     trinket,
 )
-from keras_taskrobust.vision.scene_geometry import CYLINDER, SURFACE, Parts, Scene
-from keras_taskrobust.vision.scene_materials import Draws, Material, material
+from keras_taskrobust.vision.scenes.geometry import CYLINDER, SURFACE, Parts, Scene
+from keras_taskrobust.vision.scenes.materials import Draws, Material, material
 
 _CAMERA_ROOM = 0.45  # metres kept free around the camera
 _GAP = 0.06  # metres kept free around a piece

@@ -4,7 +4,7 @@ import colorsys
 import random
 from typing import NamedTuple
 
-from keras_taskrobust.vision.scene_textures import PATTERNS
+from keras_taskrobust.vision.scenes.textures import PATTERNS
 
 Vector = tuple[float, float, float]
 
@@ -44,7 +44,7 @@ class Draws:
 
 
 class Material(NamedTuple):
-    """How a part looks; the numbers are those of `scene_rendering.Parts`."""
+    """How a part looks; the numbers are those of `geometry.Parts`."""
 
     pattern: int
     colours: tuple[Vector, Vector]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_taskrobust.vision.scene_geometry import (
+from keras_taskrobust.vision.scenes.geometry import (
     BOX,
     ELLIPSOID,
     NUM_SURFACES,
@@ -12,7 +12,7 @@ from keras_taskrobust.vision.scene_geometry import (
     length_of,
     turn,
 )
-from keras_taskrobust.vision.scene_textures import mixing
+from keras_taskrobust.vision.scenes.textures import mixing
 
 _SURFACE_NORMALS = np.array(
     [[0, 0, 1], [0, 0, -1], [1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], dtype="float32"
