@@ -273,7 +273,7 @@ def _copied_network(source, names, image_size) -> MultiModalNetwork:
         decoder_depth=1,
         decoder_heads=1,
         encoder_norm=source.network.encoder_norm if is_mm_mae else True,
-        alphas=(1.0,) * len(chosen),
+        concentrations=(1.0,) * len(chosen),
         sample_uniformly=False,
         positions="backbone",
         class_embedding_dim=source._arguments.class_embedding_dim if is_mm_mae else 1,

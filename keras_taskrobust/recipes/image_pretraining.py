@@ -79,7 +79,7 @@ def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> Mult
         decoder_depth=recipe.decoder_depth,
         decoder_heads=recipe.decoder_heads,
         encoder_norm=recipe.encoder_norm,
-        alpha=recipe.visible_concentration,
+        visible_concentration=recipe.visible_concentration,
         class_embedding_dim=recipe.class_embedding_dim,
         seed=recipe.seed,
     )

@@ -13,12 +13,12 @@ _PROPOSALS = 12
 class VisibleTokenSampler(keras.layers.Layer):
     """Draws the mask of each sample: `visible_tokens` of all tokens are visible.
 
-    Each sample draws shares `p ~ Dirichlet(alphas)` of its modalities, and
+    Each sample draws shares `p ~ Dirichlet(concentrations)` of its modalities, and
     `round(visible_tokens * p_m)` tokens (half to even, at most all) are picked at random from the
     modality `m`. Rounding and the limit leave a few too many or too few: surplus picks are dropped
     at random, and missing ones made up by random tokens of any modality. With `sample_uniformly` a
     sample first draws one of the non-empty subsets of its modalities, all with equal probability;
-    the others' alphas become 1e-5.
+    the others' concentrations become 1e-5.
 
     A modality that a sample lacks gets no share. Its tokens are visible only if the sample's
     other modalities have fewer than `visible_tokens` tokens: the number is fixed.
@@ -26,7 +26,7 @@ class VisibleTokenSampler(keras.layers.Layer):
     Args:
         tokens: int, the tokens of one modality, N.
         visible_tokens: int, V.
-        alphas: the M concentrations of the Dirichlet distribution, positive floats.
+        concentrations: M positive floats, those of the Dirichlet distribution.
         sample_uniformly: bool.
         seed: int or `None`.
 
@@ -39,7 +39,7 @@ class VisibleTokenSampler(keras.layers.Layer):
     Example:
 
     >>> import numpy as np
-    >>> sampler = VisibleTokenSampler(tokens=16, visible_tokens=8, alphas=(1.0, 1.0), seed=0)
+    >>> sampler = VisibleTokenSampler(16, visible_tokens=8, concentrations=(1.0, 1.0), seed=0)
     >>> masks = np.asarray(sampler(np.ones((4, 2), bool)))
     >>> masks.shape, (1 - masks).sum((1, 2)).tolist()
     ((4, 2, 16), [8.0, 8.0, 8.0, 8.0])
@@ -49,21 +49,23 @@ class VisibleTokenSampler(keras.layers.Layer):
         section 3.2.
     """
 
-    def __init__(self, tokens, visible_tokens, alphas, sample_uniformly=False, seed=None, **kwargs):
+    def __init__(
+        self, tokens, visible_tokens, concentrations, sample_uniformly=False, seed=None, **kwargs
+    ):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.tokens = tokens
         self.visible_tokens = visible_tokens
-        self.alphas = np.array(alphas, "float32")
+        self.concentrations = np.array(concentrations, "float32")
         self.sample_uniformly = sample_uniformly
         self.seed_generator = keras.random.SeedGenerator(seed)
-        subsets = list(itertools.product((0.0, 1.0), repeat=len(alphas)))[1:]
+        subsets = list(itertools.product((0.0, 1.0), repeat=len(concentrations)))[1:]
         self._subsets = np.array(subsets, "float32")
         self.built = True
 
     def call(self, available):
         batch = ops.shape(available)[0]
         available = ops.cast(available, "float32")
-        modalities, tokens = len(self.alphas), self.tokens
+        modalities, tokens = len(self.concentrations), self.tokens
         # One call, since JAX compiles every call to its generator anew.
         noise = self._uniform((batch, modalities, 2 * tokens + _PROPOSALS + 1))
         shuffle, repair, gamma_noise = ops.split(noise, [tokens, 2 * tokens], axis=-1)
@@ -79,10 +81,11 @@ class VisibleTokenSampler(keras.layers.Layer):
 
     def _draw_shares(self, available, noise, batch):
         """`(B, M)` shares: Dirichlet over the available modalities, 0 for the others."""
-        alphas = ops.broadcast_to(ops.expand_dims(self.alphas, 0), ops.shape(available))
+        row = ops.expand_dims(self.concentrations, 0)
+        concentrations = ops.broadcast_to(row, ops.shape(available))
         if self.sample_uniformly:
-            alphas = self._draw_subsets(available, batch) * alphas + 1e-5
-        logarithms = self._draw_log_gammas(alphas, noise, batch)
+            concentrations = self._draw_subsets(available, batch) * concentrations + 1e-5
+        logarithms = self._draw_log_gammas(concentrations, noise, batch)
         logarithms = ops.where(available > 0, logarithms, -1e30)
         largest = ops.max(logarithms, axis=-1, keepdims=True)
         gammas = ops.exp(logarithms - largest) * available
@@ -95,24 +98,25 @@ class VisibleTokenSampler(keras.layers.Layer):
         drawn = ops.argmax(ops.where(lacking > 0, -1.0, noise), axis=-1)
         return ops.take(ops.convert_to_tensor(self._subsets), drawn, axis=0)
 
-    def _draw_log_gammas(self, alphas, noise, batch):
-        """Logarithms of `Gamma(alpha)` variates, which underflow for no alpha.
+    def _draw_log_gammas(self, concentrations, noise, batch):
+        """Logarithms of `Gamma(c)` variates, which underflow for no concentration `c`.
 
-        `Gamma(alpha) = Gamma(alpha + 1) U^(1 / alpha)`, the former by Marsaglia and Tsang's
+        `Gamma(c) = Gamma(c + 1) U^(1 / c)`, the former by Marsaglia and Tsang's
         rejection method: the first accepted one out of a fixed number of proposals, so that
         shapes are static. `noise` is uniform, `(B, M, proposals + 1)`.
         """
         log_uniforms = ops.log(1.0 - noise)
-        shape = (batch, len(self.alphas), _PROPOSALS)
+        shape = (batch, len(self.concentrations), _PROPOSALS)
         normals = keras.random.normal(shape, dtype="float32", seed=self.seed_generator)
-        scale = ops.expand_dims(alphas, -1) + 2.0 / 3.0
+        scale = ops.expand_dims(concentrations, -1) + 2.0 / 3.0
         cubes = (1.0 + normals / ops.sqrt(9.0 * scale)) ** 3
         log_cubes = ops.log(ops.where(cubes > 0, cubes, 1.0))
         bound = 0.5 * normals**2 + scale * (1.0 - cubes + log_cubes)
         accepted = ops.logical_and(cubes > 0, log_uniforms[..., 1:] < bound)
         first = ops.argmax(ops.cast(accepted, "int32"), axis=-1)
         log_cube = ops.take_along_axis(log_cubes, ops.expand_dims(first, -1), axis=-1)
-        return ops.squeeze(ops.log(scale) + log_cube, -1) + log_uniforms[..., 0] / alphas
+        log_gammas = ops.squeeze(ops.log(scale) + log_cube, -1)
+        return log_gammas + log_uniforms[..., 0] / concentrations
 
     def _uniform(self, shape):
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)

@@ -1,6 +1,7 @@
 """`MultiModalMAE`: the multi-modal masked autoencoder, each modality one task."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 
@@ -53,8 +54,8 @@ class MultiModalMAE(MinimaxModel):
         decoder_heads: int.
         encoder_norm: bool. Whether the backbone's final normalisation is applied. `False` for the
             reference's weights.
-        alpha: float, or a dict of input modality names to floats: the concentration of the
-            Dirichlet distribution that shares out the visible tokens.
+        visible_concentration: float, or a dict of input modality names to floats: the concentration
+            of the Dirichlet distribution that shares out the visible tokens.
         sample_uniformly: bool. Whether each sample first draws a non-empty subset of the
             modalities, uniformly.
         positions: `"sin_cos"`, or `"backbone"` to keep the position table of a pre-trained
@@ -100,13 +101,23 @@ class MultiModalMAE(MinimaxModel):
         decoder_depth=2,
         decoder_heads=8,
         encoder_norm=True,
-        alpha=1.0,
+        visible_concentration=1.0,
         sample_uniformly=False,
         positions="sin_cos",
         class_embedding_dim=64,
         seed=None,
         **kwargs,
     ):
+        if "alpha" in kwargs:
+            warnings.warn(
+                "`alpha` of a MultiModalMAE is now `visible_concentration`. The next release knows "
+                "only the new name.",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            visible_concentration = kwargs.pop("alpha")
+        if isinstance(visible_concentration, Mapping):
+            visible_concentration = dict(visible_concentration)
         arguments = {
             "backbone": backbone,
             "modalities": tuple(modalities),
@@ -115,16 +126,17 @@ class MultiModalMAE(MinimaxModel):
             "decoder_depth": decoder_depth,
             "decoder_heads": decoder_heads,
             "encoder_norm": encoder_norm,
-            "alpha": dict(alpha) if isinstance(alpha, Mapping) else alpha,
+            "visible_concentration": visible_concentration,
             "sample_uniformly": sample_uniformly,
             "positions": positions,
             "class_embedding_dim": class_embedding_dim,
             "seed": seed,
         }
         check_arguments(**arguments)
-        network_arguments = {k: v for k, v in arguments.items() if k != "alpha"}
-        alphas = _alphas(alpha, arguments["modalities"])
-        super().__init__(MultiModalNetwork(**network_arguments, alphas=alphas), **kwargs)
+        network_arguments = {k: v for k, v in arguments.items() if k != "visible_concentration"}
+        concentrations = _concentrations(visible_concentration, arguments["modalities"])
+        network = MultiModalNetwork(**network_arguments, concentrations=concentrations)
+        super().__init__(network, **kwargs)
         self._arguments = SimpleNamespace(**arguments)  # Keras would track the dicts of a dict
         self._given_visible: int | None = None
 
@@ -256,6 +268,8 @@ class MultiModalMAE(MinimaxModel):
     @classmethod
     def from_config(cls, config):
         config = copy.deepcopy(config)
+        if "alpha" in config:  # its former name
+            config["visible_concentration"] = config.pop("alpha")
         for key in ("backbone", "modalities"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
@@ -328,8 +342,9 @@ class _DecodedTasks:
         return y, y_pred, sample_weight
 
 
-def _alphas(alpha, modalities) -> tuple[float, ...]:
+def _concentrations(visible_concentration, modalities) -> tuple[float, ...]:
+    """One concentration for each input modality."""
     names = [m.name for m in modalities if m.is_input]
-    if isinstance(alpha, Mapping):
-        return tuple(float(alpha[name]) for name in names)
-    return (float(alpha),) * len(names)
+    if isinstance(visible_concentration, Mapping):
+        return tuple(float(visible_concentration[name]) for name in names)
+    return (float(visible_concentration),) * len(names)

@@ -19,7 +19,7 @@ def check_arguments(
     visible_tokens,
     decoder_dim,
     decoder_heads,
-    alpha,
+    visible_concentration,
     positions,
     **integers,
 ) -> None:
@@ -49,7 +49,7 @@ def check_arguments(
         raise ValueError(
             f"`positions` must be 'sin_cos' or 'backbone'. Received: positions={positions!r}"
         )
-    _check_alpha(alpha, inputs)
+    _check_concentration(visible_concentration, inputs)
 
 
 def check_shapes(inputs, network) -> None:
@@ -180,16 +180,20 @@ def _check_backbone(backbone, modalities) -> int:
     return (backbone.image_shape[0] // height) * (backbone.image_shape[1] // width)
 
 
-def _check_alpha(alpha, inputs):
-    values = alpha
-    if isinstance(alpha, Mapping):
-        if set(alpha) != set(inputs):
+def _check_concentration(visible_concentration, inputs):
+    values = visible_concentration
+    if isinstance(values, Mapping):
+        if set(values) != set(inputs):
             raise ValueError(
-                f"`alpha` as a dict must have the keys {inputs}. Received: {sorted(alpha)}"
+                f"`visible_concentration` as a dict must have the keys {inputs}. "
+                f"Received: {sorted(values)}"
             )
-        values = list(alpha.values())
+        values = list(values.values())
     if not np.all(np.array(values, dtype=float) > 0):
-        raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
+        raise ValueError(
+            "`visible_concentration` must be positive. "
+            f"Received: visible_concentration={visible_concentration}"
+        )
 
 
 def _check_labels(modality, labels):

@@ -15,7 +15,8 @@ from keras_taskrobust.vision.patches import sin_cos_positions
 class MultiModalNetwork(keras.layers.Layer):
     """Embeds all modalities, encodes the visible tokens, decodes every task.
 
-    The arguments are those of `MultiModalMAE`; `alphas` has one float per input modality.
+    The arguments are those of `MultiModalMAE`; `concentrations` has one float per input
+    modality.
 
     Call arguments:
         inputs: `{modality: maps}`, and optionally `"visible_ids"`, `(B, V)` integers.
@@ -34,7 +35,7 @@ class MultiModalNetwork(keras.layers.Layer):
         decoder_depth,
         decoder_heads,
         encoder_norm,
-        alphas,
+        concentrations,
         sample_uniformly,
         positions,
         class_embedding_dim,
@@ -76,7 +77,7 @@ class MultiModalNetwork(keras.layers.Layer):
             for task in tasks_of(modalities)
         }
         self.sampler = VisibleTokenSampler(
-            len(table), visible_tokens, alphas, sample_uniformly, seed, name="sampler"
+            len(table), visible_tokens, concentrations, sample_uniformly, seed, name="sampler"
         )
         self.build(None)
 
@@ -111,7 +112,7 @@ class MultiModalNetwork(keras.layers.Layer):
         """The masks that a sampler of the given seed draws for `inputs`, `(B, M, N)` float32."""
         own = self.sampler
         sampler = VisibleTokenSampler(
-            own.tokens, own.visible_tokens, own.alphas, own.sample_uniformly, seed
+            own.tokens, own.visible_tokens, own.concentrations, own.sample_uniformly, seed
         )
         lacking = ops.zeros((len(next(iter(inputs.values()))),), "bool")
         available = {

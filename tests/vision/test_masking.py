@@ -10,15 +10,17 @@ DRAWS = 20_000
 TOKENS = 16
 
 
-def reference_counts(alphas, visible, sample_uniformly, generator):
+def reference_counts(concentrations, visible, sample_uniformly, generator):
     """The reference's rule, in NumPy: visible tokens of each modality, `(DRAWS, M)`."""
-    number = len(alphas)
-    alphas = np.broadcast_to(alphas, (DRAWS, number))
+    number = len(concentrations)
+    concentrations = np.broadcast_to(concentrations, (DRAWS, number))
     if sample_uniformly:
         subsets = np.array([[i >> m & 1 for m in range(number)] for i in range(1, 2**number)])
-        alphas = subsets[generator.integers(len(subsets), size=DRAWS)] * alphas + 1e-5
+        concentrations = (
+            subsets[generator.integers(len(subsets), size=DRAWS)] * concentrations + 1e-5
+        )
     # Dirichlet by gammas; numpy's underflow to 0 for 1e-5, which is exact enough.
-    gammas = generator.standard_gamma(alphas)
+    gammas = generator.standard_gamma(concentrations)
     shares = gammas / gammas.sum(1, keepdims=True)
     picks = np.minimum(np.round(shares * visible), TOKENS)
     mask = (np.arange(TOKENS) >= picks[..., None]).reshape(DRAWS, -1)
@@ -31,7 +33,7 @@ def draw(sampler, available):
 
 
 @pytest.mark.parametrize(
-    ("alphas", "visible", "sample_uniformly"),
+    ("concentrations", "visible", "sample_uniformly"),
     [
         slow((1.0,), 5, True),
         slow((1.0, 1.0), 11, False),
@@ -42,12 +44,12 @@ def draw(sampler, available):
         slow((0.5, 1.0, 3.0), 30, False),
     ],
 )
-def test_counts_follow_the_rule(alphas, visible, sample_uniformly):
-    sampler = VisibleTokenSampler(TOKENS, visible, alphas, sample_uniformly, seed=4)
-    masks = draw(sampler, np.ones((DRAWS, len(alphas)), bool))
+def test_counts_follow_the_rule(concentrations, visible, sample_uniformly):
+    sampler = VisibleTokenSampler(TOKENS, visible, concentrations, sample_uniformly, seed=4)
+    masks = draw(sampler, np.ones((DRAWS, len(concentrations)), bool))
     counts = (masks == 0).sum(-1)
     assert (counts.sum(1) == visible).all()
-    expected = reference_counts(alphas, visible, sample_uniformly, np.random.default_rng(7))
+    expected = reference_counts(concentrations, visible, sample_uniformly, np.random.default_rng(7))
     for found, wanted in zip(counts.T, expected.T, strict=True):
         error = np.sqrt((found.var() + wanted.var()) / DRAWS)
         assert abs(found.mean() - wanted.mean()) <= 3 * error
@@ -72,7 +74,7 @@ def test_a_missing_modality_is_never_visible(sample_uniformly):
     assert (counts[~available] == 0).all()
 
 
-def test_tiny_alphas_give_one_modality_everything():
+def test_tiny_concentrations_give_one_modality_everything():
     sampler = VisibleTokenSampler(TOKENS, 12, (1e-4, 1e-4), seed=1)
     counts = (draw(sampler, np.ones((DRAWS, 2), bool)) == 0).sum(-1)
     assert np.mean(np.isin(counts, (0, 12))) > 0.98

@@ -1,3 +1,5 @@
+import json
+import zipfile
 from pathlib import Path
 
 import keras
@@ -286,7 +288,7 @@ def test_config_round_trip():
     modalities = (Modality("rgb", channels=3, normalized_twin=True), tiny.SEMSEG)
     model = tiny.model(
         modalities,
-        alpha={"rgb": 0.5, "semseg": 2.0},
+        visible_concentration={"rgb": 0.5, "semseg": 2.0},
         sample_uniformly=True,
         class_embedding_dim=7,
         encoder_norm=True,
@@ -295,9 +297,35 @@ def test_config_round_trip():
     copy = type(model).from_config(model.get_config())
     assert copy.get_config() == model.get_config()
     assert copy.modalities == modalities
-    assert copy.network.sampler.alphas.tolist() == [0.5, 2.0]
+    assert copy.network.sampler.concentrations.tolist() == [0.5, 2.0]
     shapes = [[tuple(v.shape) for v in m.variables] for m in (model, copy)]
     assert shapes[0] == shapes[1]
+
+
+def test_a_model_saved_with_the_former_name_of_an_argument_opens(tmp_path):
+    shares = {"rgb": 0.5, "depth": 2.0}
+    model = tiny.model(visible_concentration=shares)
+    model.save(tmp_path / "new.keras")
+    with (
+        zipfile.ZipFile(tmp_path / "new.keras") as new,
+        zipfile.ZipFile(tmp_path / "old.keras", "w") as old,
+    ):
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                saved = json.loads(content)
+                saved["config"]["alpha"] = saved["config"].pop("visible_concentration")
+                content = json.dumps(saved)
+            old.writestr(name, content)
+    opened = keras.saving.load_model(tmp_path / "old.keras")
+    assert opened.get_config()["visible_concentration"] == shares
+    assert opened.network.sampler.concentrations.tolist() == list(shares.values())
+
+
+def test_the_former_name_of_an_argument_is_taken_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="is now `visible_concentration`"):
+        model = tiny.model(alpha=2.0)
+    assert model.get_config()["visible_concentration"] == 2.0
 
 
 def test_half_precision_losses_are_float32():
@@ -338,8 +366,11 @@ def test_every_trainable_variable_is_used():
     [
         ({"visible_tokens": 13}, "`visible_tokens` must be an integer from 1 to 12: .* Received"),
         ({"decoder_dim": 10, "decoder_heads": 5}, "`decoder_dim` must be a multiple"),
-        ({"alpha": {"rgb": 1.0}}, "`alpha` as a dict must have the keys"),
-        ({"alpha": -1.0}, "`alpha` must be positive"),
+        (
+            {"visible_concentration": {"rgb": 1.0}},
+            "`visible_concentration` as a dict must have the keys",
+        ),
+        ({"visible_concentration": -1.0}, "`visible_concentration` must be positive"),
         ({"positions": "learned"}, "`positions` must be"),
         ({"modalities": (tiny.RGB, tiny.RGB)}, "must be distinct"),
         ({"modalities": ()}, "at least one Modality"),
