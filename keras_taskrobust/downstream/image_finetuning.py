@@ -24,9 +24,9 @@ from keras_taskrobust.downstream.image_model import (
     examples_of,
     layer_decay_optimizer,
 )
-from keras_taskrobust.downstream.metrics import IGNORE_LABEL
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.downstream.task import mean_score
+from keras_taskrobust.vision.image_source import IGNORE_LABEL
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

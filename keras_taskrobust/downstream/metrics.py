@@ -1,14 +1,12 @@
 """The metrics of downstream tasks, as scikit-learn and SciPy compute them.
 
-Both load when they are used: they take a second, and the settings of a task need neither.
+Both, and `vision`, load when they are used: they take a second, and the settings of a task need
+none of them.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-
-#: The label of pixels without a class, as in `vision.image_source`.
-IGNORE_LABEL = 255
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -53,6 +51,8 @@ def mean_iou(labels: np.ndarray, predictions: np.ndarray) -> float:
 
     Pixels with the label 255 count nowhere. Figures are of all pixels of all images together.
     """
+    from keras_taskrobust.vision.image_source import IGNORE_LABEL
+
     known = labels != IGNORE_LABEL
     labels, predictions = labels[known].astype("int64"), predictions[known].astype("int64")
     if not len(labels):

@@ -17,6 +17,7 @@ from keras_taskrobust.evaluation.arrays import read_arrays
 from keras_taskrobust.evaluation.drawing import save_figure, shown
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision import restore_rgb
+from keras_taskrobust.vision.losses import PATCH_VARIANCE_FLOOR
 from keras_taskrobust.vision.modalities import tasks_of
 
 #: The panels of each task, from left to right.
@@ -29,7 +30,6 @@ _BETWEEN = 0.16
 _TOP = 0.5
 _LEGEND_ENTRY = 0.8
 _DEPTH_SHARE = (2, 98)
-_VARIANCE_FLOOR = 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _restore_patches(predicted, truth, patch_size) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.nansum(patches, axes, keepdims=True) / number
         variance = np.nansum((patches - mean) ** 2, axes, keepdims=True) / (number - 1)
-    restored = predicted.reshape(patches.shape) * np.sqrt(variance + _VARIANCE_FLOOR) + mean
+    restored = predicted.reshape(patches.shape) * np.sqrt(variance + PATCH_VARIANCE_FLOOR) + mean
     return np.nan_to_num(restored).reshape(predicted.shape)
 
 

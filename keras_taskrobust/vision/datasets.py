@@ -10,6 +10,7 @@ import numpy as np
 from keras_taskrobust.files import READING_ERRORS
 from keras_taskrobust.vision.folders import AlignedFolder, ImageFolder, find_images
 from keras_taskrobust.vision.image_source import (
+    IGNORE_LABEL,
     MAPS,
     ImageSource,
     ImageSubset,
@@ -237,7 +238,7 @@ def _map_labels(arrays, contents, num_classes, path) -> np.ndarray:
     if "semseg" in arrays:
         table = contents["class13_of_class"].astype("int64")
         labels = clean_labels(arrays["semseg"], len(table), path).astype("int64")
-        full = np.concatenate([table, np.full(256 - len(table), 255)])
+        full = np.concatenate([table, np.full(IGNORE_LABEL + 1 - len(table), IGNORE_LABEL)])
         arrays["semseg"] = full[labels]
     return contents["class13_names"]
 

@@ -5,7 +5,8 @@ from keras import ops
 from keras_taskrobust.vision.embeddings import Patches
 from keras_taskrobust.vision.modalities import Task
 
-_EPSILON = 1e-6
+#: What is added to the variance of a patch before its root is taken.
+PATCH_VARIANCE_FLOOR = 1e-6
 
 
 def reconstruction_total(task: Task, predictions, targets: Patches, masked, weights):
@@ -64,7 +65,7 @@ def normalize_patches(targets: Patches) -> Patches:
     centred = (values - mean) * valid
     variance = ops.sum(ops.square(centred), axis=-1, keepdims=True)
     variance = variance / ops.maximum(number - 1.0, 1.0)
-    return targets._replace(values=centred / ops.sqrt(variance + _EPSILON))
+    return targets._replace(values=centred / ops.sqrt(variance + PATCH_VARIANCE_FLOOR))
 
 
 def _per_channel(targets):

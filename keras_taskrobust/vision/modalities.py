@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_taskrobust import checks
+from keras_taskrobust.vision.image_source import IGNORE_LABEL
 from keras_taskrobust.weighting.base import PACKAGE
 
 #: The losses by the names they may be given, and the name they are kept under.
@@ -62,7 +63,7 @@ class Modality:
     loss: str | None = None
     stride: int = 1
     normalized_twin: bool = False
-    ignore_label: int = 255
+    ignore_label: int = IGNORE_LABEL
     is_input: bool = True
     is_target: bool = True
 

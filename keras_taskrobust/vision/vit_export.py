@@ -5,13 +5,11 @@ import os
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.vision.augmentation import RGB_DEVIATION, RGB_MEAN
 from keras_taskrobust.vision.patches import resize_positions
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
-
-def export_vit_backbone(model, path=None, mean=_IMAGENET_MEAN, deviation=_IMAGENET_DEVIATION):
+def export_vit_backbone(model, path=None, mean=RGB_MEAN, deviation=RGB_DEVIATION):
     """Copies the encoder into a `keras_hub.models.ViTBackbone` of its own.
 
     The copy reads images as the model reads its first modality with their channels. All its

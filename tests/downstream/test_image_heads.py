@@ -25,12 +25,12 @@ from keras_taskrobust.downstream.image_model import (
     layer_depths,
 )
 from keras_taskrobust.downstream.image_task import image_task
-from keras_taskrobust.downstream.metrics import IGNORE_LABEL
 from keras_taskrobust.downstream.robust import penalize_distance
 from keras_taskrobust.downstream.segmentation import ConvNeXtHead, split_patches
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.training.optimizers import ScaledAdamW
 from keras_taskrobust.vision import normalize_rgb
+from keras_taskrobust.vision.image_source import IGNORE_LABEL
 from keras_taskrobust.vision.patches import resize_positions
 
 SETTINGS = ImageFineTuning(image_size=None, head_width=8, drop_path=0.0, epochs=2, warmup_epochs=1)
