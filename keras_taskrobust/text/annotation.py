@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.files import replacing
 from keras_taskrobust.text.annotated_text import (
     FORMAT,
@@ -92,7 +93,12 @@ def annotate(
         ValueError: an argument is out of range, `directory` is a file, or the corpus is too small
             to be split.
     """
-    _check_arguments(sequence_length, held_out, short_probability, seed, workers, shard_characters)
+    checks.integer("sequence_length", sequence_length, least=_SHORTEST_SEQUENCE)
+    checks.share("held_out", held_out)
+    checks.between("short_probability", short_probability, 0, 1)
+    checks.integer("seed", seed, least=0)
+    checks.integer_or_none("workers", workers, least=1)
+    checks.integer("shard_characters", shard_characters, least=1)
     directory = Path(directory)
     if directory.is_file():
         raise ValueError(f"`directory` must be a folder. Received: {str(directory)!r}, a file")
@@ -140,37 +146,6 @@ def annotate(
         _remove(directory / MANIFEST)
         _pack(directory, corpus, tokens, packing)
     return AnnotatedText(directory, encoder)
-
-
-def _check_arguments(
-    sequence_length: int,
-    held_out: float,
-    short_probability: float,
-    seed: int,
-    workers: int | None,
-    shard_characters: int,
-) -> None:
-    if sequence_length < _SHORTEST_SEQUENCE:
-        raise ValueError(
-            f"`sequence_length` must be an integer >= {_SHORTEST_SEQUENCE}. "
-            f"Received: sequence_length={sequence_length}"
-        )
-    if not 0.0 <= held_out < 1.0:
-        raise ValueError(f"`held_out` must be a float in [0, 1). Received: held_out={held_out}")
-    if not 0.0 <= short_probability <= 1.0:
-        raise ValueError(
-            "`short_probability` must be a float in [0, 1]. "
-            f"Received: short_probability={short_probability}"
-        )
-    if seed < 0:
-        raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"`workers` must be an integer >= 1 or None. Received: workers={workers}")
-    if shard_characters < 1:
-        raise ValueError(
-            "`shard_characters` must be an integer >= 1. "
-            f"Received: shard_characters={shard_characters}"
-        )
 
 
 def _read_or_warn(path: Path) -> dict:

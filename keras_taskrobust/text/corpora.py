@@ -12,6 +12,7 @@ import nltk
 from nltk.corpus.reader.api import CorpusReader
 from nltk.corpus.util import LazyCorpusLoader
 
+from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.text.bundled_corpus import bundled_documents
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
 from keras_taskrobust.text.splitting import Document, TextSplitter, split_document
@@ -32,7 +33,6 @@ _PENN_WORDS = {
     "-LCB-": "{",
     "-RCB-": "}",
 }
-_LISTED_FAULTS = 5
 
 
 class Corpus(abc.ABC):
@@ -192,10 +192,7 @@ class FileCorpus(Corpus):
             yield from read_documents(file)
 
     def _report(self, strict: bool, num_files: int) -> None:
-        listed = [f"{file}: {fault}" for file, fault in self.skipped.items()][:_LISTED_FAULTS]
-        if len(self.skipped) > len(listed):
-            listed.append(f"and {len(self.skipped) - len(listed)} more")
-        faults = "; ".join(listed)
+        faults = listed_faults(self.skipped)
         if strict or not self.files:
             raise ValueError(
                 "`source` must be text in UTF-8, plain or JSON lines. Received: "

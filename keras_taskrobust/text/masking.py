@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.text.annotated_text import AnnotatedText
 from keras_taskrobust.text.counter_random import hash_counters, permute, to_unit_interval
 from keras_taskrobust.text.pos import tasks_of_tag_set
@@ -58,8 +59,7 @@ def pos_task_names(maskable: str = "tasks", tag_set: str = "nine") -> tuple[str,
     >>> pos_task_names("all")[-2:]
     ('interjection', 'other')
     """
-    if maskable not in MASKABLE:
-        raise ValueError(f"`maskable` must be one of {MASKABLE}. Received: maskable={maskable!r}")
+    checks.choice("maskable", maskable, MASKABLE)
     task_names = tasks_of_tag_set(tag_set)
     return task_names if maskable == "tasks" else (*task_names, OTHER)
 
@@ -126,25 +126,14 @@ class PosMasking:
         seed: int = 0,
         tag_set: str = "nine",
     ):
-        if not 0.0 < rate <= 1.0:
-            raise ValueError(f"`rate` must be a float in (0, 1]. Received: rate={rate}")
-        if max_predictions < 1:
-            raise ValueError(
-                "`max_predictions` must be an integer >= 1. "
-                f"Received: max_predictions={max_predictions}"
-            )
-        if copies is not None and copies < 1:
-            raise ValueError(f"`copies` must be an integer >= 1 or None. Received: copies={copies}")
-        if seed < 0:
-            raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
+        self.rate = checks.fraction("rate", rate)
+        self.max_predictions = checks.integer("max_predictions", max_predictions, least=1)
+        self.copies = checks.integer_or_none("copies", copies, least=1)
+        self.seed = checks.integer("seed", seed, least=0)
         self.task_names = tasks_of_tag_set(tag_set)
         self.group_names = pos_task_names(maskable, tag_set)
-        self.rate = rate
-        self.max_predictions = max_predictions
         self.maskable = maskable
         self.whole_word = whole_word
-        self.copies = copies
-        self.seed = seed
         self.vocabulary_hash = encoder.hash
         self.mask_id = encoder.mask_id
         self._is_special = np.zeros((encoder.vocabulary_size,), bool)
@@ -279,10 +268,8 @@ def masked_batches(
     """
     import grain  # here, because it imports JAX wherever JAX is installed
 
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"`epochs` must be an integer >= 1 or None. Received: epochs={epochs}")
-    if seed < 0:
-        raise ValueError(f"`seed` must be an integer >= 0. Received: seed={seed}")
+    checks.integer_or_none("epochs", epochs, least=1)
+    checks.integer("seed", seed, least=0)
     if batch_size < 1 or len(text) < (batch_size if drop_remainder else 1):
         raise ValueError(
             "`batch_size` must be an integer in [1, number of records]. "

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 
+from keras_taskrobust import checks
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
 
 POS_TASKS = (
@@ -83,11 +84,7 @@ def tasks_of_tag_set(tag_set: str) -> tuple[str, ...]:
     >>> tasks_of_tag_set("penn")[:3], len(tasks_of_tag_set("penn"))
     (('VB', 'VBD', 'VBG'), 31)
     """
-    if tag_set not in TAG_SETS:
-        raise ValueError(
-            f"`tag_set` must be one of {tuple(TAG_SETS)}. Received: tag_set={tag_set!r}"
-        )
-    return TAG_SETS[tag_set]
+    return TAG_SETS[checks.choice("tag_set", tag_set, TAG_SETS)]
 
 
 class PosTagger:
@@ -121,8 +118,7 @@ class PosTagger:
     """
 
     def __init__(self, name: str = "nltk", tag_set: str = "nine"):
-        if name not in TAGGERS:
-            raise ValueError(f"`name` must be one of {TAGGERS}. Received: name={name!r}")
+        checks.choice("name", name, TAGGERS)
         self.task_names = tasks_of_tag_set(tag_set)
         self._tasks = _TASK_OF_PENN_TAG
         if tag_set == "penn":

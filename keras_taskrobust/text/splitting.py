@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import nltk
 from nltk.tokenize import NLTKWordTokenizer
 
+from keras_taskrobust import checks
 from keras_taskrobust.text.pretokenization import is_boundary
 
 Document = list[list[str]]
@@ -53,12 +54,7 @@ class TextSplitter:
     """
 
     def __init__(self, sentences: str = "auto"):
-        if sentences not in SENTENCE_SPLITTERS:
-            raise ValueError(
-                f"`sentences` must be one of {SENTENCE_SPLITTERS}. "
-                f"Received: sentences={sentences!r}"
-            )
-        self.sentences = sentences
+        self.sentences = checks.choice("sentences", sentences, SENTENCE_SPLITTERS)
         if sentences == "auto":
             self.sentences = "punkt" if _punkt_is_installed() else "rules"
         self._split_sentences: Callable[[str], list[str]] = (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from keras_taskrobust import checks
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.text.pretokenization import pretokenize
 
@@ -57,10 +58,7 @@ def train_vocabulary(
     >>> train_vocabulary([["low", "lower", "lowest"]] * 5, size=18)[5:]
     ['e', 'l', 'o', 'w', '##o', '##w', 'lo', 'low']
     """
-    if size < _SMALLEST_VOCABULARY:
-        raise ValueError(
-            f"`size` must be an integer >= {_SMALLEST_VOCABULARY}. Received: size={size}"
-        )
+    checks.integer("size", size, least=_SMALLEST_VOCABULARY)
     counts = _count_pretokens(sentences, lowercase)
     if not counts:
         raise ValueError("`sentences` must hold at least one word. Received: no words")

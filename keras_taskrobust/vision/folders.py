@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.vision.image_source import (
     IGNORE_LABEL,
     MAPS,
@@ -79,8 +80,7 @@ class AlignedFolder(ImageSource):
         strict: bool = False,
     ):
         folders = find_map_folders(root)
-        depth = _read_description(folders, "depth")
-        semseg = _read_description(folders, "semseg")
+        depth, semseg = (_description_of(folders, name) for name in ("depth", "semseg"))
         names = semseg.get("class_names") if class_names is None else class_names
         if "semseg" in folders and not names:
             raise ValueError(
@@ -276,19 +276,30 @@ def description_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.json")
 
 
-def _read_description(folders, name) -> dict:
-    path = description_path(folders[name]) if name in folders else None
-    if path is None or not path.is_file():
-        return {}
+def read_description(path: Path) -> dict:
+    """Reads what is written about a folder of maps.
+
+    Args:
+        path: as `description_path` says.
+
+    Returns:
+        dict.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
     try:
-        description = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
+        return {**json.loads(path.read_text("utf-8"))}
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"A description of maps must be JSON. Received: {path}: {error}"
+            f"A description of maps must be a JSON object. Received: {path}: {error}; remove it if "
+            "it is not that of the maps beside it"
         ) from error
-    if not isinstance(description, dict):
-        raise ValueError(f"A description of maps must be a JSON object. Received: {path}")
-    return description
+
+
+def _description_of(folders, name) -> dict:
+    path = description_path(folders[name]) if name in folders else None
+    return read_description(path) if path is not None and path.is_file() else {}
 
 
 def _match_stems(suffixes, folders) -> list[str]:
@@ -316,10 +327,7 @@ def _first_folder(stem) -> str:
 
 
 def _report_unreadable(skipped, number, refuse):
-    listed = [f"{path}: {fault}" for path, fault in list(skipped.items())[:_LISTED]]
-    if len(skipped) > len(listed):
-        listed.append(f"and {len(skipped) - len(listed)} more")
-    faults = "; ".join(listed)
+    faults = listed_faults(skipped)
     if refuse:
         raise ValueError(
             f"All images and maps must be readable. Received: {len(skipped)} of {number} records "

@@ -45,10 +45,7 @@ def check_arguments(
             "`decoder_dim` must be a multiple of `decoder_heads` and of 4. "
             f"Received: decoder_dim={decoder_dim}, decoder_heads={decoder_heads}"
         )
-    if positions not in ("sin_cos", "backbone"):
-        raise ValueError(
-            f"`positions` must be 'sin_cos' or 'backbone'. Received: positions={positions!r}"
-        )
+    checks.choice("positions", positions, ("sin_cos", "backbone"))
     _check_concentration(visible_concentration, inputs)
 
 

@@ -22,9 +22,11 @@ import numpy as np
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_taskrobust import checks
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.vision.class_sets import ADE20K_150, CITYSCAPES_19
-from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path
+from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path, read_description
 from keras_taskrobust.vision.image_source import IGNORE_LABEL, ImageSource, UnreadableFileError
 from keras_taskrobust.vision.map_files import is_whole_picture, write_depth, write_labels
 
@@ -101,8 +103,7 @@ def write_pseudo_labels(
         raise ValueError(f"`source` must be an ImageSource with 'rgb'. Received: source={source}")
     if depth is None and semseg is None:
         raise ValueError("`depth` or `semseg` must be given. Received: None for both")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}")
+    checks.integer("batch_size", batch_size, least=1)
     predictors: dict[str, _Predictor] = {}
     if depth is not None:
         predictors["depth"] = _DepthPredictor(depth)
@@ -206,7 +207,7 @@ def _describe(folder, description):
     """Writes the description of a folder of maps; refuses a folder with another one."""
     path = description_path(folder)
     if path.is_file():
-        stored = _read_description(path, description)
+        stored = read_description(path)
         if stored != description:
             different = sorted(
                 key
@@ -218,17 +219,6 @@ def _describe(folder, description):
                 f"description {path.name} differs in {different}"
             )
     write_atomically(path, json.dumps(description, indent=1).encode("utf-8"))
-
-
-def _read_description(path, description) -> dict:
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(
-            "A description of maps must be a JSON object. "
-            f"Received: {path}: {error}; remove it if the maps beside it are by "
-            f"{description['model']}"
-        ) from error
 
 
 def _write_maps(source, folder, predictor, batch_size, strict, progress) -> PseudoLabelReport:
@@ -262,8 +252,9 @@ def _write_maps(source, folder, predictor, batch_size, strict, progress) -> Pseu
                 predictor.write(paths[index], prediction, image.shape[:2])
             bar.advance(task, len(batch))
     if skipped:
-        listed = "; ".join(f"{path}: {fault}" for path, fault in list(skipped.items())[:5])
-        warnings.warn(f"{len(skipped)} unreadable images are skipped: {listed}", stacklevel=4)
+        warnings.warn(
+            f"{len(skipped)} unreadable images are skipped: {listed_faults(skipped)}", stacklevel=4
+        )
     kept = len(paths) - len(pending)
     return PseudoLabelReport(len(pending) - len(skipped), kept, skipped)
 

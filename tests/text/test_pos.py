@@ -72,7 +72,7 @@ def test_penn_tasks_refine_the_nine(textblob_tagger):
 
 
 def test_an_unknown_tag_set_lists_the_known():
-    with pytest.raises(ValueError, match=r"`tag_set` must be one of \('nine', 'penn'\).*'ten'"):
+    with pytest.raises(ValueError, match="`tag_set` must be one of nine, penn. .*=ten"):
         PosTagger("textblob", tag_set="ten")
 
 
@@ -145,7 +145,7 @@ def test_the_description_names_tagger_and_version(textblob_tagger):
 
 
 def test_an_unknown_tagger_lists_the_known():
-    with pytest.raises(ValueError, match=r"`name` must be one of .*'textblob'.*Received: .*'spam'"):
+    with pytest.raises(ValueError, match="`name` must be one of .*textblob.*Received: name=spam"):
         PosTagger("spam")
 
 

@@ -283,7 +283,7 @@ def test_folder_descriptions(tmp_path):
     assert source.depth_kind == "relative inverse"
     assert np.nanmax(source[0]["depth"]) > 50
     (tmp_path / "depth.json").write_text("{")
-    with pytest.raises(ValueError, match=r"must be JSON.*depth\.json"):
+    with pytest.raises(ValueError, match=r"must be a JSON object.*depth\.json"):
         AlignedFolder(tmp_path)
     (tmp_path / "depth.json").write_text("[]")
     with pytest.raises(ValueError, match="a JSON object"):

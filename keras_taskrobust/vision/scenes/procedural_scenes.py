@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.vision.class_sets import NYU_13
 from keras_taskrobust.vision.image_source import MAPS, ImageSource, Record
 from keras_taskrobust.vision.scenes.layout import compose_scene
@@ -43,7 +44,8 @@ def generate_scenes(
     >>> scenes["rgb"].shape, scenes["depth"].shape, scenes["semseg"].shape
     ((2, 8, 12, 3), (2, 8, 12, 1), (2, 8, 12))
     """
-    _check_positive(height=height, width=width)
+    checks.integer("height", height, least=1)
+    checks.integer("width", width, least=1)
     numbers = range(indices) if isinstance(indices, int) else [int(index) for index in indices]
     if any(index < 0 for index in numbers):
         raise ValueError(f"`indices` must be integers >= 0. Received: {list(numbers)}")
@@ -90,10 +92,9 @@ class ProceduralScenes(ImageSource):
         keep: bool = False,
     ):
         super().__init__(MAPS, class_names=NYU_13)
-        _check_positive(number=number, height=height, width=width)
-        self.number = number
-        self.height = height
-        self.width = width
+        self.number = checks.integer("number", number, least=1)
+        self.height = checks.integer("height", height, least=1)
+        self.width = checks.integer("width", width, least=1)
         self.seed = seed
         self._kept: dict[int, Record] | None = {} if keep else None
 
@@ -111,9 +112,3 @@ class ProceduralScenes(ImageSource):
     def content(self) -> Iterator[bytes | memoryview]:
         yield f"{self.number} {self.height} {self.width} {self.seed}".encode()
         yield np.ascontiguousarray(self[0]["rgb"]).data
-
-
-def _check_positive(**numbers):
-    for name, value in numbers.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}")
