@@ -1,5 +1,6 @@
 """Annotated tokens -> masked batches, as a pure function of (record, epoch, seed)."""
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
@@ -298,32 +299,24 @@ def _check_fit(text: AnnotatedText, masking: PosMasking) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True)
 class _MaskedBatches:
     """The batches by number, over all epochs."""
 
-    def __init__(
-        self,
-        text: RecordSource,
-        masking: PosMasking,
-        batch_size: int,
-        order_seed: int | None,
-        steps_per_epoch: int,
-        length: int,
-    ):
-        self._text = text
-        self._masking = masking
-        self._batch_size = batch_size
-        self._order_seed = order_seed
-        self._steps_per_epoch = steps_per_epoch
-        self._length = length
+    text: RecordSource
+    masking: PosMasking
+    batch_size: int
+    order_seed: int | None
+    steps_per_epoch: int
+    length: int
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __getitem__(self, step: int) -> Batch:
-        epoch, number = divmod(int(step), self._steps_per_epoch)
-        start = number * self._batch_size
-        indices = np.arange(start, min(start + self._batch_size, len(self._text)))
-        if self._order_seed is not None:
-            indices = permute(indices, len(self._text), self._order_seed, _ORDER, epoch)
-        return self._masking(self._text.batch(indices), epoch)
+        epoch, number = divmod(int(step), self.steps_per_epoch)
+        start = number * self.batch_size
+        indices = np.arange(start, min(start + self.batch_size, len(self.text)))
+        if self.order_seed is not None:
+            indices = permute(indices, len(self.text), self.order_seed, _ORDER, epoch)
+        return self.masking(self.text.batch(indices), epoch)

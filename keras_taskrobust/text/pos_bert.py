@@ -194,10 +194,7 @@ class PosBert(MinimaxModel):
 
     @classmethod
     def from_config(cls, config):
-        config = copy.deepcopy(config)
-        for key in ("backbone", "preprocessor"):
-            config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
+        return cls(**keras.saving.deserialize_keras_object(copy.deepcopy(config)))
 
     def _require_preprocessor(self, method: str):
         if self.preprocessor is None:

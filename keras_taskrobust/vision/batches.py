@@ -1,5 +1,6 @@
 """From a source of images to batches: `grain` data sets that `model.fit` takes."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import grain
@@ -77,7 +78,7 @@ def image_batches(
     >>> {name: array.shape for name, array in batches[0].items()}
     {'depth': (4, 8, 8, 1), 'rgb': (4, 8, 8, 3), 'semseg': (4, 8, 8)}
     """
-    height_and_width = (size, size) if isinstance(size, int) else tuple(size)
+    height_and_width = checks.size("size", (size, size) if isinstance(size, int) else size)
     if modalities is None:
         modalities = [name for name in MAPS if name in source.modalities]
     strides = dict(strides or {})
@@ -92,16 +93,16 @@ def image_batches(
     return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Preparation:
     """From the number of a record, and its place in the stream, to its maps."""
 
-    def __init__(self, source, size, key, modalities, strides, metric_depth):
-        self.source = source
-        self.size = size
-        self.key = key
-        self.modalities = modalities
-        self.strides = strides
-        self.metric_depth = metric_depth
+    source: ImageSource
+    size: tuple[int, int]
+    key: str | None
+    modalities: Sequence[str]
+    strides: Mapping[str, int]
+    metric_depth: bool
 
     def __call__(self, index: int, number: int) -> Record:
         record = self.source[number]
@@ -127,8 +128,6 @@ def _check(source, batch_size, size, epochs, modalities, strides, num_workers):
     checks.integer("batch_size", batch_size, least=1)
     checks.integer("num_workers", num_workers, least=0)
     checks.integer_or_none("epochs", epochs, least=1)
-    if len(size) != 2 or not all(checks.is_integer(pixels, 1) for pixels in size):
-        raise ValueError(f"`size` must be an int or a pair of ints >= 1. Received: size={size}")
     if not modalities or not set(modalities) <= set(source.modalities):
         raise ValueError(
             f"`modalities` must be some of {source.modalities}, which the source has. "

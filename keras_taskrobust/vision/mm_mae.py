@@ -267,12 +267,10 @@ class MultiModalMAE(MinimaxModel):
 
     @classmethod
     def from_config(cls, config):
-        config = copy.deepcopy(config)
-        if "alpha" in config:  # its former name
-            config["visible_concentration"] = config.pop("alpha")
-        for key in ("backbone", "modalities"):
-            config[key] = keras.saving.deserialize_keras_object(config[key])
-        return cls(**config)
+        arguments = keras.saving.deserialize_keras_object(copy.deepcopy(config))
+        if "alpha" in arguments:  # its former name
+            arguments["visible_concentration"] = arguments.pop("alpha")
+        return cls(**arguments)
 
     def make_task_losses(self, loss, auxiliary):
         if loss is not None or auxiliary is not None:
