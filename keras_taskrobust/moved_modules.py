@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec
 #: Old paths of modules to new ones, both inside of the package.
 MOVED_MODULES = {
     "reading": "data_loading",
+    "text.counter_random": "randomness",
     "vision.checks": "vision.mm_mae_checks",
     "vision.interchange": "vision.multimae_checkpoints",
     "vision.records": "vision.image_source",

@@ -18,6 +18,7 @@ ROOMS = (
     "files",
     "locks",
     "data_loading",
+    "randomness",
     "weighting",
     "training",
     "text",

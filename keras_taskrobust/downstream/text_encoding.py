@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_taskrobust.downstream.text_task import Examples
-from keras_taskrobust.text.counter_random import permute
+from keras_taskrobust.randomness import permute
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 
 if TYPE_CHECKING:

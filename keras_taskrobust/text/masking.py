@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from keras_taskrobust import checks
+from keras_taskrobust.randomness import hash_counters, permute, to_unit_interval
 from keras_taskrobust.text.annotated_text import AnnotatedText
-from keras_taskrobust.text.counter_random import hash_counters, permute, to_unit_interval
 from keras_taskrobust.text.pos import tasks_of_tag_set
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from random import Random
 
 import numpy as np
 
-from keras_taskrobust.text.counter_random import hash_counters
+from keras_taskrobust.randomness import hash_counters
 
 RECORD_COLUMNS = 5
 
