@@ -1,7 +1,6 @@
 """Pre-training PoS-BERT: prepare, train, score, save."""
 
 import dataclasses
-import warnings
 from pathlib import Path
 
 import keras
@@ -29,8 +28,6 @@ from keras_taskrobust.text import (
     load_corpus,
     load_vocabulary,
     masked_batches,
-    save_vocabulary,
-    train_vocabulary,
 )
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
 from keras_taskrobust.text.shards import SHARD_CHARACTERS, corpus_fingerprint
@@ -74,12 +71,11 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
     """
     folder = folder_to_write(directory, "text")
     corpus = load_corpus(recipe.corpus, strict=recipe.strict)
-    encoder = _encoder(recipe, corpus, folder)
     annotated = folder / "annotated"
-    annotate(
+    text = annotate(
         corpus,
         annotated,
-        encoder,
+        _encoder(recipe, corpus, folder),
         tagger=recipe.tagger,
         sequence_length=recipe.sequence_length,
         next_sentence=recipe.next_sentence != "none",
@@ -88,8 +84,7 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         strict=recipe.strict,
         tag_set=recipe.tag_set,
     )
-    splits = (AnnotatedText(annotated, encoder, s) for s in ("train", "held_out"))
-    return PreparedText(encoder, *splits)
+    return PreparedText(text.encoder, text, AnnotatedText(annotated, text.encoder, "held_out"))
 
 
 def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBert:
@@ -194,23 +189,19 @@ def pretrain_text(
 
 
 def _encoder(recipe, corpus, directory):
-    """The recipe's encoder; a trained vocabulary is kept under the hash of what it comes from."""
+    """The recipe's encoder, or the size of the vocabulary that `annotate` is to train."""
     if recipe.tokenizer is not None:
         return WordPieceEncoder.from_preset(recipe.tokenizer)
-    settings = {
-        "vocabulary_size": recipe.vocabulary_size,
-        "sentences": TextSplitter().sentences,
-        "shard_characters": SHARD_CHARACTERS,
-    }
-    path = directory / f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
-    if path.exists():
-        try:
+    if any(directory.glob("vocabulary-*.txt")):  # of a version that trained it here
+        settings = {
+            "vocabulary_size": recipe.vocabulary_size,
+            "sentences": TextSplitter().sentences,
+            "shard_characters": SHARD_CHARACTERS,
+        }
+        path = directory / f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
+        if path.exists():
             return WordPieceEncoder(load_vocabulary(path))
-        except ValueError as error:
-            warnings.warn(f"{path} is damaged ({error}); it is made again", stacklevel=2)
-    sentences = (sentence for document in corpus for sentence in document)
-    save_vocabulary(train_vocabulary(sentences, recipe.vocabulary_size), path)
-    return WordPieceEncoder(load_vocabulary(path))
+    return recipe.vocabulary_size
 
 
 def _masking(recipe, encoder):

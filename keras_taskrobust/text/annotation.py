@@ -23,17 +23,25 @@ from keras_taskrobust.text.annotated_text import (
     read_json,
     write_json,
 )
-from keras_taskrobust.text.annotator import token_dtype
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.packing import pack_pairs, pack_sentences
 from keras_taskrobust.text.pos import PosTagger, tasks_of_tag_set
 from keras_taskrobust.text.shards import (
     SHARD_CHARACTERS,
     corpus_fingerprint,
+    count_words,
+    read_tokens,
+    token_dtype,
     write_shards,
 )
 from keras_taskrobust.text.splitting import TextSplitter
-from keras_taskrobust.text.vocabulary import WordPieceEncoder, load_vocabulary, save_vocabulary
+from keras_taskrobust.text.vocabulary import (
+    SMALLEST_VOCABULARY,
+    WordPieceEncoder,
+    load_vocabulary,
+    save_vocabulary,
+    vocabulary_of_words,
+)
 
 _TOKENS = "tokens.json"  # says that the arrays of tokens are complete
 _SHARDS = "shards"
@@ -44,7 +52,7 @@ _PACKAGES = ("keras-taskrobust", "nltk", "textblob", "tokenizers", "numpy")
 def annotate(
     source: Any,
     directory: str | os.PathLike,
-    encoder: WordPieceEncoder | Any,
+    encoder: WordPieceEncoder | int | Any,
     tagger: str = "auto",
     sequence_length: int = 128,
     next_sentence: bool = True,
@@ -59,10 +67,10 @@ def annotate(
 ) -> AnnotatedText:
     """Tags and tokenises a corpus, packs it into records, and writes it to a folder.
 
-    The text is tagged in parts, each written when it is done. A run that was interrupted
-    continues with the parts that are missing; parts made from other text or with other
-    settings are made again. If the folder is complete, then only what differs is done: nothing,
-    or the packing. The result does not depend on interruptions or the number of processes.
+    The corpus is read once. The text is tagged in parts, each written when it is done. A run that
+    was interrupted continues with the parts that are missing; parts made from other text or with
+    other settings are made again. If the folder is complete, then only what differs is done:
+    nothing, or the packing. The result does not depend on interruptions or the number of processes.
 
     More than a few parts are tagged in several processes. They load neither Keras nor the script
     that calls this, one that is killed is replaced, and they end with the process that calls this.
@@ -70,7 +78,8 @@ def annotate(
     Args:
         source: a `Corpus`, or what `load_corpus` opens.
         directory: path of the folder, made if missing.
-        encoder: a `WordPieceEncoder`, or a KerasHub BERT tokenizer.
+        encoder: a `WordPieceEncoder`, a KerasHub BERT tokenizer, or an int >= 16: the size of a
+            vocabulary that is trained on the corpus, as by `train_vocabulary`.
         tagger: string. `"nltk"`, `"textblob"` or `"auto"`, as in `PosTagger`.
         sequence_length: int >= 8. The length of the records, special tokens included.
         next_sentence: bool. Whether records are pairs of segments as in BERT, half of the
@@ -103,17 +112,16 @@ def annotate(
     if directory.is_file():
         raise ValueError(f"`directory` must be a folder. Received: {str(directory)!r}, a file")
     corpus = load_corpus(source, strict)
-    if not isinstance(encoder, WordPieceEncoder):
+    if checks.is_integer(encoder):
+        checks.integer("encoder", encoder, least=SMALLEST_VOCABULARY)
+    elif not isinstance(encoder, WordPieceEncoder):
         encoder = WordPieceEncoder.from_tokenizer(encoder)
     pos_tagger = PosTagger(tagger, tag_set)
     sentences = TextSplitter().sentences
-    settings = {
+    tagging = {
         "format": FORMAT,
         "tagger": pos_tagger.description,
         "sentences": sentences,
-        "vocabulary_hash": encoder.hash,
-        "lowercase": encoder.lowercase,
-        "strip_accents": encoder.strip_accents,
         "shard_characters": shard_characters,
         # Texts of the nine tasks are those from before there were others.
         **({} if tag_set == "nine" else {"tag_set": tag_set}),
@@ -126,19 +134,17 @@ def annotate(
         "seed": seed,
     }
     tokens = _read_or_warn(directory / _TOKENS)
-    if not (
-        tokens.get("settings") == settings
-        and _are_whole(directory, tokens["arrays"])
-        and tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
-    ):
+    if not _are_current(tokens, directory, corpus, tagging, encoder):
         _remove(directory / MANIFEST, directory / _TOKENS)
-        annotator = (pos_tagger.name, sentences, encoder, tag_set)
+        annotator = (pos_tagger.name, sentences, tag_set)
         shards, fingerprint = write_shards(
-            corpus, directory / _SHARDS, settings, annotator, workers, progress
+            corpus, directory / _SHARDS, tagging, annotator, workers, progress
         )
-        arrays = _join_shards(shards, directory, token_dtype(encoder))
-        tokens = {"settings": settings, "fingerprint": fingerprint, "arrays": arrays}
+        tokens = _write_tokens(shards, directory, tagging, encoder)
+        tokens |= {"tagging": tagging, "fingerprint": fingerprint}
         write_json(directory / _TOKENS, tokens)
+    if not isinstance(encoder, WordPieceEncoder):
+        encoder = WordPieceEncoder(tokens["vocabulary"])
     _save_vocabulary(directory / VOCABULARY, encoder)
     shutil.rmtree(directory / _SHARDS, ignore_errors=True)
     manifest = _read_or_warn(directory / MANIFEST)
@@ -164,21 +170,61 @@ def _save_vocabulary(path: Path, encoder: WordPieceEncoder) -> None:
     save_vocabulary(encoder.vocabulary, path)
 
 
-def _join_shards(shards: list[Path], directory: Path, ids: np.dtype) -> dict[str, dict]:
-    """Writes the shards' arrays one after the other. Returns the layouts of the arrays."""
-    dtypes = {"token_ids": ids, "tasks": np.dtype(np.int8), "word_starts": np.dtype(bool)}
+def _are_current(
+    tokens: dict, directory: Path, corpus: Corpus, tagging: dict, encoder: WordPieceEncoder | int
+) -> bool:
+    """Whether tokens are whole and of these settings and, for which it is read, this corpus."""
+    if isinstance(encoder, WordPieceEncoder):
+        are_alike = tokens.get("settings") == {**tagging, **_settings_of(encoder)}
+    else:
+        are_alike = tokens.get("tagging") == tagging and tokens.get("vocabulary_size") == encoder
+    if not (are_alike and _are_whole(directory, tokens["arrays"])):
+        return False
+    # A vocabulary of its own was among what older texts have the fingerprint of.
+    settings = tokens.get("tagging", tokens["settings"])
+    return tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
+
+
+def _settings_of(encoder: WordPieceEncoder) -> dict[str, Any]:
+    return {
+        "vocabulary_hash": encoder.hash,
+        "lowercase": encoder.lowercase,
+        "strip_accents": encoder.strip_accents,
+    }
+
+
+def _write_tokens(
+    shards: list[Path], directory: Path, tagging: dict, encoder: WordPieceEncoder | int
+) -> dict[str, Any]:
+    """Writes the tokens of shards. Returns their settings and layouts, and a trained vocabulary."""
+    trained: dict[str, Any] = {}
+    if not isinstance(encoder, WordPieceEncoder):
+        vocabulary = vocabulary_of_words(count_words(shards), encoder)
+        trained = {"vocabulary_size": encoder, "vocabulary": vocabulary}
+        encoder = WordPieceEncoder(vocabulary)
+    arrays = _join_shards(shards, directory, encoder)
+    return {"settings": {**tagging, **_settings_of(encoder)}, "arrays": arrays, **trained}
+
+
+def _join_shards(shards: list[Path], directory: Path, encoder: WordPieceEncoder) -> dict[str, dict]:
+    """Writes the shards' tokens one after the other. Returns the layouts of the arrays."""
+    dtypes = {
+        "token_ids": token_dtype(encoder),
+        "tasks": np.dtype(np.int8),
+        "word_starts": np.dtype(bool),
+    }
     lengths: dict[str, list[np.ndarray]] = {"sentence": [], "document": []}
     num_tokens = 0
     with contextlib.ExitStack() as stack:
         partial = {n: stack.enter_context(replacing(array_path(directory, n))) for n in dtypes}
         files = {n: stack.enter_context(path.open("wb")) for n, path in partial.items()}
         for path in shards:
-            with np.load(path) as shard:
-                for name, file in files.items():
-                    file.write(shard[name].astype(dtypes[name], copy=False).tobytes())
-                for name, parts in lengths.items():
-                    parts.append(shard[f"{name}_lengths"])
-                num_tokens += len(shard["tasks"])
+            tokens = read_tokens(path, encoder)
+            for name, file in files.items():
+                file.write(tokens[name].tobytes())
+            for name, parts in lengths.items():
+                parts.append(tokens[f"{name}_lengths"])
+            num_tokens += len(tokens["tasks"])
     layouts = {name: _layout(dtype, (num_tokens,)) for name, dtype in dtypes.items()}
     for name, parts in lengths.items():
         starts = np.concatenate([[0], *parts]).cumsum(dtype=np.int64)

@@ -1,14 +1,16 @@
-"""Raw documents -> shards of tagged tokens on disk, in parallel and resumable."""
+"""Raw documents -> shards of tagged words on disk, in parallel and resumable; words -> tokens."""
 
 import hashlib
 import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_taskrobust.files import READING_ERRORS
@@ -22,11 +24,12 @@ from keras_taskrobust.text.annotator import (
 from keras_taskrobust.text.corpora import Corpus
 from keras_taskrobust.text.splitting import Document
 from keras_taskrobust.text.tagging_processes import annotate_in_processes
+from keras_taskrobust.text.vocabulary import WordPieceEncoder
 
 SHARD_CHARACTERS = 500_000
 
 _FILES = {f"{name}.npy" for name in SHARD_ARRAYS}
-
+_LARGEST_UINT16 = 65536
 _FEW_SHARDS = 2  # up to here starting processes costs more than they save
 
 
@@ -110,6 +113,67 @@ def corpus_fingerprint(corpus: Corpus, settings: dict) -> str:
     for shard in raw_shards(corpus, settings["shard_characters"]):
         fingerprint.update(shard_key(settings, shard).encode())
     return fingerprint.hexdigest()
+
+
+def count_words(shards: Iterable[Path]) -> Counter[str]:
+    """How often each word occurs in the text of shards."""
+    counts: Counter[str] = Counter()
+    for path in shards:
+        with np.load(path) as shard:
+            words = _words_of(shard)
+            numbers = np.bincount(shard["word_ids"], minlength=len(words))
+            counts.update(dict(zip(words, numbers.tolist(), strict=True)))
+    return counts
+
+
+def read_tokens(path: Path, encoder: WordPieceEncoder) -> dict[str, np.ndarray]:
+    """Reads a shard and cuts its words into pieces.
+
+    Args:
+        path: path of the shard.
+        encoder: a `WordPieceEncoder`.
+
+    Returns:
+        dict of arrays: "token_ids" uint16 (int32 for vocabularies beyond 65,536 pieces), "tasks"
+        int8 and "word_starts" bool, one entry a token; "sentence_lengths" in tokens and
+        "document_lengths" in sentences. Empty sentences and documents are left out.
+    """
+    with np.load(path) as shard:
+        arrays = dict(shard)
+    pieces = [encoder.pieces(word) for word in _words_of(arrays)]
+    all_pieces = np.array([piece for ids in pieces for piece in ids], token_dtype(encoder))
+    sizes = np.array([len(ids) for ids in pieces], np.int64)
+    word_ids = arrays["word_ids"]
+    lengths = sizes[word_ids]
+    starts = np.cumsum(lengths) - lengths
+    first_pieces = (np.cumsum(sizes) - sizes)[word_ids]
+    source = np.arange(lengths.sum()) + np.repeat(first_pieces - starts, lengths)
+    word_starts = np.zeros(len(source), bool)
+    word_starts[starts[lengths > 0]] = True
+    sentence_lengths = _sums(lengths, arrays["sentence_lengths"])
+    document_lengths = _sums(sentence_lengths > 0, arrays["document_lengths"])
+    return {
+        "token_ids": all_pieces[source],
+        "tasks": np.repeat(arrays["tasks"], lengths),
+        "word_starts": word_starts,
+        "sentence_lengths": sentence_lengths[sentence_lengths > 0],
+        "document_lengths": document_lengths[document_lengths > 0],
+    }
+
+
+def token_dtype(encoder: WordPieceEncoder) -> np.dtype:
+    """The dtype in which token ids are stored."""
+    return np.dtype(np.uint16 if encoder.vocabulary_size <= _LARGEST_UINT16 else np.int32)
+
+
+def _words_of(shard: Mapping[str, np.ndarray]) -> list[str]:
+    return json.loads(shard["words"].tobytes())
+
+
+def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The sums of consecutive runs of values, of the given lengths."""
+    totals = np.concatenate([[0], np.cumsum(values)])
+    return np.diff(totals[np.concatenate([[0], np.cumsum(lengths)])])
 
 
 def _num_characters(document: str | Document) -> int:

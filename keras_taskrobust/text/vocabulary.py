@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CONTINUATION = "##"
 _MOST_CHARACTERS = 1000
 _CACHED_WORDS = 100_000
-_SMALLEST_VOCABULARY = 16
+SMALLEST_VOCABULARY = 16
 _LONGEST_WORD_BYTES = 100  # KerasHub maps longer words to [UNK]
 _TOKENIZER_SETTINGS = {
     "suffix_indicator": "##",
@@ -58,8 +58,26 @@ def train_vocabulary(
     >>> train_vocabulary([["low", "lower", "lowest"]] * 5, size=18)[5:]
     ['e', 'l', 'o', 'w', '##o', '##w', 'lo', 'low']
     """
-    checks.integer("size", size, least=_SMALLEST_VOCABULARY)
-    counts = _count_pretokens(sentences, lowercase)
+    words = Counter(word for sentence in sentences for word in sentence)
+    return vocabulary_of_words(words, size, lowercase, min_frequency)
+
+
+def vocabulary_of_words(
+    words: Mapping[str, int], size: int, lowercase: bool = True, min_frequency: int = 2
+) -> list[str]:
+    """`train_vocabulary` for words that are counted already.
+
+    Args:
+        words: dict of words to how often they occur.
+        size: as in `train_vocabulary`, as are the others.
+        lowercase: bool.
+        min_frequency: int.
+
+    Returns:
+        list of strings.
+    """
+    checks.integer("size", size, least=SMALLEST_VOCABULARY)
+    counts = _count_pretokens(words, lowercase)
     if not counts:
         raise ValueError("`sentences` must hold at least one word. Received: no words")
     alphabet = _alphabet(counts, size)
@@ -83,8 +101,7 @@ def train_vocabulary(
     return sorted(identifiers, key=identifiers.__getitem__)
 
 
-def _count_pretokens(sentences: Iterable[Sequence[str]], lowercase: bool) -> Counter[str]:
-    words = Counter(word for sentence in sentences for word in sentence)
+def _count_pretokens(words: Mapping[str, int], lowercase: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for pretoken in pretokenize(word, lowercase):

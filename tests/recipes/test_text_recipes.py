@@ -20,7 +20,16 @@ from keras_taskrobust.recipes.training_run import (
     finished_run,
     load_run,
 )
-from keras_taskrobust.text import PENN_TASKS, POS_TASKS, SPECIAL_TOKENS, WordPieceEncoder
+from keras_taskrobust.text import (
+    PENN_TASKS,
+    POS_TASKS,
+    SPECIAL_TOKENS,
+    WordPieceEncoder,
+    load_corpus,
+    save_vocabulary,
+)
+from keras_taskrobust.text.annotated_text import read_json, write_json
+from keras_taskrobust.text.shards import corpus_fingerprint
 
 
 @pytest.fixture
@@ -67,6 +76,24 @@ def test_a_vocabulary_is_that_of_the_text_and_the_size(recipe, tmp_path):
     encoders += [prepare_text(small, tmp_path / name).encoder for name in ("run", "other")]
     assert encoders[1].vocabulary_size == 80 < encoders[0].vocabulary_size
     assert encoders[1].hash != encoders[2].hash == encoders[3].hash
+
+
+def test_a_text_of_a_former_version_stays_as_it_is(recipe, tmp_path):
+    """Its vocabulary lay beside it, under the hash of what it came from."""
+    text = prepare_text(recipe, tmp_path / "run")
+    annotated = tmp_path / "run" / "text" / "annotated"
+    corpus, settings = load_corpus(recipe.corpus), text.train.manifest["settings"]
+    fingerprint = corpus_fingerprint(corpus, settings)
+    for name in ("tokens.json", "manifest.json"):
+        content = read_json(annotated / name) | {"fingerprint": fingerprint}
+        new = ("tagging", "vocabulary", "vocabulary_size")
+        write_json(annotated / name, {k: v for k, v in content.items() if k not in new})
+    settings = {name: settings[name] for name in ("sentences", "shard_characters")}
+    settings["vocabulary_size"] = recipe.vocabulary_size
+    name = f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
+    save_vocabulary(text.encoder.vocabulary, annotated.parent / name)
+    again = prepare_text(recipe, tmp_path / "run")
+    assert again.fingerprints() == text.fingerprints() | {"corpus": fingerprint}
 
 
 def test_a_failed_start_leaves_the_folder_free(recipe, tmp_path):

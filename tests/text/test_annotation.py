@@ -20,12 +20,15 @@ from keras_taskrobust.text import (
     PosTagger,
     WordPieceEncoder,
     annotate,
+    annotated_text,
     annotation,
     masked_batches,
     penn_tag_to_task,
     shards,
+    train_vocabulary,
 )
 from keras_taskrobust.text.annotator import SHARD_ARRAYS
+from keras_taskrobust.text.corpora import MemoryCorpus
 from keras_taskrobust.text.packing import _truncate, pack_pairs, pack_sentences
 
 pytestmark = pytest.mark.backend_free
@@ -351,6 +354,64 @@ def test_parts_from_other_text_or_settings_are_made_again(quick, documents, tmp_
     assert contents(tmp_path / "whole") == contents(tmp_path / "text")
 
 
+class CountingCorpus(MemoryCorpus):
+    """Documents that count how often they are read."""
+
+    reads = 0
+
+    def raw_documents(self):
+        self.reads += 1
+        return super().raw_documents()
+
+
+def test_the_corpus_is_read_once(quick, documents, monkeypatch):
+    corpus = CountingCorpus(documents)
+    text = quick(source=corpus, encoder=1500)
+    assert corpus.reads == 1
+    sentences = (words for document in documents for words in document)
+    assert text.encoder.vocabulary == tuple(train_vocabulary(sentences, 1500))
+    monkeypatch.setattr(shards, "Annotator", None)  # nothing is tagged
+    again = quick(source=corpus, encoder=1500)
+    assert corpus.reads == 2
+    assert again.encoder.hash == text.encoder.hash
+
+
+def test_a_trained_vocabulary_is_as_good_as_a_given_one(quick, encoder, tmp_path):
+    quick("given")
+    text = quick(encoder=1500)
+    assert text.encoder.hash == encoder.hash
+    given, trained = (contents(tmp_path / name) for name in ("given", "text"))
+    differs = [name for name in given if trained[name] != given[name]]
+    assert differs == ["tokens.json"]
+    assert quick(encoder=600).encoder.vocabulary_size == 600
+    with pytest.raises(ValueError, match="`encoder` must be an integer >= 16. Received: encoder=8"):
+        quick(encoder=8)
+
+
+def test_a_damaged_trained_vocabulary_is_written_again(quick, tmp_path):
+    quick(encoder=1500)
+    whole = contents(tmp_path / "text")
+    (tmp_path / "text" / "vocab.txt").write_text("[PAD]\n")
+    quick(encoder=1500)
+    assert contents(tmp_path / "text") == whole
+
+
+def test_a_text_of_a_former_version_is_not_tagged_again(quick, documents, tmp_path, monkeypatch):
+    """Its fingerprint was of the vocabulary, too."""
+    quick()
+    for name in ("tokens.json", "manifest.json"):
+        content = annotated_text.read_json(tmp_path / "text" / name)
+        content.pop("tagging", None)
+        content["fingerprint"] = shards.corpus_fingerprint(
+            MemoryCorpus(documents), content["settings"]
+        )
+        annotated_text.write_json(tmp_path / "text" / name, content)
+    former = contents(tmp_path / "text")
+    monkeypatch.setattr(shards, "Annotator", None)  # nothing is tagged
+    quick()
+    assert contents(tmp_path / "text") == former
+
+
 def test_a_finished_text_is_only_packed_again(quick, tmp_path, monkeypatch):
     quick("other", sequence_length=32, held_out=0.2)
     quick()
@@ -445,7 +506,7 @@ def test_damaged_parts_end_no_run(quick, tmp_path, monkeypatch):
 
     def damage(paths, *rest):
         with np.load(paths[1]) as part:
-            position = paths[1].read_bytes().index(part["token_ids"].tobytes())
+            position = paths[1].read_bytes().index(part["word_ids"].tobytes())
         content = bytearray(paths[1].read_bytes())
         content[position] ^= 1
         paths[1].write_bytes(content)

@@ -28,7 +28,7 @@ pytestmark = [
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ENCODER = WordPieceEncoder([*SPECIAL_TOKENS, *LETTERS, *("##" + c for c in LETTERS)])
-ANNOTATION = ("textblob", "rules", ENCODER, "nine")
+ANNOTATION = ("textblob", "rules", "nine")
 DOCUMENT = "Mr. Fox sleeps. He does not run."
 MOST_MEGABYTES = 150
 
@@ -83,7 +83,7 @@ def started(monkeypatch):
 
 def test_a_process_that_tags_is_light(nltk_data, monkeypatch, capfd, tmp_path, started):
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    process = processes._TaggingProcess(("nltk", "punkt", ENCODER, "nine"))
+    process = processes._TaggingProcess(("nltk", "punkt", "nine"))
     assert process.annotate(tmp_path / "shard.npz", [DOCUMENT] * 1000) is None
     status = Path(f"/proc/{started[0]}/status").read_text()
     assert int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) < MOST_MEGABYTES * 1024
