@@ -1,19 +1,23 @@
 """How the worst task fares: held-out scores, intervals, reports and plots."""
 
-from keras_taskrobust.evaluation.bootstrap import (
-    Interval,
-    Intervals,
-    bootstrap_difference,
-    bootstrap_intervals,
-)
-from keras_taskrobust.evaluation.comparison import Comparison, compare
 from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamComparison,
     DownstreamResult,
     compare_downstream,
 )
-from keras_taskrobust.evaluation.downstream_report import write_downstream_report
+from keras_taskrobust.evaluation.downstream_report import (
+    print_downstream,
+    write_downstream_report,
+)
 from keras_taskrobust.evaluation.inheritance import Inheritance, measure_inheritance
+from keras_taskrobust.evaluation.intervals import (
+    Interval,
+    Intervals,
+    bootstrap_difference,
+    bootstrap_intervals,
+)
+from keras_taskrobust.evaluation.loss_comparison import Comparison, compare
+from keras_taskrobust.evaluation.loss_report import print_report, write_report
 from keras_taskrobust.evaluation.plots import (
     plot_final_bars,
     plot_gradient_conflicts,
@@ -21,9 +25,8 @@ from keras_taskrobust.evaluation.plots import (
     plot_task_losses,
     plot_task_weights,
 )
-from keras_taskrobust.evaluation.report import Run, print_report, write_report
+from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.evaluation.terminal import print_downstream
 
 __all__ = [
     "Comparison",

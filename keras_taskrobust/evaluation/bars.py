@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from keras_taskrobust.evaluation.bootstrap import Interval
-from keras_taskrobust.evaluation.comparison import Comparison
 from keras_taskrobust.evaluation.drawing import (
     FONT,
     HATCHES,
@@ -19,6 +17,8 @@ from keras_taskrobust.evaluation.drawing import (
     save_figure,
     shown,
 )
+from keras_taskrobust.evaluation.intervals import Interval
+from keras_taskrobust.evaluation.loss_comparison import Comparison
 
 _BAR = 0.15
 _GAP = 0.2

@@ -1,15 +1,14 @@
 """Downstream results side by side: gains over the trivial baseline, the worst task, differences."""
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from keras_taskrobust.evaluation.bootstrap import Interval
-from keras_taskrobust.evaluation.comparison import LEVEL, RESAMPLES
+from keras_taskrobust.evaluation.intervals import Interval, bootstrap_over_seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +155,12 @@ class DownstreamComparison:
         """The row of that name."""
         return next(row for row in self.rows if row.weighting == weighting)
 
+    @property
+    def best_row(self) -> DownstreamRow | None:
+        """The row with the best worst gain, `None` if no row has one."""
+        finite = [row for row in self.rows if math.isfinite(row.worst.estimate)]
+        return max(finite, key=lambda row: row.worst.estimate, default=None)
+
 
 def compare_downstream(
     results: Sequence[DownstreamResult],
@@ -207,35 +212,6 @@ def compare_downstream(
             (one.weighting, one.seed, one.task, one.failure) for one in results if one.failure
         ),
     )
-
-
-def bootstrap_over_seeds(values: Any, level: float = LEVEL) -> list[Interval]:
-    """Means over seeds with percentile-bootstrap intervals.
-
-    Args:
-        values: `(S, C)`. C figures of S seeds; a seed whose figure is NaN is left out of it.
-        level: share of the resamples between the bounds.
-
-    Returns:
-        list of C `Interval`s. With fewer than two seeds there are no bounds (NaN).
-
-    Example:
-
-    >>> bootstrap_over_seeds([[1.0], [1.0], [1.0]])
-    [Interval(estimate=1.0, lower=1.0, upper=1.0)]
-    """
-    values = np.asarray(values, "float64")
-    return [_interval(column[~np.isnan(column)], level) for column in values.T]
-
-
-def _interval(values, level):
-    if not len(values):
-        return Interval(np.nan, np.nan, np.nan)
-    if len(values) == 1:
-        return Interval(float(values[0]), np.nan, np.nan)
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    bounds = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(bounds[0]), float(bounds[1]))
 
 
 class _Group:

@@ -1,52 +1,48 @@
-"""The downstream part of a report: tables, findings, CSV and picture."""
+"""The report of downstream results: what was found, in files and printed."""
 
-import csv
-import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from keras_taskrobust.evaluation.bars import BarGroup, draw_bars
 from keras_taskrobust.evaluation.downstream_comparison import (
     DownstreamComparison,
     DownstreamResult,
-    DownstreamRow,
     compare_downstream,
     share_of_gain,
 )
-from keras_taskrobust.evaluation.downstream_wording import (
-    best_row,
-    downstream_headline,
-    downstream_notes,
-    worst_names,
+from keras_taskrobust.evaluation.downstream_tables import (
+    difference_blocks,
+    gains_table,
+    metrics_table,
+    scores_table,
+    summary_table,
+    terminal_table,
 )
 from keras_taskrobust.evaluation.drawing import shown
-from keras_taskrobust.evaluation.environments import (
-    environment_blocks,
-    environments,
-    mixed_blocks,
-)
-from keras_taskrobust.evaluation.rendering import (
-    Block,
-    Cell,
-    Heading,
-    Notes,
-    Paragraph,
-    Picture,
-    Table,
-    settings_table,
-    to_html,
-    to_markdown,
-)
-from keras_taskrobust.evaluation.wording import (
-    NOTHING,
+from keras_taskrobust.evaluation.environments import environments
+from keras_taskrobust.evaluation.figures import (
+    FEW_SEEDS,
     PERCENT,
     bounds,
     number,
     signed,
+    worst_names,
 )
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.evaluation.intervals import RESAMPLES
+from keras_taskrobust.evaluation.rendering import (
+    MARK,
+    Block,
+    Notes,
+    Paragraph,
+    Picture,
+    to_terminal,
+)
+from keras_taskrobust.evaluation.report_files import failure_blocks, failure_notes, write_files
 
 PICTURE = "downstream.png"
 TABLE = "downstream.csv"
@@ -74,230 +70,97 @@ def write_downstream_report(
         The paths written.
     """
     directory = Path(directory)
-    computed_with = environments(results=results)
-    blocks = [
-        *(Paragraph(text) for text in introduction.split("\n\n") if text.strip()),
-        *mixed_blocks(computed_with),
-        *downstream_blocks(results, directory, baselines),
-        Heading("Settings"),
-        settings_table(settings),
-        *environment_blocks(computed_with),
-    ]
-    pictures = {PICTURE: (directory / PICTURE).read_bytes()}
-    texts = {
-        "report.html": to_html(title, blocks, pictures),
-        "report.md": to_markdown(title, blocks),
-    }
-    for name, text in texts.items():
-        write_atomically(directory / name, text.encode("utf-8", "replace"))
-    return tuple(directory / name for name in (PICTURE, TABLE, *texts))
+    comparison = compare_downstream(results, baselines)
+    draw_downstream(comparison, directory)
+    written = write_files(
+        directory,
+        title,
+        downstream_sections(comparison),
+        settings,
+        environments(results=results),
+        {TABLE: downstream_rows(results)},
+        introduction,
+    )
+    return (directory / PICTURE, *written)
 
 
-def downstream_blocks(
+def print_downstream(
     results: Sequence[DownstreamResult],
-    directory: Path,
+    console: Console | None = None,
     baselines: Sequence[str] = ("uniform", "pooled"),
-) -> list[Block]:
-    """The downstream part of a report; writes its picture and its CSV.
+) -> None:
+    """Prints the scores of a downstream comparison: tasks as rows, the worst task marked.
 
     Args:
         results: one `DownstreamResult` for each row, seed and task.
-        directory: where picture and CSV go.
+        console: a `rich` console. `None`: one on the standard output.
         baselines: the rows that the others are compared with.
+    """
+    comparison = compare_downstream(results, baselines)
+    key = f"{MARK} The smallest gain over the trivial baseline."
+    blocks: list[Block] = [
+        terminal_table(comparison),
+        failure_notes(comparison.failures),
+        Notes((key, *downstream_notes(comparison))),
+        Paragraph(downstream_headline(comparison), important=True),
+    ]
+    to_terminal(Console() if console is None else console, blocks)
+
+
+def downstream_sections(comparison: DownstreamComparison) -> list[Block]:
+    """The downstream part of a report, with the picture that `draw_downstream` draws.
+
+    Args:
+        comparison: `DownstreamComparison`.
 
     Returns:
         list of blocks.
     """
-    comparison = compare_downstream(results, baselines)
-    write_atomically(directory / TABLE, downstream_csv(results).encode("utf-8", "replace"))
-    _draw(comparison, directory / PICTURE)
     return [
         Paragraph(downstream_headline(comparison), important=True),
-        Heading("Downstream: summary"),
-        _summary(comparison),
+        summary_table(comparison),
         Notes(tuple(downstream_notes(comparison))),
-        *_failure_blocks(comparison),
-        Heading("Downstream: score of each task"),
-        _scores(comparison),
-        Heading("Downstream: gain over the trivial baseline, as a share of what there was to gain"),
-        _gains(comparison),
+        *failure_blocks(
+            comparison.failures,
+            "These cells have no figures. The same command tries them again.",
+            ("pre-training", "seed", "task", "reason"),
+        ),
+        scores_table(comparison),
+        gains_table(comparison),
         Picture(PICTURE, "Gain of each row on each task over the trivial baseline."),
-        *(block for name in comparison.baselines for block in _differences(comparison, name)),
-        Heading("Downstream: all metrics"),
-        _metrics(comparison),
+        *(block for name in comparison.baselines for block in difference_blocks(comparison, name)),
+        metrics_table(comparison),
     ]
 
 
-def downstream_csv(results: Sequence[DownstreamResult]) -> str:
-    """The figures of every result as CSV, a row a metric, numbers in full.
+def downstream_rows(results: Sequence[DownstreamResult]) -> Iterable[Sequence[Any]]:
+    """The rows of `downstream.csv`: one a metric, numbers in full.
 
     Args:
         results: the results. One that failed has its reason and no figures.
 
-    Returns:
-        The text.
+    Yields:
+        One row after the other, the header first.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("weighting", "seed", "task", "metric", "value", "trivial", "gain", "seconds", "failure")
-    )
+    yield "weighting", "seed", "task", "metric", "value", "trivial", "gain", "seconds", "failure"
     for one in results:
-        key = (one.weighting, one.seed, one.task)
+        key, seconds = (one.weighting, one.seed, one.task), repr(one.seconds)
         for metric, value in one.scores.items():
             trivial = one.trivial[metric]
-            gain = share_of_gain(value, trivial, one.ideal)
-            writer.writerow(
-                (*key, metric, repr(value), repr(trivial), repr(gain), repr(one.seconds), "")
-            )
+            figures = (value, trivial, share_of_gain(value, trivial, one.ideal))
+            yield *key, metric, *map(repr, figures), seconds, ""
         if one.failure:
-            writer.writerow((*key, "", "", "", "", repr(one.seconds), one.failure))
-    return text.getvalue()
+            yield *key, "", "", "", "", seconds, one.failure
 
 
-def _seeds(row):
-    complete, number_of_seeds = row.complete_seeds, len(row.seeds)
-    return str(complete) if complete == number_of_seeds else f"{complete} of {number_of_seeds}"
+def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
+    """Draws the gains.
 
-
-def _summary(comparison):
-    header = ["pre-training", "worst gain", "worst task", "mean score", "mean gain", "mean rank"]
-    several = len(comparison.rows) > 1
-    if several and comparison.reference:
-        header.append("Delta_m, percent")
-    baselines = comparison.baselines if several else ()
-    for name in baselines:
-        header += [f"worst, minus {name}", f"mean, minus {name}", f"wins / losses to {name}"]
-    header += ["seeds", "pre-training, s", "fine-tuning, s"]
-    best = best_row(comparison)
-    rows = []
-    for row in comparison.rows:
-        cells = [
-            Cell(row.weighting),
-            _cell(row.worst, "best" if row is best and several else ""),
-            Cell(worst_names(row)),
-            _cell(row.mean),
-            Cell(number(row.mean_gain)),
-            Cell(NOTHING if math.isnan(row.rank) else f"{row.rank:.2f}"),
-        ]
-        if several and comparison.reference:
-            cells.append(Cell(_percent_change(row.relative_change)))
-        for name in baselines:
-            cells += _difference_cells(row.differences.get(name))
-        cells += [
-            Cell(_seeds(row)),
-            Cell(f"{row.pretraining_seconds:.1f}"),
-            Cell(f"{row.seconds:.1f}"),
-        ]
-        rows.append(tuple(cells))
-    return Table(tuple(header), tuple(rows), text_columns=(0, 2))
-
-
-def _difference_cells(difference):
-    if difference is None or not difference.seeds:
-        return [Cell(NOTHING)] * 3
-    return [
-        _signed_cell(difference.worst),
-        _signed_cell(difference.mean),
-        Cell(f"{len(difference.wins)} / {len(difference.losses)}"),
-    ]
-
-
-def _scores(comparison):
-    tasks = (*comparison.tasks, *comparison.floor)
-    trivial = tuple(Cell(number(_mean_of(comparison.trivial.get(task, {})))) for task in tasks)
-    return Table(
-        ("pre-training", *(_heading(comparison, task) for task in tasks)),
-        (
-            *(
-                (Cell(row.weighting), *(_cell(row.scores[task]) for task in tasks))
-                for row in comparison.rows
-            ),
-            (Cell("trivial baseline"), *trivial),
-        ),
-    )
-
-
-def _gains(comparison):
-    tasks = (*comparison.tasks, *comparison.floor)
-    return Table(
-        ("pre-training", *(_heading(comparison, task) for task in tasks)),
-        tuple(
-            (
-                Cell(row.weighting),
-                *(
-                    _cell(row.gains[task], "worst" if task == row.worst_task else "")
-                    for task in tasks
-                ),
-            )
-            for row in comparison.rows
-        ),
-    )
-
-
-def _differences(comparison, baseline) -> list[Block]:
-    rows = [row for row in comparison.rows if baseline in row.differences]
-    tasks = (*comparison.tasks, *comparison.floor)
-    if not rows:
-        return []
-    table = Table(
-        (f"minus {baseline}", *(_heading(comparison, task) for task in tasks)),
-        tuple(
-            (
-                Cell(row.weighting),
-                *(_signed_cell(row.differences[baseline].tasks[task]) for task in tasks),
-            )
-            for row in rows
-        ),
-    )
-    text = (
-        f'Difference to "{baseline}": above 0, the row is better. * {PERCENT} interval excludes 0.'
-    )
-    return [Paragraph(text), table]
-
-
-def _metrics(comparison):
-    columns = [
-        (task, metric)
-        for task in (*comparison.tasks, *comparison.floor)
-        for metric in comparison.trivial.get(task, {})
-    ]
-    rows = [
-        (
-            Cell(row.weighting),
-            *(
-                Cell(number(row.metrics[task].get(metric, float("nan"))))
-                for task, metric in columns
-            ),
-        )
-        for row in comparison.rows
-    ]
-    trivial = (Cell(number(comparison.trivial[task][metric])) for task, metric in columns)
-    return Table(
-        ("pre-training", *(f"{task}: {metric}" for task, metric in columns)),
-        (*rows, (Cell("trivial baseline"), *trivial)),
-    )
-
-
-def _failure_blocks(comparison) -> list[Block]:
-    if not comparison.failures:
-        return []
-    return [
-        Heading("Failed"),
-        Paragraph("These cells have no figures. The same command tries them again."),
-        Table(
-            ("pre-training", "seed", "task", "reason"),
-            tuple(
-                (Cell(name), Cell(str(seed)), Cell(task), Cell(reason))
-                for name, seed, task, reason in comparison.failures
-            ),
-            text_columns=(0, 2, 3),
-        ),
-    ]
-
-
-def _draw(comparison: DownstreamComparison, path: Path) -> None:
-    rows: Sequence[DownstreamRow] = comparison.rows
+    Args:
+        comparison: `DownstreamComparison`.
+        directory: where the picture goes.
+    """
+    rows = comparison.rows
     nothing = [False] * len(rows)
     groups = [BarGroup("worst task", [row.worst for row in rows], nothing)]
     for task in (*comparison.tasks, *comparison.floor):
@@ -316,7 +179,7 @@ def _draw(comparison: DownstreamComparison, path: Path) -> None:
     draw_bars(
         groups,
         [row.weighting for row in rows],
-        path,
+        directory / PICTURE,
         "Gain on each downstream task",
         key,
         "gain over the trivial baseline, as a share of what there was to gain; whiskers: 95% "
@@ -324,22 +187,79 @@ def _draw(comparison: DownstreamComparison, path: Path) -> None:
     )
 
 
-def _heading(comparison, task):
-    return f"{task} (not counted)" if task in comparison.floor else task
+def downstream_headline(comparison: DownstreamComparison) -> str:
+    """Which row has the best worst task, and how sure that is.
+
+    Args:
+        comparison: `DownstreamComparison`.
+
+    Returns:
+        One or two sentences.
+    """
+    row = comparison.best_row
+    if row is None:
+        return "No row has figures for all tasks that count."
+    worst = f"{number(row.worst.estimate)} ({worst_names(row.worst_tasks)})"
+    if row.complete_seeds < len(row.seeds):
+        worst += f", over {row.complete_seeds} of {len(row.seeds)} seeds"
+    if comparison.nothing_clear:
+        return (
+            "Under no row does any task lie clear of the trivial baseline: these figures say "
+            f'nothing about the rows. The best worst gain, of "{row.weighting}", is {worst}.'
+        )
+    if len(comparison.rows) == 1:
+        return f'The smallest gain of "{row.weighting}" on a downstream task is {worst}.'
+    start = f'"{row.weighting}" has the best worst downstream task: a gain of {worst}'
+    if not row.differences:
+        return f"{start}."
+    against = []
+    for name, difference in row.differences.items():
+        verdict = _verdict(difference.worst)
+        against.append(f'{signed(difference.worst.estimate)} to "{name}" ({verdict})')
+    return f"{start}; {', '.join(against)}."
 
 
-def _mean_of(values):
-    return sum(values.values()) / len(values) if values else float("nan")
+def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
+    """What a reader must know to read the figures right.
+
+    Args:
+        comparison: `DownstreamComparison`.
+
+    Yields:
+        One remark after the other.
+    """
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    yield (
+        "The gain is (score - trivial) / (best possible - trivial), the trivial baseline being the "
+        "best prediction that does not look at the example. The worst task is the one with the "
+        "smallest gain; each seed has its own, and they are averaged. The score of a task is the "
+        "mean of its metrics."
+    )
+    yield (
+        f"Brackets: {PERCENT} percentile bootstrap intervals over the seeds, {RESAMPLES:,} "
+        f"resamples. {FEW_SEEDS}"
+        if several
+        else "One seed: there are no intervals, and other seeds may order the rows otherwise."
+    )
+    if comparison.floor:
+        yield (
+            "Not counted, since under no row the score lies clear of the trivial baseline: "
+            f"{', '.join(comparison.floor)}."
+        )
+    if comparison.reference and len(comparison.rows) > 1:
+        yield (
+            f'Delta_m: the mean relative change of the scores to "{comparison.reference}", over '
+            "the tasks where its score is above 0."
+        )
+    if comparison.baselines and len(comparison.rows) > 1:
+        yield (
+            f"Wins and losses: tasks where the {PERCENT} interval of the difference lies above, "
+            "below 0. None is corrected for there being several."
+        )
 
 
-def _cell(interval, mark=""):
-    return Cell(number(interval.estimate), bounds(interval), mark)
-
-
-def _signed_cell(interval):
-    star = "*" if interval.excludes_zero else ""
-    return Cell(signed(interval.estimate) + star, bounds(interval, signed_figures=True))
-
-
-def _percent_change(share):
-    return NOTHING if math.isnan(share) else f"{100 * share:+.1f}"
+def _verdict(interval):
+    if math.isnan(interval.lower):
+        return "one seed, no interval"
+    sides = "excludes" if interval.excludes_zero else "includes"
+    return f"{bounds(interval, signed_figures=True)}, which {sides} 0"

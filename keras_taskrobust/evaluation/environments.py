@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.evaluation.rendering import Block, Cell, Heading, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import Block, Cell, Paragraph, Table
 from keras_taskrobust.evaluation.runs import Run
 
 MIXED = (
@@ -57,7 +57,7 @@ def environment_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
         cells = (Cell(values.get(name, _NOT_RECORDED)) for name in names)
         rows.append((Cell(which), *cells))
     columns = tuple(range(len(names) + 1))
-    return [Heading("Computed with"), Table(("figures of", *names), tuple(rows), columns)]
+    return [Table(("figures of", *names), tuple(rows), columns, title="Computed with")]
 
 
 def _groups(found):

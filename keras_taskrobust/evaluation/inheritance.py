@@ -1,12 +1,12 @@
 """How much robustness fine-tuning leaves: the protocol of ImageNet-RIB."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from keras_taskrobust.evaluation.rendering import to_csv
 
 Evaluate = Callable[[str], float]
 
@@ -85,7 +85,7 @@ class Inheritance:
 
     def to_csv(self) -> str:
         """The matrix as CSV: a row for each task fine-tuned on, the metrics of all tasks, RI."""
-        return rows_as_csv(self.rows())
+        return to_csv(self.rows())
 
     def rows(self) -> list[list[str]]:
         """The cells of `to_csv`, header first, numbers in full."""
@@ -96,13 +96,6 @@ class Inheritance:
         ):
             rows.append([name, *map(repr, row), repr(improvement)])
         return rows
-
-
-def rows_as_csv(rows: Sequence[Sequence[str]]) -> str:
-    """Cells as the text of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def mean_inheritance(results: Sequence[Inheritance]) -> Inheritance:

@@ -5,33 +5,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
-from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
-from keras_taskrobust.evaluation.environments import environment_blocks, mixed_blocks
-from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance, rows_as_csv
+from keras_taskrobust.evaluation.figures import FEW_SEEDS, PERCENT, bounds, number, signed
+from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance
+from keras_taskrobust.evaluation.intervals import bootstrap_over_seeds
 from keras_taskrobust.evaluation.rendering import (
     Block,
     Cell,
-    Heading,
     Notes,
     Paragraph,
     Table,
-    settings_table,
-    to_html,
-    to_markdown,
+    to_terminal,
 )
-from keras_taskrobust.evaluation.terminal import encodable
-from keras_taskrobust.evaluation.wording import FEW_SEEDS, PERCENT, bounds, number, signed
-from keras_taskrobust.files import write_atomically
-
-TABLE = "inheritance.csv"
+from keras_taskrobust.evaluation.report_files import failure_blocks, failure_notes, write_files
+from keras_taskrobust.evaluation.runs import Failure
 
 Results = Mapping[str, Mapping[int, Inheritance]]
-Failure = tuple[str, int, str, str]
 
 
 def write_inheritance_report(
@@ -55,31 +45,25 @@ def write_inheritance_report(
     Returns:
         The paths written.
     """
-    directory = Path(directory)
-    blocks: list[Block] = [
-        *mixed_blocks(computed_with or {}),
+    sections: list[Block] = [
         Paragraph(_headline(results), important=True),
-        Heading("Summary"),
-        _summary(results),
+        _summary(results, "Summary"),
         Notes(tuple(_notes(results))),
-        *(
-            block
-            for row, seeds in results.items()
-            for block in (Heading(f"{row}: change of each task"), _matrix(seeds))
+        *_matrices(results),
+        *failure_blocks(
+            failures,
+            "Starts and seeds with a failed cell are in no figure. The same command tries again.",
+            ("start", "seed", "fine-tuned on", "reason"),
         ),
-        *_failure_blocks(failures),
-        Heading("Settings"),
-        settings_table(settings),
-        *environment_blocks(computed_with or {}),
     ]
-    texts = {
-        TABLE: rows_as_csv(_csv_rows(results)),
-        "report.html": to_html(title, blocks, {}),
-        "report.md": to_markdown(title, blocks),
-    }
-    for name, text in texts.items():
-        write_atomically(directory / name, text.encode("utf-8", "replace"))
-    return tuple(directory / name for name in texts)
+    return write_files(
+        Path(directory),
+        title,
+        sections,
+        settings,
+        computed_with or {},
+        {"inheritance.csv": _csv_rows(results)},
+    )
 
 
 def print_inheritance(
@@ -92,20 +76,17 @@ def print_inheritance(
         failures: `(row, seed, task, reason)` of what failed.
         console: a `rich` console. `None`: one on the standard output.
     """
-    console = Console() if console is None else console
-    for row, seeds in results.items():
-        console.print(_for_terminal(_matrix(seeds), f"{row}: change of each task", console))
-    console.print(_for_terminal(_summary(results), "Robustness improvement", console))
-    for row, seed, task, reason in failures:
-        line = f"Failed: {row}, seed {seed}, {task}: {reason}"
-        console.print(Text(encodable(line, console), style="red"))
-    for line in _notes(results):
-        console.print(Text(encodable(line, console), style="dim"))
-    console.print()
-    console.print(Text(encodable(_headline(results), console), style="bold"))
+    blocks: list[Block] = [
+        *_matrices(results),
+        _summary(results, "Robustness improvement"),
+        failure_notes(failures),
+        Notes(tuple(_notes(results))),
+        Paragraph(_headline(results), important=True),
+    ]
+    to_terminal(Console() if console is None else console, blocks)
 
 
-def _summary(results) -> Table:
+def _summary(results, title) -> Table:
     rows = []
     for row, seeds in results.items():
         mean = mean_inheritance(list(seeds.values()))
@@ -122,10 +103,15 @@ def _summary(results) -> Table:
                 Cell(str(len(seeds))),
             )
         )
-    return Table(("start", "mRI", "worst change", "own task", "seeds"), tuple(rows))
+    header = ("start", "mRI", "worst change", "own task", "seeds")
+    return Table(header, tuple(rows), title=title)
 
 
-def _matrix(seeds) -> Table:
+def _matrices(results) -> list[Table]:
+    return [_matrix(seeds, f"{row}: change of each task") for row, seeds in results.items()]
+
+
+def _matrix(seeds, title) -> Table:
     """Before, and the change of every task after fine-tuning on each."""
     runs = list(seeds.values())
     mean = mean_inheritance(runs)
@@ -148,7 +134,7 @@ def _matrix(seeds) -> Table:
             )
         )
     header = ("fine-tuned on", *mean.tasks, "RI", "worst other task")
-    return Table(header, tuple(rows), text_columns=(0, len(header) - 1))
+    return Table(header, tuple(rows), text_columns=(0, len(header) - 1), title=title)
 
 
 def _headline(results) -> str:
@@ -196,37 +182,3 @@ def _csv_rows(results):
     yield ["start", "seed", *tables[0][1][0]]
     for key, (_, *rows) in tables:
         yield from ([*key, *cells] for cells in rows)
-
-
-def _failure_blocks(failures) -> list[Block]:
-    if not failures:
-        return []
-    return [
-        Heading("Failed"),
-        Paragraph(
-            "Starts and seeds with a failed cell are in no figure. The same command tries again."
-        ),
-        Table(
-            ("start", "seed", "fine-tuned on", "reason"),
-            tuple(
-                (Cell(row), Cell(str(seed)), Cell(task), Cell(reason))
-                for row, seed, task, reason in failures
-            ),
-            text_columns=(0, 2, 3),
-        ),
-    ]
-
-
-def _for_terminal(table: Table, title: str, console: Console) -> RichTable:
-    heading = Text(encodable(title, console), style="table.title")
-    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=heading)
-    for index, name in enumerate(table.header):
-        drawn.add_column(
-            Text(encodable(name, console)),
-            overflow="fold",
-            justify="left" if index in table.text_columns else "right",
-        )
-    for row in table.rows:
-        texts = ("\n".join(filter(None, (cell.text, cell.detail))) for cell in row)
-        drawn.add_row(*(Text(encodable(text, console)) for text in texts))
-    return drawn

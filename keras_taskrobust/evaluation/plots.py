@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_taskrobust.evaluation.bars import draw_final_bars
-from keras_taskrobust.evaluation.comparison import check_runs, compare
 from keras_taskrobust.evaluation.drawing import (
     FONT,
     INK,
@@ -22,6 +21,7 @@ from keras_taskrobust.evaluation.drawing import (
     save_figure,
     shown,
 )
+from keras_taskrobust.evaluation.loss_comparison import check_runs, compare
 from keras_taskrobust.evaluation.runs import Run
 
 _LONGEST_LABEL = 24

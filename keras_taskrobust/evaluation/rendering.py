@@ -1,12 +1,24 @@
-"""A report's blocks as Markdown and as one HTML file."""
+"""A report's blocks as Markdown, as one HTML file and in the terminal; rows as CSV."""
 
 import base64
+import csv
 import html
+import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from keras_taskrobust.plain_text import one_line
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from keras_taskrobust.plain_text import one_line, printable
+
+#: The mark of the worst in the terminal.
+MARK = "◀"
+_ASCII = str.maketrans(f"{MARK}–−", "<--")  # noqa: RUF001
 
 
 @dataclass(frozen=True)
@@ -26,9 +38,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Notes:
-    """A list of remarks."""
+    """A list of remarks. `important`: what went wrong, set off in the terminal."""
 
     items: tuple[str, ...]
+    important: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,23 +75,20 @@ class Table:
         header: the names of the columns.
         rows: the cells of each row.
         text_columns: indices of the columns that hold words, not figures.
+        title: the heading over it, "" for none.
+        rules: after how many rows the terminal leaves a line.
+        widths: characters that each column has in the terminal, by default what its cells need.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     text_columns: tuple[int, ...] = (0,)
+    title: str = ""
+    rules: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
 
 
 Block = Heading | Paragraph | Notes | Picture | Table
-
-
-def settings_table(settings: Mapping[str, str]) -> Table:
-    """A table of names and values."""
-    return Table(
-        ("setting", "value"),
-        tuple((Cell(str(name)), Cell(str(value))) for name, value in settings.items()),
-        text_columns=(0, 1),
-    )
 
 
 def to_markdown(title: str, blocks: Sequence[Block]) -> str:
@@ -121,6 +131,30 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) 
     return _PAGE.format(title=_html_text(title), style=_STYLE, body=body)
 
 
+def to_terminal(console: Console, blocks: Sequence[Block], width: int | None = None) -> None:
+    """Prints the blocks.
+
+    Args:
+        console: a `rich` console. Characters that its encoding lacks are replaced.
+        blocks: the blocks in order.
+        width: the most characters of a line, by default the console's.
+    """
+
+    def shown(text, style=""):
+        return Text(_encodable(text, console), style=style)
+
+    for block in blocks:
+        for renderable in _terminal(block, shown):
+            console.print(renderable, width=width)
+
+
+def to_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Writes rows of values as CSV, header first."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def _markdown(block):
     match block:
         case Heading():
@@ -135,6 +169,7 @@ def _markdown(block):
             return f"![{_markdown_text(block.description)}]({block.file_name})"
     return "\n".join(
         [
+            *([_markdown(Heading(block.title)), ""] if block.title else []),
             _markdown_row(block.header),
             _markdown_row(
                 [
@@ -215,8 +250,9 @@ def _html(block, pictures):
         for index, text in enumerate(block.header)
     )
     rows = "\n".join(f"<tr>{_html_row(block, row)}</tr>" for row in block.rows)
+    title = f"{_html(Heading(block.title), pictures)}\n" if block.title else ""
     return (
-        '<div class="table"><table>\n'
+        f'{title}<div class="table"><table>\n'
         f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 
@@ -238,6 +274,54 @@ def _html_cell(cell):
     if cell.mark:
         text = f'<strong class="mark">{text} {_html_text(cell.mark)}</strong>'
     return f"{text}<br><small>{_html_text(cell.detail)}</small>" if cell.detail else text
+
+
+def _terminal(block: Block, shown: Callable[..., Text]):
+    """What `rich` prints for a block; `shown(text, style)` is safe to print."""
+    match block:
+        case Heading():
+            yield shown(block.text, "bold")
+        case Paragraph(important=True):
+            yield from (Text(), shown(block.text, "bold"))
+        case Paragraph():
+            yield shown(block.text)
+        case Notes():
+            yield from (shown(item, "red" if block.important else "dim") for item in block.items)
+        case Picture():
+            yield shown(f"{block.file_name}: {block.description}", "dim")
+        case Table():
+            yield _terminal_table(block, shown)
+
+
+def _terminal_table(table, shown):
+    title = shown(table.title, "table.title")
+    drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
+    for index, name in enumerate(table.header):
+        drawn.add_column(
+            shown(name),
+            overflow="fold",
+            justify="left" if index in table.text_columns else "right",
+            width=table.widths[index] if table.widths else None,
+        )
+    for number, row in enumerate(table.rows, start=1):
+        drawn.add_row(*(_terminal_cell(cell, shown) for cell in row))
+        if number in table.rules:
+            drawn.add_section()
+    return drawn
+
+
+def _terminal_cell(cell, shown):
+    text = f"{cell.text} {cell.mark}" if cell.mark else cell.text
+    lines = "\n".join(filter(None, (text, cell.detail)))
+    return shown(lines, "bold red" if cell.mark else "")
+
+
+def _encodable(text, console):
+    """The text in characters that the console's encoding has, none of which steers it."""
+    text = printable(text)
+    if console.encoding.lower().startswith("utf"):
+        return text
+    return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
 
 
 _PAGE = """<!DOCTYPE html>

@@ -1,9 +1,12 @@
-"""One trained model of a comparison."""
+"""One trained model of a comparison, and what failed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keras_taskrobust.evaluation.scores import TaskScores
+
+#: What has no figures: its row of the report, its seed, its task, and why.
+Failure = tuple[str, int, str, str]
 
 
 @dataclass(frozen=True, eq=False)

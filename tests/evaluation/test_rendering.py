@@ -23,8 +23,10 @@ from keras_taskrobust.evaluation.rendering import (
     Paragraph,
     Picture,
     Table,
+    to_csv,
     to_html,
     to_markdown,
+    to_terminal,
 )
 from keras_taskrobust.plain_text import one_line
 
@@ -65,7 +67,7 @@ def blocks(text):
         Paragraph(text),
         Notes((text, text)),
         Picture("picture.png", text),
-        Table((text, text), ((Cell(text), Cell("-0.3", text, "worst")),)),
+        Table((text, text), ((Cell(text), Cell("-0.3", text, "worst")),), title=f"{text}."),
     ]
 
 
@@ -82,7 +84,7 @@ def test_markdown_shows_any_text_as_it_is(text):
     tokens = MARKDOWN.parse(to_markdown(text, blocks(text)))
     inline = [token for token in tokens if token.type == "inline"]
     texts = ["".join(plain(token)).strip() for token in inline]
-    expected = [*[line] * 9, f"-0.3 worst {line}".strip()]
+    expected = [*[line] * 6, one_line(f"{text}."), *[line] * 3, f"-0.3 worst {line}".strip()]
     assert list(filter(None, texts)) == list(filter(None, expected))
     children = [child for token in inline for child in token.children]
     kinds = {child.type for child in children}
@@ -156,3 +158,40 @@ def test_the_terminal_shows_names_as_they_are(name, encoding):
     expected = one_line(name).encode(encoding, "replace").decode(encoding)
     assert said.count(expected) >= 6
     assert "\x1b" not in said
+
+
+def printed(blocks, encoding="utf-8", width=200):
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    to_terminal(Console(file=file, width=width), blocks)
+    file.flush()
+    return file.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("text", FRAGMENTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_the_terminal_shows_every_block_as_it_is(text, encoding):
+    line = one_line(text)
+    said = printed(blocks(line), encoding)
+    assert said.count(line.encode(encoding, "replace").decode(encoding)) >= 9
+    assert "-0.3 worst" in said
+    assert "\x1b" not in said
+
+
+def test_the_terminal_keeps_widths_and_rules():
+    rows = tuple((Cell(name * 6), Cell("0.5", "[0.4, 0.6]")) for name in "abc")
+    table = Table(("task", "loss"), rows, title="Losses", rules=(2, 3), widths=(4, 10))
+    lines = [line.rstrip() for line in printed([table]).splitlines()]
+    start = next(index for index, line in enumerate(lines) if "aaaa" in line)
+    assert "Losses" in lines[0]
+    assert [line.strip() for line in lines[start : start + 6]] == [
+        "aaaa         0.5",
+        "aa    [0.4, 0.6]",
+        "bbbb         0.5",
+        "bb    [0.4, 0.6]",
+        "",
+        "cccc         0.5",
+    ]
+
+
+def test_csv_has_names_and_commas_as_they_are():
+    assert to_csv([("a", "b"), ("x, y", 'say "no"'), (1, "")]) == ('a,b\n"x, y","say ""no"""\n1,\n')

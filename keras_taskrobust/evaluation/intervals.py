@@ -1,12 +1,15 @@
-"""Intervals of task losses and of their differences, by bootstrap."""
+"""Intervals of figures and of their differences."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_taskrobust.evaluation.scores import TaskScores, ratio
 
+#: Resamples of the intervals in a report, and the share of them between the bounds.
+RESAMPLES = 1000
+LEVEL = 0.95
 # Bounds the memory of a bootstrap: drawn records held at once (8 bytes each, in three arrays).
 _DRAWS_AT_ONCE = 2_000_000
 
@@ -126,6 +129,25 @@ def bootstrap_difference(
     return _intervals(a[0].task_names, estimates, resampled, level)
 
 
+def bootstrap_over_seeds(values: Any, level: float = LEVEL) -> list[Interval]:
+    """Means over seeds with percentile-bootstrap intervals.
+
+    Args:
+        values: `(S, C)`. C figures of S seeds; a seed whose figure is NaN is left out of it.
+        level: share of the resamples between the bounds.
+
+    Returns:
+        list of C `Interval`s. With fewer than two seeds there are no bounds (NaN).
+
+    Example:
+
+    >>> bootstrap_over_seeds([[1.0], [1.0], [1.0]])
+    [Interval(estimate=1.0, lower=1.0, upper=1.0)]
+    """
+    values = np.asarray(values, "float64")
+    return [_interval_over_seeds(column[~np.isnan(column)], level) for column in values.T]
+
+
 def _statistics(totals, counts, chosen):
     """`(..., K)` sums give `(..., K + 2)`: the task losses, their worst and their mean.
 
@@ -197,6 +219,16 @@ def _interval(estimate, resampled, level):
         return Interval(estimate, float("nan"), float("nan"))
     lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(lower), float(upper))
+
+
+def _interval_over_seeds(values, level):
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan)
+    if len(values) == 1:
+        return Interval(float(values[0]), np.nan, np.nan)
+    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    bounds = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(values.mean()), float(bounds[0]), float(bounds[1]))
 
 
 def _chosen_tasks(scores_of_seeds, minimum_targets):

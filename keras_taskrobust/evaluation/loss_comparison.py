@@ -1,25 +1,24 @@
-"""Runs side by side: what the tables and plots of a report show."""
+"""Held-out losses of runs side by side: what the tables and plots of their report show."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_taskrobust.evaluation.bootstrap import (
+from keras_taskrobust.evaluation.intervals import (
+    LEVEL,
+    RESAMPLES,
     Intervals,
     bootstrap_difference,
     bootstrap_intervals,
 )
 from keras_taskrobust.evaluation.runs import Run
 
-#: Resamples of the intervals in a report, and the share of them between the bounds.
-RESAMPLES = 1000
-LEVEL = 0.95
-
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class LossRow:
     """One weighting: the figures of its runs, averaged over the seeds.
 
     Attributes:
@@ -59,7 +58,7 @@ class Comparison:
     """All weightings, in the order in which they were given.
 
     Attributes:
-        rows: one `Row` a weighting.
+        rows: one `LossRow` a weighting.
         tasks: names of the compared tasks: those with enough held-out targets.
         apart: names of the other tasks, which are in neither worst, mean nor spread.
         targets: task name to the number of held-out targets.
@@ -70,7 +69,7 @@ class Comparison:
         has_accuracies: whether correct predictions were counted.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[LossRow, ...]
     tasks: tuple[str, ...]
     apart: tuple[str, ...]
     targets: dict[str, int]
@@ -80,9 +79,15 @@ class Comparison:
     baseline: str | None
     has_accuracies: bool
 
-    def row(self, weighting: str) -> Row:
+    def row(self, weighting: str) -> LossRow:
         """The row of that name."""
         return next(row for row in self.rows if row.weighting == weighting)
+
+    @property
+    def best_row(self) -> LossRow | None:
+        """The row with the lowest worst loss, of those where it is finite."""
+        finite = [row for row in self.rows if math.isfinite(row.losses.worst.estimate)]
+        return min(finite, key=lambda row: row.losses.worst.estimate, default=None)
 
 
 def compare(
@@ -166,7 +171,7 @@ def _row(group, reference, minimum_targets):
     difference, relative = _difference(group, reference, paired, minimum_targets)
     accuracies = np.mean([one.accuracies for one in scores], axis=0)
     mean_losses = np.mean([one.losses for one in compared], axis=0)
-    return Row(
+    return LossRow(
         weighting=runs[0].weighting,
         seeds=tuple(group),
         losses=losses,

@@ -13,7 +13,7 @@ from keras_taskrobust.evaluation import (
     write_downstream_report,
     write_report,
 )
-from keras_taskrobust.evaluation.downstream_comparison import bootstrap_over_seeds
+from keras_taskrobust.evaluation.intervals import bootstrap_over_seeds
 
 pytestmark = pytest.mark.backend_free
 

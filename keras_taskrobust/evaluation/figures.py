@@ -1,0 +1,90 @@
+"""Numbers, intervals and names in words."""
+
+import math
+from collections.abc import Mapping
+
+from keras_taskrobust.evaluation.intervals import LEVEL, Interval
+from keras_taskrobust.evaluation.rendering import Cell
+
+#: The level of the intervals.
+PERCENT = f"{LEVEL:.0%}"
+#: What intervals over few seeds are worth: by the binomial for two and three, simulated for five.
+FEW_SEEDS = (
+    "Over few seeds they are too narrow: of normally distributed figures such an interval holds "
+    "the true mean one time in two with two seeds, three times in four with three, 17 times in 20 "
+    "with five."
+)
+#: Stands where there is no figure.
+NOTHING = "–"  # noqa: RUF001
+#: Before a negative figure: no line breaks after it, as one may after a hyphen.
+MINUS = "−"  # noqa: RUF001
+
+
+def worst_names(worst_tasks: Mapping[str, int]) -> str:
+    """The worst task's name; with the number of seeds each, if it is not the same for all.
+
+    Example:
+
+    >>> worst_names({"noun": 3}), worst_names({"noun": 2, "verb": 1})
+    ('noun', 'noun 2x, verb 1x')
+    """
+    if len(worst_tasks) == 1:
+        return next(iter(worst_tasks))
+    return ", ".join(f"{name} {times}x" for name, times in worst_tasks.items()) or NOTHING
+
+
+def interval_cell(interval: Interval, mark: str = "") -> Cell:
+    """A figure with its interval in small print."""
+    return Cell(number(interval.estimate), bounds(interval), mark)
+
+
+def difference_cell(interval: Interval) -> Cell:
+    """A difference with its interval, starred if that excludes 0."""
+    star = "*" if interval.excludes_zero else ""
+    return Cell(signed(interval.estimate) + star, bounds(interval, signed_figures=True))
+
+
+def bounds(interval: Interval, signed_figures: bool = False) -> str:
+    """The interval in brackets; nothing if there is none.
+
+    Where it excludes 0, so do its bounds as they are written.
+
+    Example:
+
+    >>> bounds(Interval(0.2, 0.1, 0.3)), bounds(Interval(0.01, 0.00007, 0.02), True)
+    ('[0.100, 0.300]', '[+0.00007, +0.02000]')
+    """
+    if math.isnan(interval.lower):
+        return ""
+    form = signed if signed_figures else number
+    nearest = min(abs(interval.lower), abs(interval.upper))
+    decimals = 3
+    if interval.excludes_zero and nearest < 0.0005:
+        decimals = min(-math.floor(math.log10(nearest)), 9)
+    return f"[{form(interval.lower, decimals)}, {form(interval.upper, decimals)}]"
+
+
+def number(value: float, decimals: int = 3) -> str:
+    """Three decimals, or as many as are given."""
+    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def signed(value: float, decimals: int = 3) -> str:
+    """Three decimals, or as many as are given, with a sign.
+
+    Example:
+
+    >>> signed(0.25), signed(-0.0001)
+    ('+0.250', '0.000')
+    """
+    if math.isnan(value):
+        return NOTHING
+    text = f"{abs(value):.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return (MINUS if value < 0 else "+") + text
+
+
+def percentage(share: float) -> str:
+    """A share in percent, without the sign."""
+    return NOTHING if math.isnan(share) else f"{100 * share:.1f}"

@@ -1,0 +1,209 @@
+"""The tables of held-out losses, for a report and for the terminal."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+from keras_taskrobust.evaluation.figures import (
+    MINUS,
+    NOTHING,
+    PERCENT,
+    difference_cell,
+    interval_cell,
+    number,
+    percentage,
+    worst_names,
+)
+from keras_taskrobust.evaluation.intervals import Interval
+from keras_taskrobust.evaluation.loss_comparison import Comparison
+from keras_taskrobust.evaluation.rendering import MARK, Block, Cell, Heading, Paragraph, Table
+from keras_taskrobust.evaluation.report_files import table_of_rows
+
+# Characters of the terminal's table: of the longest name of a task, of the number of targets, of
+# the figures of a weighting at least and at most, and between columns.
+_NAME = 16
+_TARGETS = len("targets")
+_LEAST = len("[-10.000,")
+_MOST = len("[-0.000, -0.000]")
+_BETWEEN = 2
+_NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """Worst, mean, pooled and spread of each weighting, and its differences to the baseline."""
+    header = ["weighting", "worst loss", "worst task", "mean loss", "pooled loss", "spread"]
+    if comparison.baseline:
+        header += [f"worst, minus {comparison.baseline}", f"mean, minus {comparison.baseline}"]
+    header += ["seeds", "seconds"]
+    best = comparison.best_row
+    rows = tuple(_summary_row(comparison, row, row is best) for row in comparison.rows)
+    return Table(tuple(header), rows, text_columns=(0, 2), title="Summary")
+
+
+def _summary_row(comparison, row, is_best):
+    cells = [
+        Cell(row.weighting),
+        interval_cell(row.losses.worst, "lowest" if is_best else ""),
+        Cell(worst_names(row.worst_tasks)),
+        interval_cell(row.losses.mean),
+        Cell(number(row.pooled)),
+        Cell(number(row.spread)),
+    ]
+    if comparison.baseline:
+        difference = row.difference
+        cells.append(difference_cell(difference.worst) if difference else Cell(NOTHING))
+        cells.append(difference_cell(difference.mean) if difference else Cell(NOTHING))
+    return (*cells, Cell(str(len(row.seeds))), Cell(f"{row.seconds:.1f}"))
+
+
+def loss_table(comparison: Comparison) -> Table:
+    """The loss of each task under each weighting, its worst one marked."""
+    return table_of_rows(
+        "weighting",
+        comparison.rows,
+        {name: name for name in comparison.tasks},
+        lambda row, name: interval_cell(
+            row.losses.tasks[name], "worst" if name == row.worst_task else ""
+        ),
+        "Held-out loss of each task",
+    )
+
+
+def difference_blocks(comparison: Comparison) -> list[Block]:
+    """The differences to the baseline; empty if there are none."""
+    rows = [row for row in comparison.rows if row.difference]
+    if not rows:
+        return []
+    text = (
+        f'Difference to "{comparison.baseline}": below 0, the weighting has the lower loss. '
+        f"* {PERCENT} interval excludes 0."
+    )
+    table = table_of_rows(
+        f"minus {comparison.baseline}",
+        rows,
+        {name: name for name in comparison.tasks},
+        lambda row, name: difference_cell(row.difference.tasks[name]),
+    )
+    return [Paragraph(text), table]
+
+
+def accuracy_blocks(comparison: Comparison) -> list[Block]:
+    """The shares of correct predictions; empty if none were counted."""
+    if not comparison.has_accuracies:
+        return []
+    table = table_of_rows(
+        "weighting",
+        comparison.rows,
+        {**{name: name for name in comparison.tasks}, None: "all targets"},
+        lambda row, name: Cell(
+            percentage(row.pooled_accuracy if name is None else row.accuracies[name])
+        ),
+        "Held-out accuracy of each task, in percent",
+    )
+    return [table]
+
+
+def targets_table(comparison: Comparison) -> Table:
+    """How many held-out targets each task has."""
+    targets = {name: comparison.targets[name] for name in (*comparison.tasks, *comparison.apart)}
+    total = sum(targets.values())
+    numbers = (*targets.values(), total)
+    return Table(
+        ("", *targets, "all"),
+        (
+            (Cell("targets"), *(Cell(f"{one:,}") for one in numbers)),
+            (Cell("share"), *(Cell(f"{one / total:.1%}") for one in numbers)),
+        ),
+        title="Held-out targets of each task",
+    )
+
+
+def apart_blocks(comparison: Comparison) -> list[Block]:
+    """The tasks with too few targets; empty if there are none."""
+    if not comparison.apart:
+        return []
+    text = (
+        f"Too few held-out targets to be compared (fewer than {comparison.minimum_targets:,}); in "
+        "neither worst, mean nor spread. Pooled figures include them."
+    )
+    kinds = ("loss", "accuracy, percent") if comparison.has_accuracies else ("loss",)
+    columns = {(name, kind): f"{name}: {kind}" for name in comparison.apart for kind in kinds}
+    heading = Heading("Shown apart: " + ", ".join(comparison.apart))
+    table = table_of_rows("weighting", comparison.rows, columns, _apart_cell)
+    return [heading, Paragraph(text), table]
+
+
+def _apart_cell(row, column):
+    name, kind = column
+    if kind == "loss":
+        return interval_cell(row.losses.tasks[name])
+    return Cell(percentage(row.accuracies[name]))
+
+
+def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
+    """Tasks as rows, the weightings evenly over as many tables as the width asks for.
+
+    Args:
+        comparison: `Comparison`.
+        width: characters of a line.
+
+    Yields:
+        One `Table` after the other.
+    """
+    rows = comparison.rows
+    room = width - 1 - (_NAME + _BETWEEN) - (_TARGETS + _BETWEEN)
+    tables = math.ceil(len(rows) * (_LEAST + _BETWEEN) / max(room, _LEAST + _BETWEEN))
+    each = math.ceil(len(rows) / tables)
+    figures = max(_LEAST, min(_MOST, room // each - _BETWEEN))
+    for start in range(0, len(rows), each):
+        yield _terminal_table(comparison, rows[start : start + each], figures)
+
+
+def _terminal_table(comparison, rows, width):
+    sections = list(_terminal_sections(comparison, rows))
+    return Table(
+        ("task", "targets", *(row.weighting for row in rows)),
+        tuple(itertools.chain.from_iterable(sections)),
+        title="Held-out loss",
+        rules=tuple(itertools.accumulate(map(len, sections))),
+        widths=(_NAME, _TARGETS, *(width for _ in rows)),
+    )
+
+
+def _terminal_sections(comparison, rows):
+    """Lists of lines of cells, a rule between the lists."""
+    yield [_task_line(comparison, rows, name, name) for name in comparison.tasks]
+    yield [
+        *_interval_lines("worst", [row.losses.worst for row in rows], interval_cell),
+        *_interval_lines("mean", [row.losses.mean for row in rows], interval_cell),
+        _line("pooled", "", [Cell(number(row.pooled)) for row in rows]),
+        _line("spread", "", [Cell(number(row.spread)) for row in rows]),
+    ]
+    if comparison.baseline:
+        worst = [row.difference.worst if row.difference else _NO_INTERVAL for row in rows]
+        mean = [row.difference.mean if row.difference else _NO_INTERVAL for row in rows]
+        yield [
+            *_interval_lines(f"worst {MINUS} {comparison.baseline}", worst, difference_cell),
+            *_interval_lines(f"mean {MINUS} {comparison.baseline}", mean, difference_cell),
+        ]
+    if comparison.apart:
+        yield [_task_line(comparison, rows, name, f"({name})") for name in comparison.apart]
+
+
+def _task_line(comparison, rows, name, label):
+    figures = [
+        Cell(number(row.losses.tasks[name].estimate), mark=MARK if name == row.worst_task else "")
+        for row in rows
+    ]
+    return _line(label, f"{comparison.targets[name]:,}", figures)
+
+
+def _interval_lines(label, intervals, cell):
+    """The figures, and under them their bounds."""
+    cells = [cell(interval) for interval in intervals]
+    yield _line(label, "", [Cell(one.text) for one in cells])
+    yield _line("", PERCENT, [Cell(one.detail) for one in cells])
+
+
+def _line(label, targets, cells):
+    return (Cell(label), Cell(targets), *cells)
