@@ -11,6 +11,12 @@ from importlib.machinery import ModuleSpec
 
 #: Old paths of modules to new ones, both inside of the package.
 MOVED_MODULES = {
+    "evaluation.bootstrap": "evaluation.intervals",
+    "evaluation.comparison": "evaluation.loss_comparison",
+    "evaluation.downstream_wording": "evaluation.downstream_report",
+    "evaluation.report": "evaluation.loss_report",
+    "evaluation.terminal": "evaluation",
+    "evaluation.wording": "evaluation.figures",
     "reading": "data_loading",
     "text.counter_random": "randomness",
     "vision.checks": "vision.mm_mae_checks",
