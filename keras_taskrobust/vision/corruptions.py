@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from keras_taskrobust.vision.image_source import ImageSource, Record
+from keras_taskrobust.vision.image_source import DerivedImages, ImageSource, Record
 
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
@@ -137,7 +137,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Ge
     return CORRUPTIONS[name](image, severity, generator)
 
 
-class CorruptedImages(ImageSource):
+class CorruptedImages(DerivedImages):
     """A source with corrupted images; depth and labels are left alone.
 
     Noise is a function of the record's number and the corruption's name.
@@ -164,22 +164,14 @@ class CorruptedImages(ImageSource):
             raise ValueError(
                 f"`source` must have 'rgb'. Received: a source with {', '.join(source.modalities)}"
             )
-        super().__init__(source.modalities, source.class_names, source.label_names)
-        self.skipped = source.skipped
-        self._source = source
+        super().__init__(source)
         self._name = name
         self._severity = severity
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def read(self, index: int) -> Record:
         record = self._source[index]
         generator = np.random.default_rng([index, zlib.crc32(self._name.encode())])
         return {**record, "rgb": corrupt(record["rgb"], self._name, self._severity, generator)}
-
-    def stem(self, index: int) -> str:
-        return self._source.stem(index)
 
 
 def _check(name, severity):

@@ -143,7 +143,28 @@ class ImageSource(abc.ABC):
         )
 
 
-class ImageSubset(ImageSource):
+class DerivedImages(ImageSource):
+    """A source that reads another one.
+
+    Args:
+        source: `ImageSource`.
+        label_names: sequence of strings. By default those of the source.
+    """
+
+    def __init__(self, source: ImageSource, label_names: Sequence[str] | None = None):
+        names = source.label_names if label_names is None else label_names
+        super().__init__(source.modalities, source.class_names, names)
+        self.skipped = source.skipped
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def stem(self, index: int) -> str:
+        return self._source.stem(index)
+
+
+class ImageSubset(DerivedImages):
     """Some of the records of a source.
 
     Args:
@@ -158,9 +179,7 @@ class ImageSubset(ImageSource):
     """
 
     def __init__(self, source: ImageSource, indices: Sequence[int]):
-        super().__init__(source.modalities, source.class_names, source.label_names)
-        self.skipped = source.skipped
-        self._source = source
+        super().__init__(source)
         self._indices = indices
 
     def __len__(self) -> int:
@@ -177,7 +196,7 @@ class ImageSubset(ImageSource):
         yield np.asarray(self._indices, "int64").data
 
 
-class RelabelledImages(ImageSource):
+class RelabelledImages(DerivedImages):
     """A source whose images are labelled by the numbers of other names.
 
     A set with some of another's classes, such as ImageNet-A or ImageNet-R in folders of WordNet
@@ -198,7 +217,7 @@ class RelabelledImages(ImageSource):
     """
 
     def __init__(self, source: ImageSource, label_names: Sequence[str]):
-        super().__init__(source.modalities, source.class_names, label_names)
+        super().__init__(source, label_names)
         numbers = {name: number for number, name in enumerate(self.label_names)}
         unknown = [name for name in source.label_names if name not in numbers]
         if unknown or "label" not in source.modalities:
@@ -207,19 +226,11 @@ class RelabelledImages(ImageSource):
                 f"({', '.join(self.label_names[:_LISTED])}, ...). Received: "
                 + (f"also {', '.join(unknown[:_LISTED])}" if unknown else "no labels")
             )
-        self.skipped = source.skipped
-        self._source = source
         self._numbers = np.array([numbers[name] for name in source.label_names], "int64")
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def read(self, index: int) -> Record:
         record = self._source[index]
         return {**record, "label": np.asarray(self._numbers[record["label"]])}
-
-    def stem(self, index: int) -> str:
-        return self._source.stem(index)
 
     def content(self) -> Iterator[bytes | memoryview]:
         yield self._source.fingerprint.encode()
