@@ -13,7 +13,7 @@ import tyro
 
 from keras_taskrobust.evaluation import print_report
 from keras_taskrobust.recipes.text_comparison import compare_text
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 
 RECIPE = dataclasses.replace(
     TINY,

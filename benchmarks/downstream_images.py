@@ -17,7 +17,7 @@ from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.recipes.image_comparison import compare_images
 from keras_taskrobust.recipes.image_finetuning import ImageDownstream
 from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
-from keras_taskrobust.recipes.image_recipe import TINY
+from keras_taskrobust.recipes.image_settings import TINY
 
 RECIPE = dataclasses.replace(
     TINY,

@@ -19,7 +19,7 @@ from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.files import write_atomically
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text
 from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 
 RECIPE = dataclasses.replace(
     TINY,

@@ -21,7 +21,7 @@ SIZE = (48, 64)
 
 def recipe_on(data: Path, steps: int):
     """mm-mae-tiny at the size of the images, with a constant rate."""
-    from keras_taskrobust.recipes.image_recipe import TINY
+    from keras_taskrobust.recipes.image_settings import TINY
 
     return dataclasses.replace(
         TINY,

@@ -30,10 +30,10 @@ from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
 from keras_taskrobust.recipes import (
     image_finetuning_recipe,
-    image_recipe,
+    image_settings,
     inheritance_recipes,
     text_finetuning_recipe,
-    text_recipe,
+    text_settings,
 )
 from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
 
@@ -111,7 +111,7 @@ def _show_demo(demo, part, recipe, compare, minimum):
 
 
 def _prepare_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, text_recipe.RECIPES)
+    arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
     with starting_keras():
         from keras_taskrobust.recipes.text_pretraining import prepare_text
@@ -121,7 +121,7 @@ def _prepare_text(words, program):
 
 
 def _pretrain_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, text_recipe.RECIPES)
+    arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
     with starting_keras():
         from keras_taskrobust.recipes.text_pretraining import pretrain_text
@@ -129,7 +129,7 @@ def _pretrain_text(words, program):
 
 
 def _pretrain_images(words, program):
-    arguments = parse_with_recipe(words, program, Run, image_recipe.RECIPES)
+    arguments = parse_with_recipe(words, program, Run, image_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
     with starting_keras():
         from keras_taskrobust.recipes.image_pretraining import pretrain_images
@@ -161,7 +161,7 @@ def _pretrain(arguments, model, pretrain):
 
 def _compare_text(words, program):
     _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, TextComparison, text_recipe.RECIPES)
+    arguments = parse_with_recipe(words, program, TextComparison, text_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused() | arguments.unused())
     _refuse_rows(arguments)
     with starting_keras():
@@ -172,7 +172,7 @@ def _compare_text(words, program):
 
 def _compare_images(words, program):
     _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, ImageComparison, image_recipe.RECIPES)
+    arguments = parse_with_recipe(words, program, ImageComparison, image_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused() | arguments.unused())
     _refuse_rows(arguments)
     with starting_keras():
@@ -238,10 +238,8 @@ def _finetune_text(words, program):
 def _image_downstream(arguments):
     from keras_taskrobust.recipes.image_finetuning import ImageDownstream
 
-    recipe = arguments.recipe
-    names = {field.name for field in dataclasses.fields(TaskImages)} - {"tfds_dir"}
-    images = TaskImages(**{name: getattr(recipe, name) for name in names}, tfds_dir=recipe.data_dir)
     _, settings = image_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
+    images = arguments.recipe.images
     return ImageDownstream(arguments.tasks, images, settings, select=arguments.select)
 
 

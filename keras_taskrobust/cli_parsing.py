@@ -109,7 +109,7 @@ def _registry():
     """How flags say what is neither a number nor a string: NAME=VALUE NAME=VALUE for options."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
-    from keras_taskrobust.recipes.pretraining_recipe import WeightingOptions
+    from keras_taskrobust.recipes.settings import WeightingOptions
 
     registry = ConstructorRegistry()
 

@@ -7,11 +7,11 @@ import pytest
 
 from keras_taskrobust import checks, cli
 from keras_taskrobust.downstream.settings import FineTuning, ImageFineTuning
-from keras_taskrobust.recipes import image_recipe, text_recipe
+from keras_taskrobust.recipes import image_settings, text_settings
 
 pytestmark = pytest.mark.backend_free
 
-SETTINGS = (text_recipe.TINY, image_recipe.TINY, FineTuning(), ImageFineTuning())
+SETTINGS = (text_settings.TINY, image_settings.TINY, FineTuning(), ImageFineTuning())
 #: Where 0 says something: none of it.
 MAY_BE_ZERO = {
     *("alpha", "loss_momentum"),  # checked by the weighting
@@ -55,17 +55,17 @@ def test_no_number_is_taken_that_makes_no_sense(settings, name):
 @pytest.mark.parametrize(
     ("settings", "fields", "words"),
     [
-        (text_recipe.TINY, {"steps": 15}, "`steps` must be .*multiple of `steps_per_report`"),
-        (text_recipe.TINY, {"num_heads": 3}, "`hidden_dim` must be .*multiple of `num_heads`"),
-        (text_recipe.TINY, {"sequence_length": 7}, "`sequence_length` .*>= 8.*Received: .*=7"),
-        (text_recipe.TINY, {"held_out": 1.0}, "`held_out` must lie strictly between 0 and 1"),
-        (text_recipe.TINY, {"seed": 2**32}, "`seed` must be an integer from 0 to 4294967295"),
-        (text_recipe.TINY, {"tagger": "x"}, "`tagger` must be one of auto, nltk, textblob"),
-        (image_recipe.TINY, {"modalities": ("rgb", "rgb")}, "`modalities` .* rgb, rgb"),
-        (image_recipe.TINY, {"modalities": ()}, "`modalities` .*Received: none"),
-        (image_recipe.TINY, {"image_size": (0, 64)}, "`image_size` must be a height and a width"),
-        (image_recipe.TINY, {"patch_size": 7}, "multiples of `patch_size`"),
-        (image_recipe.TINY, {"semseg_stride": 3}, "`patch_size` .* multiple of `semseg_stride`"),
+        (text_settings.TINY, {"steps": 15}, "`steps` must be .*multiple of `steps_per_report`"),
+        (text_settings.TINY, {"num_heads": 3}, "`hidden_dim` must be .*multiple of `num_heads`"),
+        (text_settings.TINY, {"sequence_length": 7}, "`sequence_length` .*>= 8.*Received: .*=7"),
+        (text_settings.TINY, {"held_out": 1.0}, "`held_out` must lie strictly between 0 and 1"),
+        (text_settings.TINY, {"seed": 2**32}, "`seed` must be an integer from 0 to 4294967295"),
+        (text_settings.TINY, {"tagger": "x"}, "`tagger` must be one of auto, nltk, textblob"),
+        (image_settings.TINY, {"modalities": ("rgb", "rgb")}, "`modalities` .* rgb, rgb"),
+        (image_settings.TINY, {"modalities": ()}, "`modalities` .*Received: none"),
+        (image_settings.TINY, {"image_size": (0, 64)}, "`image_size` must be a height and a width"),
+        (image_settings.TINY, {"patch_size": 7}, "multiples of `patch_size`"),
+        (image_settings.TINY, {"semseg_stride": 3}, "`patch_size` .* multiple of `semseg_stride`"),
         (ImageFineTuning(), {"image_size": (8, -8)}, "`image_size` must be a height and a width"),
         (ImageFineTuning(), {"modalities": ("rgb", "rgb")}, "`modalities` .* rgb, rgb"),
     ],

@@ -28,7 +28,7 @@ from keras_taskrobust.recipes.checks import SCRATCH, check_names, check_rows
 from keras_taskrobust.recipes.comparison import PretrainedCell, file_name
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.failures import tried
-from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+from keras_taskrobust.recipes.settings import Pretraining
 from keras_taskrobust.recipes.stored import (
     FIGURE,
     NAME,

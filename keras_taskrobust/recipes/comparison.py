@@ -15,7 +15,7 @@ from keras_taskrobust.evaluation import Run
 from keras_taskrobust.files import make_folder, path_to_write
 from keras_taskrobust.recipes.checks import check_rows
 from keras_taskrobust.recipes.failures import tried
-from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+from keras_taskrobust.recipes.settings import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
 

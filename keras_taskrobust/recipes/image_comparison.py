@@ -20,7 +20,7 @@ from keras_taskrobust.recipes.image_finetuning import (
     image_finetuning_settings,
 )
 from keras_taskrobust.recipes.image_pretraining import open_images, pretrain_images
-from keras_taskrobust.recipes.image_recipe import TINY, ImagePretraining
+from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 WEIGHTINGS: dict[str, dict] = {

@@ -1,14 +1,7 @@
 """The settings of fine-tuning on images, the paper's and small ones, and which images."""
 
-import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from keras_taskrobust.downstream.settings import ImageFineTuning
-from keras_taskrobust.recipes.image_data import ImageData, split_images, unused_of_images
-
-if TYPE_CHECKING:
-    from keras_taskrobust.vision import ImageSource
+from keras_taskrobust.recipes.image_settings import ImageData
 
 _CLASSIFICATION = ImageFineTuning(
     learning_rate=4e-3,
@@ -72,65 +65,5 @@ FINETUNING_RECIPES = {
     "small": ("For models of a few layers: 1e-3, narrow heads, at most 400 steps.", SMALL),
 }
 
-
-@dataclasses.dataclass(frozen=True)
-class TaskImages:
-    """The images of downstream tasks."""
-
-    data: str = "scenes"
-    """Images: scenes, tfds:NAME, or the path of an .npz, of nyu_depth_v2_labeled.mat, of a folder
-    with rgb/, depth/ and semseg/, or of a folder of one sub-folder per class."""
-    split: str = "train"
-    """Split to fine-tune on; folders have none."""
-    held_out_split: str = "test"
-    """Split to score on; folders have none. The same as `split`: a share of it is held out."""
-    held_out_share: float = 0.2
-    """Share of the images that is held out, if there are no splits."""
-    scenes: int = 1_000
-    """Procedural scenes to fine-tune on; a tenth as many others are held out."""
-    num_classes: int | None = None
-    """13 or 40 classes of NYU Depth v2; 13 in place of those of an .npz."""
-    maps: str | None = None
-    """Folder with the depth/ and semseg/ of the images of class folders and of TFDS."""
-    tfds_dir: str | None = None
-    """Folder of the prepared TFDS sets."""
-    splits: str | None = None
-    """NYU Depth v2's splits.mat; by default beside the images."""
-    class_mapping: str | None = None
-    """NYU Depth v2's classMapping40.mat; by default beside the images."""
-    class_names: str | None = None
-    """Text file of a class a line, for a folder of labels without a semseg.json."""
-    depth_scale: float | None = None
-    """Metres per unit of a folder's integer depth maps."""
-    ignore_label: int | None = None
-    """Label of a folder's pixels without a class: 1000 in ImageNet-S; by default 255."""
-
-    def unused(self) -> dict[str, str]:
-        """The settings that change nothing under the others, and what they are for."""
-        unused = unused_of_images(self.data, self.maps)
-        if self.split == self.held_out_split:
-            unused.pop("held_out_share", None)
-        return unused
-
-    def open(
-        self, wanted: Sequence[str], image_size: tuple[int, int]
-    ) -> "tuple[ImageSource, ImageSource]":
-        """Opens the images.
-
-        Args:
-            wanted: the keys of records that are needed.
-            image_size: `(height, width)` of procedural scenes.
-
-        Returns:
-            Those to fine-tune on, and those held out.
-
-        Raises:
-            ValueError: there are none as said, or they lack what is wanted.
-        """
-        fields = dataclasses.asdict(self)
-        fields["data_dir"] = fields.pop("tfds_dir")
-        images = ImageData(**fields, modalities=tuple(wanted), image_size=image_size)
-        train, held_out = images.open_images()
-        if self.split == self.held_out_split and len(train) == len(held_out):
-            return split_images(train, self.held_out_share)
-        return train, held_out
+#: The images of downstream tasks.
+TaskImages = ImageData

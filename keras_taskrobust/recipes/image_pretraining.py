@@ -20,7 +20,7 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
-from keras_taskrobust.recipes.image_recipe import ImagePretraining
+from keras_taskrobust.recipes.image_settings import ImagePretraining
 from keras_taskrobust.recipes.training_run import (
     RECONSTRUCTIONS,
     claim_data,
@@ -56,7 +56,8 @@ class OpenedImages:
 
 def open_images(recipe: ImagePretraining) -> OpenedImages:
     """Opens the images that `recipe` names, once for several runs."""
-    return OpenedImages(*recipe.open_images())
+    options = {"strict": recipe.strict, "verify": recipe.verify}
+    return OpenedImages(*recipe.open(recipe.modalities, recipe.image_size, **options))
 
 
 def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> MultiModalMAE:

@@ -26,7 +26,7 @@ from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.recipes.text_finetuning import finetune_cells
 from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
 from keras_taskrobust.recipes.text_pretraining import PreparedText, prepare_text, pretrain_text
-from keras_taskrobust.recipes.text_recipe import TINY, TextPretraining
+from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 
 WEIGHTINGS: dict[str, dict] = {
     "pooled": {"weighting": "pooled"},

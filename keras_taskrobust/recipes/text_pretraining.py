@@ -11,7 +11,7 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import folder_to_write
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
-from keras_taskrobust.recipes.text_recipe import TextPretraining
+from keras_taskrobust.recipes.text_settings import TextPretraining
 from keras_taskrobust.recipes.training_run import (
     claim_data,
     claim_folder,

@@ -19,8 +19,8 @@ from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import sync_files, write_atomically
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
-from keras_taskrobust.recipes.pretraining_recipe import Pretraining
 from keras_taskrobust.recipes.progress import ProgressBar
+from keras_taskrobust.recipes.settings import Pretraining
 from keras_taskrobust.recipes.stored import TEXT, mapping_to
 from keras_taskrobust.training import MinimaxModel
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_taskrobust.evaluation import drawing
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 
 SENTENCES = [
     "The old dog quickly ran to the red house.",

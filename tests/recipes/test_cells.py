@@ -18,7 +18,7 @@ from keras_taskrobust.recipes.comparison import PretrainedCell, pretrain_all
 from keras_taskrobust.recipes.failures import is_out_of_memory, reason
 from keras_taskrobust.recipes.inheritance import RelatedTasks
 from keras_taskrobust.recipes.reporting import Manifest, save_and_draw
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 
 pytestmark = pytest.mark.backend_free
 

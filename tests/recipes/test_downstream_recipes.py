@@ -20,7 +20,7 @@ from keras_taskrobust.recipes.cells import special_settings, start_from_preset
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
 from keras_taskrobust.recipes.text_finetuning_recipe import GLUE
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
 
 SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2)

@@ -16,7 +16,7 @@ from keras_taskrobust.recipes import image_comparison, image_finetuning
 from keras_taskrobust.recipes.cells import start_from_preset
 from keras_taskrobust.recipes.image_finetuning import ImageDownstream, finetune_image_presets
 from keras_taskrobust.recipes.image_finetuning_recipe import FINETUNING_RECIPES, SMALL, TaskImages
-from keras_taskrobust.recipes.image_recipe import TINY
+from keras_taskrobust.recipes.image_settings import TINY
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
 from keras_taskrobust.vision import Modality, MultiModalMAE, ProceduralScenes

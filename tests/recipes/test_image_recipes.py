@@ -28,7 +28,7 @@ from keras_taskrobust.recipes.image_pretraining import (
     reconstruct_held_out,
     train_batches,
 )
-from keras_taskrobust.recipes.image_recipe import PAPER, RECIPES, TINY
+from keras_taskrobust.recipes.image_settings import PAPER, RECIPES, TINY
 from keras_taskrobust.vision import image_batches
 
 MINIATURE = dataclasses.replace(
@@ -213,7 +213,8 @@ def test_the_rate_rises_then_falls_to_the_least():
 def opened(*flags):
     words = ["mm-mae-tiny", *map(str, flags)]
     arguments = parse_with_recipe(words, "taskrobust", Run, RECIPES)
-    return arguments.recipe.open_images()
+    images = open_images(arguments.recipe)
+    return images.train, images.held_out
 
 
 def test_flags_of_scenes():

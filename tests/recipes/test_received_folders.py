@@ -18,7 +18,7 @@ from keras_taskrobust.evaluation import TaskScores, drawing
 from keras_taskrobust.evaluation.reconstructions import Reconstructions
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_pretraining import prepare_text
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.text.annotated_text import array_path, is_whole
 
 pytestmark = pytest.mark.backend_free

@@ -8,7 +8,7 @@ import pytest
 from keras_taskrobust import cli, weighting
 from keras_taskrobust.cli_options import Comparison, parse_options
 from keras_taskrobust.recipes import comparison, text_pretraining
-from keras_taskrobust.recipes.text_recipe import TINY
+from keras_taskrobust.recipes.text_settings import TINY
 
 VALUES = {
     "alpha": 3.0, "loss_momentum": 0.5, "reference_losses": [1.0, 2.0], "num_groups": 3,

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from keras_taskrobust import checks
 from keras_taskrobust.keras_start import starting_keras
@@ -27,6 +27,8 @@ class Pretraining:
 
     #: The settings that change no number: a run is the same, and goes on, with others.
     FREE: ClassVar[frozenset[str]] = frozenset({"workers", "reports_per_checkpoint", "strict"})
+    #: Settings that had another name: that name, by which runs are still found, to that of now.
+    RENAMED: ClassVar[Mapping[str, str]] = {}
 
     weighting: str = "minimax"
     """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
@@ -93,9 +95,9 @@ class Pretraining:
         return bool(self.weighting_options or self._shorthands())
 
     def decisive(self) -> dict[str, Any]:
-        """The settings that decide the numbers of a run."""
-        settings = _with_flat_options(dataclasses.asdict(self))
-        return {name: value for name, value in settings.items() if name not in self.FREE}
+        """The settings that decide the numbers of a run, each by its first name."""
+        first_names = {new: old for old, new in self.RENAMED.items()}
+        return {first_names.get(name, name): value for name, value in self._decisive().items()}
 
     def changes(self, former: Mapping[str, Any], done: int) -> list[str]:
         """The settings that keep a run from going on with these.
@@ -107,7 +109,8 @@ class Pretraining:
         Returns:
             list of strings, the names of the settings.
         """
-        settings = json.loads(json.dumps(self.decisive()))
+        settings = json.loads(json.dumps(self._decisive()))
+        former = {self.RENAMED.get(name, name): value for name, value in former.items()}
         found = self._defaults() | _with_flat_options(former)
         names = {name for name in found if name.startswith(_OPTION)} | {*settings, *_SHORTHANDS}
         changed = sorted(name for name in names if found.get(name) != settings.get(name))
@@ -115,6 +118,14 @@ class Pretraining:
         if changed == ["steps"] and is_rising and self.steps > former["steps"]:
             return []
         return changed
+
+    def with_steps(self, records: int) -> Self:
+        """The same settings with the number of steps, where the data decide it.
+
+        Args:
+            records: int, those to train on.
+        """
+        return self
 
     def make_weighting(self) -> "TaskWeighting":
         """The weighting with its options, not yet built.
@@ -136,6 +147,10 @@ class Pretraining:
                 f"loss_momentum={self.loss_momentum}"
             )
         return weightings.create(self.weighting, {**self.weighting_options, **given})
+
+    def _decisive(self) -> dict[str, Any]:
+        settings = _with_flat_options(dataclasses.asdict(self))
+        return {name: value for name, value in settings.items() if name not in self.FREE}
 
     def _defaults(self) -> dict[str, Any]:
         """What a setting is, as JSON, in what was written before there was such a setting."""

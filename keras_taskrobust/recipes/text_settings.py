@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal, get_args
 
 from keras_taskrobust import checks
-from keras_taskrobust.recipes.pretraining_recipe import Pretraining
+from keras_taskrobust.recipes.settings import Pretraining
 
 Tagger = Literal["auto", "nltk", "textblob"]
 TagSet = Literal["nine", "penn"]

@@ -1,0 +1,58 @@
+"""Runs and settings of former versions are found again."""
+
+import dataclasses
+import json
+
+import keras
+import pytest
+
+from keras_taskrobust.recipes import image_settings, text_settings
+from keras_taskrobust.recipes.comparison import grid
+
+pytestmark = pytest.mark.backend_free
+
+ROWS = {
+    "minimax": {"weighting": "minimax"},
+    "sharp": {"weighting": "minimax", "alpha": 3.0, "loss_momentum": 0.5},
+    "group_dro step_size=0.1": {
+        "weighting": "group_dro",
+        "weighting_options": {"step_size": 0.1},
+    },
+}
+#: As the first version of the folders was called, on PyTorch.
+TEXT_FOLDERS = []
+IMAGE_FOLDERS = []
+SPECIAL_IMAGE_FOLDERS = []
+SPECIAL_IMAGES = dataclasses.replace(
+    image_settings.TINY,
+    data="tfds:nyu_depth_v2",
+    data_dir="/data/tfds",
+    modalities=("rgb", "depth"),
+    epochs=3,
+    num_classes=13,
+)
+
+
+@pytest.fixture(autouse=True)
+def on_pytorch(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "folders"),
+    [
+        (text_settings.TINY, TEXT_FOLDERS),
+        (image_settings.TINY, IMAGE_FOLDERS),
+        (SPECIAL_IMAGES, SPECIAL_IMAGE_FOLDERS),
+    ],
+)
+def test_the_folders_of_runs_keep_their_names(recipe, folders):
+    assert [cell.folder for cell in grid(recipe, ROWS, (0, 1))] == folders
+
+
+def test_settings_of_another_name_are_those_of_now():
+    former = json.loads(json.dumps(dataclasses.asdict(SPECIAL_IMAGES)))
+    former["data_dir"] = former.pop("tfds_dir")
+    assert SPECIAL_IMAGES.changes(former, 0) == []
+    other = dataclasses.replace(SPECIAL_IMAGES, tfds_dir="/elsewhere")
+    assert other.changes(former, 0) == ["tfds_dir"]
