@@ -38,11 +38,11 @@ def recipe_on(data: Path, steps: int):
 
 def make_batches(path: Path, data: Path, steps: int) -> None:
     """Stores the maps and the visible tokens of every step."""
-    from keras_taskrobust.recipes.image_pretraining import build_mm_mae, open_images, train_batches
+    from keras_taskrobust.recipes.images import IMAGES, build_mm_mae, open_images
 
     recipe = recipe_on(data, steps)
     images = open_images(recipe)
-    batches = train_batches(recipe, images)(0)
+    batches = IMAGES.batches(recipe, images)(0)
     maps = [batches[step] for step in range(steps)]
     arrays = {name: np.concatenate([batch[name] for batch in maps]) for name in maps[0]}
     model = build_mm_mae(recipe, images.train.class_names)
@@ -52,7 +52,7 @@ def make_batches(path: Path, data: Path, steps: int) -> None:
 
 def train(folder: Path, data: Path, steps: int, weightings: tuple[str, ...]) -> None:
     """Trains under every weighting; stores the losses of each step."""
-    from keras_taskrobust.recipes.image_pretraining import build_mm_mae
+    from keras_taskrobust.recipes.images import build_mm_mae
 
     if not (folder / "batches.npz").exists():
         make_batches(folder / "batches.npz", data, steps)

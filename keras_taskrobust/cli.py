@@ -7,8 +7,9 @@ cells failed and the rest is done.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
@@ -36,20 +37,31 @@ from keras_taskrobust.recipes import (
     text_settings,
 )
 from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
+from keras_taskrobust.recipes.settings import Pretraining
 
-COMMANDS = {
-    "demo": "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
-    "prepare text": "tag and tokenize a corpus",
-    "pretrain text": "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
-    "pretrain images": "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
-    "finetune text": "fine-tune BERT presets on downstream tasks: recipes glue, small",
-    "finetune images": "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small",
-    "inherit text": "fine-tune BERT presets on related tasks, and test each on the others",
-    "inherit images": "fine-tune MM-MAEs and ViTs on related images, and test on the others",
-    "compare text": "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
-    "compare images": "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
-    "report": "draw the report of a comparison or fine-tuning again",
-}
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        summary: string. What it does, in a line.
+        run: runs it, given its words and how errors call it.
+    """
+
+    summary: str
+    run: Callable[[list[str], str], None]
+
+
+class Modality(NamedTuple):
+    """What the commands on texts, or those on images, have of their own.
+
+    Attributes:
+        recipes: names of the recipes of pre-training to a description and the settings.
+        family: loads Keras and returns the `PretrainingFamily`.
+    """
+
+    recipes: Mapping[str, tuple[str, Pretraining]]
+    family: Callable[[], Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,18 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if command is None:
         _print_commands(words)
         return
-    run: Callable = globals()[f"_{command.replace(' ', '_')}"]
     program = f"taskrobust {command}"
     with said_in_a_sentence(program, debug):
-        run(words[len(command.split()) :], program)
+        COMMANDS[command].run(words[len(command.split()) :], program)
 
 
 def _print_commands(words):
     """Help on all commands, or on those of a group such as `pretrain`."""
-    group = {name: what for name, what in COMMANDS.items() if name.split()[0] in words[:1]}
+    group = {name: one for name, one in COMMANDS.items() if name.split()[0] in words[:1]}
     commands = group or COMMANDS
     width = max(map(len, commands))
-    lines = [f"  taskrobust {name:<{width}}  {what}" for name, what in commands.items()]
+    lines = [f"  taskrobust {name:<{width}}  {one.summary}" for name, one in commands.items()]
     text = "\n".join(["Commands (each has --help):", *lines, HELP])
     rest = words[1:] if group else words
     if rest and rest[0] not in ("-h", "--help"):
@@ -114,40 +125,29 @@ def _prepare_text(words, program):
     arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
     refuse_unused(words, arguments.recipe.unused())
     with starting_keras():
-        from keras_taskrobust.recipes.text_pretraining import prepare_text
+        from keras_taskrobust.recipes.text import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)
     print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
     print(f"Annotated text, for commands with the same --output: {arguments.output.resolve()}")
 
 
-def _pretrain_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
-    refuse_unused(words, arguments.recipe.unused())
-    with starting_keras():
-        from keras_taskrobust.recipes.text_pretraining import pretrain_text
-    _pretrain(arguments, "PoS-BERT", pretrain_text)
-
-
-def _pretrain_images(words, program):
-    arguments = parse_with_recipe(words, program, Run, image_settings.RECIPES)
-    refuse_unused(words, arguments.recipe.unused())
-    with starting_keras():
-        from keras_taskrobust.recipes.image_pretraining import pretrain_images
-    _pretrain(arguments, "MM-MAE", pretrain_images)
-
-
-def _pretrain(arguments, model, pretrain):
+def _pretrain(modality, words, program):
     """One run, its report, and a list of what was written."""
-    from keras_taskrobust.evaluation import print_report, write_report
-    from keras_taskrobust.recipes.training_run import pictures_of, results_of
-
+    arguments = parse_with_recipe(words, program, Run, modality.recipes)
     recipe, output = arguments.recipe, arguments.output
-    run = pretrain(recipe, output)
+    refuse_unused(words, recipe.unused())
+    with starting_keras():
+        from keras_taskrobust.evaluation import print_report, write_report
+        from keras_taskrobust.recipes.pretraining import pretrain
+        from keras_taskrobust.recipes.training_run import pictures_of, results_of
+
+        family = modality.family()
+    run = pretrain(family, recipe, output)
     settings = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
     written = write_report(
         [run],
         output,
-        f"{model}, {recipe.weighting}",
+        f"{family.model}, {recipe.weighting}",
         settings,
         baseline=recipe.weighting,
         pictures=pictures_of(output),
@@ -340,6 +340,58 @@ def _print_drawn(drawn) -> int:
     for name, reason in failures.items():
         print(one_line(f"Failed: {name}: {reason}"), file=sys.stderr)
     return len(failures) + sum(bool(one.failure) for one in drawn.results)
+
+
+def _texts():
+    from keras_taskrobust.recipes.text import TEXTS
+
+    return TEXTS
+
+
+def _images():
+    from keras_taskrobust.recipes.images import IMAGES
+
+    return IMAGES
+
+
+_TEXT = Modality(text_settings.RECIPES, _texts)
+_IMAGES = Modality(image_settings.RECIPES, _images)
+
+COMMANDS = {
+    "demo": Command(
+        "train a small PoS-BERT and a small MM-MAE under several weightings, and report", _demo
+    ),
+    "prepare text": Command("tag and tokenize a corpus", _prepare_text),
+    "pretrain text": Command(
+        "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
+        functools.partial(_pretrain, _TEXT),
+    ),
+    "pretrain images": Command(
+        "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
+        functools.partial(_pretrain, _IMAGES),
+    ),
+    "finetune text": Command(
+        "fine-tune BERT presets on downstream tasks: recipes glue, small", _finetune_text
+    ),
+    "finetune images": Command(
+        "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small", _finetune_images
+    ),
+    "inherit text": Command(
+        "fine-tune BERT presets on related tasks, and test each on the others", _inherit_text
+    ),
+    "inherit images": Command(
+        "fine-tune MM-MAEs and ViTs on related images, and test on the others", _inherit_images
+    ),
+    "compare text": Command(
+        "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
+        _compare_text,
+    ),
+    "compare images": Command(
+        "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
+        _compare_images,
+    ),
+    "report": Command("draw the report of a comparison or fine-tuning again", _report),
+}
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from keras_taskrobust import cli
-from keras_taskrobust.recipes import text_comparison, text_pretraining
+from keras_taskrobust.recipes import text, text_comparison
 
 pytestmark = pytest.mark.backend_free
 
@@ -77,7 +77,7 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
     def need_a_package(words, program):
         raise ModuleNotFoundError("No module named 'missing'")
 
-    monkeypatch.setattr(cli, "_report", need_a_package)
+    monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", need_a_package))
     with pytest.raises(SystemExit, match=r"^taskrobust report: No module named 'missing'$"):
         cli.main(["report", "nowhere"])
 
@@ -89,7 +89,7 @@ def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
         folders.append(directory)
         raise ValueError("far enough")
 
-    for module in (text_pretraining, text_comparison):
+    for module in (text, text_comparison):
         monkeypatch.setattr(module, "prepare_text", prepare)
     for command in ("prepare", "pretrain", "compare"):
         with pytest.raises(SystemExit, match="far enough"):

@@ -19,8 +19,8 @@ from keras_taskrobust.recipes.image_finetuning import (
     finetune_image_cells,
     image_finetuning_settings,
 )
-from keras_taskrobust.recipes.image_pretraining import open_images, pretrain_images
 from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
+from keras_taskrobust.recipes.images import IMAGES, open_images, pretrain_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 WEIGHTINGS: dict[str, dict] = {
@@ -77,7 +77,11 @@ def compare_images(
         planned, directory, lambda cell, folder, name: pretrain_images(cell, folder, images, name)
     )
     shared = recipe.with_steps(len(images.train))
-    settings = {"weightings": described(weightings), **_settings(shared, images)}
+    settings = {
+        "weightings": described(weightings),
+        **IMAGES.describe(shared, images),
+        **settings_of_training(shared, IMAGES.unit),
+    }
     introduction, keys = INTRODUCTION, []
     if downstream is not None:
         starts = starts_from_grid(recipe, cells, directory, "model.keras", downstream.from_scratch)
@@ -95,15 +99,3 @@ def compare_images(
         downstream.select if downstream else "last",
     )
     return save_and_draw(manifest, directory)
-
-
-def _settings(recipe, images):
-    height, width = recipe.image_size
-    return {
-        "images": f"{recipe.data}, {len(images.train)} to train on and {len(images.held_out)} "
-        f"held out, {height} x {width} pixels, {', '.join(recipe.modalities)}",
-        "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
-        f"decoders of {recipe.decoder_dim} x {recipe.decoder_depth}, {recipe.visible_tokens} "
-        f"visible patches of {recipe.patch_size} x {recipe.patch_size}",
-        **settings_of_training(recipe, "images"),
-    }

@@ -78,12 +78,12 @@ class ImageData:
         return unused
 
     def open(
-        self, modalities: Sequence[str], image_size: tuple[int, int], **options
+        self, wanted: Sequence[str], image_size: tuple[int, int], **options
     ) -> "tuple[ImageSource, ImageSource]":
         """Opens the images.
 
         Args:
-            modalities: the keys of records that are needed.
+            wanted: the keys of records that are needed.
             image_size: `(height, width)` of procedural scenes.
             **options: more arguments of `load_images`; those that are `None` are left out.
 
@@ -99,7 +99,7 @@ class ImageData:
 
         options = self._options(image_size, options)
         train = load_images(self.data, self.split, **options)
-        _check_modalities(train, modalities, self.data)
+        _check_modalities(train, wanted, self.data)
         if isinstance(train, ProceduralScenes):
             options["number"] = max(self.scenes // 10, 1)
         elif (
@@ -150,19 +150,19 @@ def split_images(source: "ImageSource", share: float) -> "tuple[ImageSource, Ima
     return ImageSubset(source, kept), ImageSubset(source, sorted(held_out))
 
 
-def _check_modalities(images: "ImageSource", modalities: Sequence[str], data: str) -> None:
+def _check_modalities(images: "ImageSource", wanted: Sequence[str], data: str) -> None:
     from keras_taskrobust.vision.image_source import MAPS
 
-    absent = [name for name in modalities if name not in images.modalities]
+    absent = [name for name in wanted if name not in images.modalities]
     if "label" in absent:
         raise ValueError(
             "Classification must have images with classes; procedural scenes and folders of "
             f"maps have no classes. Received: {data!r}, which has {', '.join(images.modalities)}"
         )
-    if absent or not modalities:
+    if absent or not wanted:
         raise ValueError(
             f"`modalities` must be some of {', '.join(MAPS)} that the images have: depth/ and "
-            f"semseg/ in another folder are given as `maps`. Received: {tuple(modalities)} for "
+            f"semseg/ in another folder are given as `maps`. Received: {tuple(wanted)} for "
             f"{data!r}, which has {', '.join(images.modalities)}"
         )
 

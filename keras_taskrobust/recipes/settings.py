@@ -89,6 +89,10 @@ class Pretraining:
         if self.has_options:
             self.make_weighting()
 
+    def unused(self) -> dict[str, str]:
+        """The settings that change nothing under the others, and what they are for."""
+        return {}
+
     @property
     def has_options(self) -> bool:
         """Whether an option of the weighting is given."""

@@ -23,9 +23,9 @@ from keras_taskrobust.recipes.comparison import (
     settings_of_training,
 )
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
+from keras_taskrobust.recipes.text import TEXTS, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_finetuning import finetune_cells
 from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
-from keras_taskrobust.recipes.text_pretraining import PreparedText, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 
 WEIGHTINGS: dict[str, dict] = {
@@ -109,7 +109,11 @@ def compare_text(
     pretrained = pretrain_all(
         planned, directory, lambda cell, folder, name: pretrain_text(cell, folder, text, name)
     )
-    settings = {"weightings": described(weightings), **_settings(recipe, text)}
+    settings = {
+        "weightings": described(weightings),
+        **TEXTS.describe(recipe, text),
+        **settings_of_training(recipe, TEXTS.unit),
+    }
     introduction, cells = INTRODUCTION, []
     if downstream is not None:
         starts = starts_from_grid(recipe, pretrained, directory, "preset", downstream.from_scratch)
@@ -169,15 +173,4 @@ def finetuning_settings(settings: FineTuning, select: str) -> dict[str, str]:
         f"{settings.warmup_share:.0%}",
         "method of fine-tuning": special_settings(settings),
         "scores": f"of the {select} epoch",
-    }
-
-
-def _settings(recipe: TextPretraining, text: PreparedText) -> dict[str, str]:
-    return {
-        "corpus": f"{recipe.corpus}, {len(text.train)} training and {len(text.held_out)} held-out "
-        f"sequences of {recipe.sequence_length} tokens",
-        "tagger": text.train.manifest["settings"]["tagger"],
-        "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} heads, "
-        f"vocabulary of {text.encoder.vocabulary_size}",
-        **settings_of_training(recipe, "sequences"),
     }

@@ -63,7 +63,6 @@ class TextPretraining(Pretraining):
     """Dropout rate."""
 
     def unused(self) -> dict[str, str]:
-        """The settings that change nothing under the others, and what they are for."""
         if self.tokenizer is None:
             return {}
         return {"vocabulary_size": "a vocabulary that is trained, without `tokenizer`"}

@@ -15,7 +15,7 @@ from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text_finetuning import FineTuned, open_bert
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import text_comparison, text_finetuning, text_pretraining
+from keras_taskrobust.recipes import text, text_comparison, text_finetuning
 from keras_taskrobust.recipes.cells import special_settings, start_from_preset
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
@@ -325,7 +325,7 @@ def test_an_output_that_cannot_be_written_to_is_refused_first(
     message = f"The output must be a folder that can be written to. Received: {output}: "
     with pytest.raises(ValueError, match=message):
         finetune_presets({"mine": preset}, (0,), downstream, output)
-    monkeypatch.delattr(text_pretraining, "load_corpus")
+    monkeypatch.delattr(text, "load_corpus")
     with pytest.raises(ValueError, match=message):
         compare_text(recipe, output)
     assert not counted

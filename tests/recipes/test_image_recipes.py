@@ -19,16 +19,16 @@ from keras_taskrobust import cli
 from keras_taskrobust.cli_options import Run
 from keras_taskrobust.cli_parsing import parse_with_recipe
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.recipes import image_comparison, image_pretraining, training_run
+from keras_taskrobust.recipes import image_comparison, pretraining, training_run
 from keras_taskrobust.recipes.image_comparison import compare_images
-from keras_taskrobust.recipes.image_pretraining import (
+from keras_taskrobust.recipes.image_settings import PAPER, RECIPES, TINY
+from keras_taskrobust.recipes.images import (
+    IMAGES,
     build_mm_mae,
     open_images,
     pretrain_images,
     reconstruct_held_out,
-    train_batches,
 )
-from keras_taskrobust.recipes.image_settings import PAPER, RECIPES, TINY
 from keras_taskrobust.vision import image_batches
 
 MINIATURE = dataclasses.replace(
@@ -114,7 +114,7 @@ def test_no_picture_of_a_failed_start_is_kept(finished, tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_pretraining, "train", stop)
+    monkeypatch.setattr(pretraining, "train", stop)
     for seed in (1, 0):
         with pytest.raises(KeyboardInterrupt):
             pretrain_images(dataclasses.replace(MINIATURE, seed=seed), tmp_path)
@@ -182,8 +182,8 @@ def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, mon
 def test_workers_make_the_same_batches():
     recipe = dataclasses.replace(MINIATURE, workers=1)
     images = open_images(recipe)
-    alone = train_batches(MINIATURE, images)(3)
-    for number, batch in zip(range(2), train_batches(recipe, images)(3), strict=False):
+    alone = IMAGES.batches(MINIATURE, images)(3)
+    for number, batch in zip(range(2), IMAGES.batches(recipe, images)(3), strict=False):
         for name, array in batch.items():
             np.testing.assert_array_equal(array, alone[number][name])
 

@@ -26,7 +26,7 @@ STARTER = """
 import json, os, sys, traceback
 from keras_taskrobust import cli
 import keras_taskrobust.evaluation
-import keras_taskrobust.recipes.image_pretraining, keras_taskrobust.recipes.text_pretraining
+import keras_taskrobust.recipes.images, keras_taskrobust.recipes.text
 print("ready", flush=True)
 for line in sys.stdin:
     words, log = json.loads(line)

@@ -17,7 +17,7 @@ from keras_taskrobust import cli, files
 from keras_taskrobust.evaluation import TaskScores, drawing
 from keras_taskrobust.evaluation.reconstructions import Reconstructions
 from keras_taskrobust.recipes.reporting import draw
-from keras_taskrobust.recipes.text_pretraining import prepare_text
+from keras_taskrobust.recipes.text import prepare_text
 from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.text.annotated_text import array_path, is_whole
 

@@ -7,7 +7,7 @@ import pytest
 
 from keras_taskrobust import cli, weighting
 from keras_taskrobust.cli_options import Comparison, parse_options
-from keras_taskrobust.recipes import comparison, text_pretraining
+from keras_taskrobust.recipes import comparison, pretraining
 from keras_taskrobust.recipes.text_settings import TINY
 
 VALUES = {
@@ -155,12 +155,12 @@ def test_the_command_line_refuses_by_name(command, flags, words, tmp_path):
 
 
 def test_options_reach_a_run_from_the_command_line(monkeypatch, tmp_path):
-    def pretrain(recipe, directory):
+    def pretrain(family, recipe, directory):
         assert recipe.make_weighting().get_config()["step_size"] == 0.5
         assert recipe.loss_momentum == 0.25
         raise ValueError("far enough")
 
-    monkeypatch.setattr(text_pretraining, "pretrain_text", pretrain)
+    monkeypatch.setattr(pretraining, "pretrain", pretrain)
     words = "--weighting group_dro --weighting-options step_size=0.5 --loss-momentum 0.25"
     with pytest.raises(SystemExit, match="far enough"):
         cli.main(["pretrain", "text", "pos-bert-tiny", *words.split()])

@@ -1,25 +1,17 @@
-"""Pre-training PoS-BERT: prepare, train, score, save."""
+"""What PoS-BERT's pre-training does in its own way, and its names."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import keras
 import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
-from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import folder_to_write
 from keras_taskrobust.locks import locks_directory
-from keras_taskrobust.recipes.fingerprints import check_fingerprints
+from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
 from keras_taskrobust.recipes.text_settings import TextPretraining
-from keras_taskrobust.recipes.training_run import (
-    claim_data,
-    claim_folder,
-    finish_run,
-    finished_run,
-    load_run,
-    train,
-)
 from keras_taskrobust.text import (
     AnnotatedText,
     PosMasking,
@@ -108,84 +100,50 @@ def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBer
     masking = _masking(recipe, encoder)
     model = PosBert(backbone, preprocessor, next_sentence, masking.group_names)
     schedule = LinearWarmupDecay(recipe.peak_learning_rate, recipe.warmup_steps, recipe.steps)
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=recipe.weight_decay, beta_2=recipe.beta_2, epsilon=recipe.epsilon
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(
-        optimizer,
-        weighting=recipe.make_weighting(),
-        gradient_diagnostics=recipe.gradient_diagnostics,
-    )
+    compile_with(model, recipe, schedule)
     return model
 
 
-def train_pos_bert(
-    model: PosBert, recipe: TextPretraining, text: PreparedText, directory: Path, label: str
-) -> float:
-    """Trains until `recipe.steps`, from the newest checkpoint in `directory` if there is one.
+class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
+    """PoS-BERT on texts."""
 
-    Args:
-        model: a model as `build_pos_bert` makes it.
-        recipe: the settings.
-        text: the data.
-        directory: the folder for `history.csv` and the checkpoint.
-        label: what the progress bar calls the run.
+    model = "PoS-BERT"
+    unit = "sequences"
+    preset = "preset"
 
-    Returns:
-        float. Seconds spent.
-    """
-    batches = masked_batches(
-        text.train, _masking(recipe, text.encoder), recipe.batch_size, seed=recipe.seed
-    )
-    return train(model, recipe, lambda step: batches[step:], directory, label)
+    def prepare(self, recipe, directory):
+        return prepare_text(recipe, directory)
+
+    def build(self, recipe, data):
+        return build_pos_bert(recipe, data.encoder)
+
+    def batches(self, recipe, data):
+        masking = _masking(recipe, data.encoder)
+        batches = masked_batches(data.train, masking, recipe.batch_size, seed=recipe.seed)
+        return lambda step: batches[step:]
+
+    def score(self, model, recipe, data):
+        masking = _masking(dataclasses.replace(recipe, seed=0, masking_copies=1), data.encoder)
+        batches = masked_batches(
+            data.held_out, masking, recipe.batch_size, shuffle=False, epochs=1, drop_remainder=False
+        )
+        return score_groups(model, batches, MASKED_LM, masking.group_names)
+
+    def export(self, model, directory):
+        model.save_to_preset(folder_to_write(directory, self.preset))
+
+    def describe(self, recipe, data):
+        return {
+            "corpus": f"{recipe.corpus}, {len(data.train)} training and {len(data.held_out)} "
+            f"held-out sequences of {recipe.sequence_length} tokens",
+            "tagger": data.train.manifest["settings"]["tagger"],
+            "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} "
+            f"heads, vocabulary of {data.encoder.vocabulary_size}",
+        }
 
 
-def score_pos_bert(model: PosBert, recipe: TextPretraining, text: PreparedText):
-    """Held-out `TaskScores`, with masks that depend on neither the run's seed nor its weighting."""
-    masking = _masking(dataclasses.replace(recipe, seed=0, masking_copies=1), text.encoder)
-    batches = masked_batches(
-        text.held_out, masking, recipe.batch_size, shuffle=False, epochs=1, drop_remainder=False
-    )
-    return score_groups(model, batches, MASKED_LM, masking.group_names)
-
-
-@locks_directory
-def pretrain_text(
-    recipe: TextPretraining, directory: Path, text: PreparedText | None = None, label: str = ""
-) -> Run:
-    """One run: prepare, train, score, save.
-
-    A finished run is not computed again; a killed one goes on from its checkpoint.
-
-    Args:
-        recipe: the settings.
-        directory: the folder of the run: `recipe.json`, `history.csv`, `scores.npz` and `preset/`,
-            which `keras_hub.models.BertTextClassifier.from_preset` opens.
-        text: the data, or `None` to prepare it in `directory`.
-        label: what progress bar and report call the run; by default its weighting.
-
-    Returns:
-        `Run`.
-
-    Raises:
-        ValueError: `directory` holds a run with other settings, or from other data, or another
-            process is in it.
-    """
-    label = label or recipe.weighting
-    claim_folder(directory, recipe)
-    run = finished_run(directory, label)
-    if run is not None:
-        if text is not None:
-            check_fingerprints(directory, text.fingerprints(), is_finished=True)
-        return run
-    text = text or prepare_text(recipe, directory)
-    claim_data(directory, text.fingerprints())
-    model = build_pos_bert(recipe, text.encoder)
-    seconds = train_pos_bert(model, recipe, text, directory, label)
-    model.save_to_preset(folder_to_write(directory, "preset"))
-    finish_run(directory, score_pos_bert(model, recipe, text), seconds)
-    return load_run(directory, label)
+TEXTS = TextFamily()
+pretrain_text = functools.partial(pretrain, TEXTS)
 
 
 def _encoder(recipe, corpus, directory):

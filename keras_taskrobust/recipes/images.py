@@ -1,0 +1,176 @@
+"""What MM-MAE's pre-training does in its own way, and its names."""
+
+import dataclasses
+import functools
+import os
+
+import keras
+import keras_hub
+import numpy as np
+
+from keras_taskrobust.data_loading import read_ahead, with_workers
+from keras_taskrobust.evaluation.held_out import score_reconstructions
+from keras_taskrobust.evaluation.reconstructions import (
+    Reconstructions,
+    paint_reconstructions,
+    plot_reconstructions,
+)
+from keras_taskrobust.files import folder_to_write, replacing
+from keras_taskrobust.recipes.image_settings import ImagePretraining
+from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
+from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS
+from keras_taskrobust.vision import (
+    ImageSource,
+    ImageSubset,
+    Modality,
+    MultiModalMAE,
+    export_vit_backbone,
+    image_batches,
+)
+
+_MASK_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedImages:
+    """The images of a recipe."""
+
+    train: ImageSource
+    held_out: ImageSource
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what a run reads."""
+        return {"images": self.train.fingerprint, "held-out images": self.held_out.fingerprint}
+
+
+def open_images(recipe: ImagePretraining) -> OpenedImages:
+    """Opens the images that `recipe` names, once for several runs."""
+    options = {"strict": recipe.strict, "verify": recipe.verify}
+    return OpenedImages(*recipe.open(recipe.modalities, recipe.image_size, **options))
+
+
+def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> MultiModalMAE:
+    """A compiled `MultiModalMAE` with the recipe's initial weights, optimizer and weighting."""
+    keras.utils.set_random_seed(recipe.seed)
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=(*recipe.image_size, 3),
+        patch_size=recipe.patch_size,
+        num_layers=recipe.num_layers,
+        num_heads=recipe.num_heads,
+        hidden_dim=recipe.hidden_dim,
+        mlp_dim=recipe.mlp_dim,
+        dtype=keras.dtype_policies.get(recipe.dtype_policy),
+    )
+    model = MultiModalMAE(
+        backbone,
+        _modalities(recipe, class_names),
+        recipe.visible_tokens,
+        decoder_dim=recipe.decoder_dim,
+        decoder_depth=recipe.decoder_depth,
+        decoder_heads=recipe.decoder_heads,
+        encoder_norm=recipe.encoder_norm,
+        visible_concentration=recipe.visible_concentration,
+        class_embedding_dim=recipe.class_embedding_dim,
+        seed=recipe.seed,
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        decay_steps=recipe.steps - recipe.warmup_steps,
+        alpha=recipe.least_learning_rate / recipe.peak_learning_rate,
+        warmup_target=recipe.peak_learning_rate,
+        warmup_steps=recipe.warmup_steps,
+    )
+    compile_with(model, recipe, schedule, beta_1=recipe.beta_1)
+    return model
+
+
+def reconstruct_held_out(
+    model: MultiModalMAE, recipe: ImagePretraining, images: OpenedImages
+) -> Reconstructions:
+    """Reconstructs some held-out images, with masks that depend on neither seed nor weighting."""
+    number = min(recipe.pictures, len(images.held_out))
+    chosen = np.linspace(0, len(images.held_out) - 1, number).astype(int).tolist()
+    shown = OpenedImages(images.train, ImageSubset(images.held_out, chosen))
+    (batch,) = _held_out_batches(dataclasses.replace(recipe, batch_size=number), shown)
+    masks = model.draw_masks(batch, _MASK_SEED)
+    return paint_reconstructions(model, batch, masks, images.held_out.class_names)
+
+
+class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
+    """MM-MAE on images with depth and labels."""
+
+    model = "MM-MAE"
+    unit = "images"
+    preset = "model.keras"
+
+    def prepare(self, recipe, directory):
+        return open_images(recipe)
+
+    def build(self, recipe, data):
+        return build_mm_mae(recipe, data.train.class_names)
+
+    def batches(self, recipe, data):
+        workers = (os.cpu_count() or 1) if recipe.workers is None else recipe.workers
+        batches = image_batches(
+            data.train,
+            recipe.batch_size,
+            recipe.image_size,
+            seed=recipe.seed,
+            modalities=recipe.modalities,
+            strides={"semseg": recipe.semseg_stride},
+        )
+        return lambda step: with_workers(batches[step:], workers)
+
+    def score(self, model, recipe, data):
+        return score_reconstructions(model, _held_out_batches(recipe, data), _MASK_SEED)
+
+    def draw(self, model, recipe, data, directory, stage):
+        path = directory / RECONSTRUCTIONS[stage]
+        painted = reconstruct_held_out(model, recipe, data)
+        painted.save(path)
+        plot_reconstructions(painted, path.with_suffix(".png"))
+
+    def export(self, model, directory):
+        with replacing(directory / self.preset) as partial:
+            model.save(partial)
+        if model.network.image_modality is not None:
+            export_vit_backbone(model, folder_to_write(directory, "preset"))
+
+    def describe(self, recipe, data):
+        height, width = recipe.image_size
+        return {
+            "images": f"{recipe.data}, {len(data.train)} to train on and {len(data.held_out)} "
+            f"held out, {height} x {width} pixels, {', '.join(recipe.modalities)}",
+            "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} "
+            f"heads, decoders of {recipe.decoder_dim} x {recipe.decoder_depth}, "
+            f"{recipe.visible_tokens} visible patches of {recipe.patch_size} x "
+            f"{recipe.patch_size}",
+        }
+
+
+IMAGES = ImageFamily()
+pretrain_images = functools.partial(pretrain, IMAGES)
+
+
+def _modalities(recipe, class_names):
+    kinds = {
+        "rgb": {"channels": 3, "normalized_twin": recipe.normalized_twin},
+        "depth": {"channels": 1},
+        "semseg": {"num_classes": len(class_names), "stride": recipe.semseg_stride},
+    }
+    return [Modality(name, **kinds[name]) for name in recipe.modalities]
+
+
+def _held_out_batches(recipe, images):
+    batches = image_batches(
+        images.held_out,
+        recipe.batch_size,
+        recipe.image_size,
+        epochs=1,
+        augment=False,
+        shuffle=False,
+        modalities=recipe.modalities,
+        strides={"semseg": recipe.semseg_stride},
+        drop_remainder=False,
+    )
+    return read_ahead(batches)

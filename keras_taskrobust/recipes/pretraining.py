@@ -1,0 +1,180 @@
+"""Pre-training, of whatever modality: claim a folder, train, score, export."""
+
+import abc
+import functools
+from collections.abc import Callable, Sized
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import keras
+
+from keras_taskrobust.evaluation.runs import Run
+from keras_taskrobust.evaluation.scores import TaskScores
+from keras_taskrobust.locks import locks_directory
+from keras_taskrobust.recipes.fingerprints import check_fingerprints
+from keras_taskrobust.recipes.settings import Pretraining
+from keras_taskrobust.recipes.training_run import (
+    claim_data,
+    claim_folder,
+    finish_run,
+    finished_run,
+    load_run,
+    train,
+)
+from keras_taskrobust.training import MinimaxModel
+
+Stage = Literal["at_start", "half_way", "at_end"]
+
+
+class PreparedData(Protocol):
+    """What runs are trained and scored on."""
+
+    @property
+    def train(self) -> Sized: ...
+
+    @property
+    def held_out(self) -> Sized: ...
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what a run reads."""
+
+
+Recipe = TypeVar("Recipe", bound=Pretraining)
+Data = TypeVar("Data", bound=PreparedData)
+
+
+class PretrainingFamily(abc.ABC, Generic[Recipe, Data]):
+    """All that pre-training asks of a modality: a subclass and its settings are a new one.
+
+    Attributes:
+        model: string. What reports call the model.
+        unit: string. What a batch has several of.
+        preset: string. What of the folder of a run fine-tuning starts from.
+    """
+
+    model: ClassVar[str]
+    unit: ClassVar[str]
+    preset: ClassVar[str]
+
+    @abc.abstractmethod
+    def prepare(self, recipe: Recipe, directory: Path) -> Data:
+        """Prepares the data, once for several runs that differ in weighting and seed.
+
+        Args:
+            recipe: the settings.
+            directory: the folder of a run or comparison, for what is kept of them.
+        """
+
+    @abc.abstractmethod
+    def build(self, recipe: Recipe, data: Data) -> MinimaxModel:
+        """A compiled model with the recipe's initial weights, optimizer and weighting."""
+
+    @abc.abstractmethod
+    def batches(self, recipe: Recipe, data: Data) -> Callable[[int], Any]:
+        """From the number of a step to the batches from there on, as `train` takes them."""
+
+    @abc.abstractmethod
+    def score(self, model: Any, recipe: Recipe, data: Data) -> TaskScores:
+        """Held-out scores, with masks that depend on neither the run's seed nor its weighting."""
+
+    @abc.abstractmethod
+    def export(self, model: Any, directory: Path) -> None:
+        """Writes what fine-tuning starts from into the folder of a run."""
+
+    @abc.abstractmethod
+    def describe(self, recipe: Recipe, data: Data) -> dict[str, str]:
+        """The lines of a report's settings that say what is trained on what."""
+
+    def draw(self, model: Any, recipe: Recipe, data: Data, directory: Path, stage: Stage) -> None:
+        """Writes pictures of what the model predicts into the folder of a run; by default none."""
+
+
+@locks_directory
+def pretrain(
+    family: PretrainingFamily[Recipe, Data],
+    recipe: Recipe,
+    directory: Path,
+    data: Data | None = None,
+    label: str = "",
+) -> Run:
+    """One run: prepare, train, score, save.
+
+    A finished run is not computed again; a killed one goes on from its checkpoint.
+
+    Args:
+        family: `PretrainingFamily`.
+        recipe: the settings.
+        directory: the folder of the run: `recipe.json`, `history.csv`, `scores.npz`, and what the
+            family draws and exports.
+        data: what `family.prepare` returned, or `None` to prepare them in `directory`.
+        label: what progress bar and report call the run; by default its weighting.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        ValueError: `directory` holds a run with other settings, or from other data, or another
+            process is in it; or there are no such data.
+    """
+    label = label or recipe.weighting
+    claim_folder(directory, recipe)
+    run = finished_run(directory, label)
+    if run is not None:
+        if data is not None:
+            check_fingerprints(directory, data.fingerprints(), is_finished=True)
+        return run
+    if data is None:
+        data = family.prepare(recipe, directory)
+    claim_data(directory, data.fingerprints())
+    recipe = recipe.with_steps(len(data.train))
+    model = family.build(recipe, data)
+    draw = functools.partial(family.draw, model, recipe, data, directory)
+    draw("at_start")
+    batches = family.batches(recipe, data)
+    seconds = train(model, recipe, batches, directory, label, [_HalfWay(draw)])
+    scores = family.score(model, recipe, data)
+    draw("at_end")
+    family.export(model, directory)
+    finish_run(directory, scores, seconds)
+    return load_run(directory, label)
+
+
+def compile_with(
+    model: MinimaxModel,
+    recipe: Pretraining,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    **adam,
+) -> None:
+    """Compiles a model with AdamW and the weighting of the settings.
+
+    Args:
+        model: the model.
+        recipe: the settings.
+        schedule: of the learning rate.
+        **adam: more arguments of AdamW.
+    """
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=recipe.weight_decay,
+        beta_2=recipe.beta_2,
+        epsilon=recipe.epsilon,
+        **adam,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(
+        optimizer,
+        weighting=recipe.make_weighting(),
+        gradient_diagnostics=recipe.gradient_diagnostics,
+    )
+
+
+class _HalfWay(keras.callbacks.Callback):
+    """Draws half-way through training."""
+
+    def __init__(self, draw: Callable[[Stage], None]):
+        super().__init__()
+        self._draw = draw
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.params["epochs"] // 2:
+            self._draw("half_way")
