@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from filelock import FileLock, Timeout
 
-from keras_taskrobust.files import make_folder, remove_partial_files
+from keras_taskrobust.files import READING_ERRORS, make_folder, remove_partial_files
 
 _NAME = ".lock"
 _Arguments = ParamSpec("_Arguments")
@@ -77,5 +77,5 @@ def _this_process() -> dict[str, str | int]:
 def _holder(path: Path) -> str:
     try:
         return "process {process} on {host} since {since}".format(**json.loads(path.read_text()))
-    except (OSError, ValueError, LookupError, TypeError):  # it has only just come
+    except READING_ERRORS:  # it has only just come
         return "another process"

@@ -1,17 +1,13 @@
 """What a run was computed from and with: nothing else may go on with it."""
 
-import importlib.metadata
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import keras
-
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.files import READING_ERRORS, write_atomically
+from keras_taskrobust.recipes.environment import versions
 
 _NAME = "fingerprints.json"
-_PACKAGES = ("keras-taskrobust", "keras", "keras-hub", "numpy", "grain")
 _SHOWN = 12
 
 
@@ -22,7 +18,7 @@ def record_fingerprints(directory: Path, data: Mapping[str, str]) -> None:
         directory: the folder of the run.
         data: names of what it reads, such as "corpus", to digests.
     """
-    content = json.dumps({**data, **_computed_with()}, indent=1)
+    content = json.dumps({**data, **versions()}, indent=1)
     write_atomically(directory / _NAME, content.encode())
 
 
@@ -43,12 +39,12 @@ def check_fingerprints(directory: Path, data: Mapping[str, str], is_finished: bo
         return
     try:
         former = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+    except READING_ERRORS as error:
         raise ValueError(
             f"{path} must be JSON, as its run wrote it. "
             "Received: a damaged file or none; remove the run's folder to train it again"
         ) from error
-    expected = data if is_finished else {**data, **_computed_with()}
+    expected = data if is_finished else {**data, **versions()}
     changed = {name: former.get(name) for name in expected if former.get(name) != expected[name]}
     if changed:
         received = (
@@ -59,13 +55,3 @@ def check_fingerprints(directory: Path, data: Mapping[str, str], is_finished: bo
             f"{directory} holds a run with another {', '.join(changed)}: go on with the former, or "
             f"choose another folder. Received: {', '.join(received)}"
         )
-
-
-def _computed_with() -> dict[str, str]:
-    """The backend, and the versions of what decides numbers."""
-    backend = keras.backend.backend()
-    return {
-        "backend": backend,
-        f"version of {backend}": sys.modules[backend].__version__,
-        **{f"version of {name}": importlib.metadata.version(name) for name in _PACKAGES},
-    }

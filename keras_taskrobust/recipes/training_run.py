@@ -5,8 +5,6 @@ import dataclasses
 import json
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ import keras
 from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.files import sync_files, write_atomically
+from keras_taskrobust.files import READING_ERRORS, sync_files, write_atomically
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.progress import ProgressBar
@@ -45,17 +43,6 @@ RECONSTRUCTIONS = {
     "half_way": "reconstructions_half_way.npz",
     "at_end": "reconstructions.npz",
 }
-
-#: What the reader of a damaged file raises.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def results_of(directory: Path) -> dict[str, str]:
@@ -236,7 +223,7 @@ def _read_json(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with values of these types."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
+    except READING_ERRORS:
         content = None
     if not isinstance(content, dict) or not all(
         isinstance(content.get(name), kind) for name, kind in kinds.items()
@@ -251,7 +238,7 @@ def _read_json(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
 def _read_or_refuse(path, what, read):
     try:
         return read(path)
-    except _UNREADABLE as error:
+    except READING_ERRORS as error:
         raise ValueError(
             f"{path} must hold {what}, as its run wrote it. Received: a damaged file or none "
             f"({' '.join(str(error).split())}); remove the run's folder to train it again"

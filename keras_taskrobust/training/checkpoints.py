@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_taskrobust.files import replacing, write_atomically
+from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
 
 _PATTERN = re.compile(r"checkpoint-(\d{8,})\.(?:weights\.h5|json)")
 
@@ -135,7 +135,7 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             stored = self._stored(epochs)
             digest = _digest(self._path(epochs))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except READING_ERRORS as error:
             fault = f"{self._description(epochs).name} must say its digest: {error!r}"
         else:
             if (stored.epochs, stored.sha256) == (epochs, digest):

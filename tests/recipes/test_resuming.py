@@ -150,6 +150,7 @@ BACKEND = keras.backend.backend()
         (change_fingerprint("version of numpy", "0"), r"another version of numpy.* place of 0"),
         (lambda recipe, run: (run / "fingerprints.json").unlink(), "fingerprints.json must be"),
         (lambda recipe, run: os.truncate(run / "fingerprints.json", 9), "remove the run's folder"),
+        (lambda recipe, run: (run / "fingerprints.json").write_text("[" * 10**5), "must be JSON"),
     ],
 )
 def test_nothing_else_is_gone_on_with(copy, tmp_path, change, message):

@@ -90,6 +90,7 @@ DAMAGES = {
     "without digest": lambda weights, json: json.unlink(),
     "half a digest": lambda weights, json: os.truncate(json, 20),
     "another digest": lambda weights, json: json.write_text("[]"),
+    "a deep digest": lambda weights, json: json.write_text("[" * 100_000),
     "of another epoch": lambda weights, json: shutil.copy(
         json.with_name("checkpoint-00000002.json"), json
     ),
