@@ -1,5 +1,6 @@
 """The folder of one run: its settings, its training, its result. A killed run in it goes on."""
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -187,21 +188,22 @@ def train(
     _truncate_history(history, done)
     epochs = recipe.steps // recipe.steps_per_report
     if done < epochs:
-        model.fit(
-            batches_for_fit(batches(done * recipe.steps_per_report)),
-            epochs=epochs,
-            initial_epoch=done,
-            steps_per_epoch=recipe.steps_per_report,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                StopOnBrokenLoss(),
-                _History(history, append=True),
-                *callbacks,
-                checkpoint,
-                ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
-            ],
-        )
+        with contextlib.closing(_History(history, append=True)) as lines:
+            model.fit(
+                batches_for_fit(batches(done * recipe.steps_per_report)),
+                epochs=epochs,
+                initial_epoch=done,
+                steps_per_epoch=recipe.steps_per_report,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    StopOnBrokenLoss(),
+                    lines,
+                    *callbacks,
+                    checkpoint,
+                    ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+                ],
+            )
     return checkpoint.seconds
 
 
@@ -211,6 +213,11 @@ class _History(keras.callbacks.CSVLogger):
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
         os.fsync(self.csv_file.fileno())
+
+    def close(self):
+        """Keras closes the file only where training comes to its end."""
+        if self.csv_file is not None:
+            self.csv_file.close()
 
 
 def _read_settings(directory: Path) -> dict[str, Any]:

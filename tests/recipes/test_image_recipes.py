@@ -123,8 +123,6 @@ def test_no_picture_of_a_failed_start_is_kept(finished, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-# Keras's CSVLogger leaves its file open when training is interrupted.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
     recipe = dataclasses.replace(MINIATURE, weighting="uncertainty", modalities=("rgb", "depth"))
     whole = pretrain_images(recipe, tmp_path / "whole")

@@ -20,13 +20,34 @@ ROWS = {
     },
 }
 #: As the first version of the folders was called, on PyTorch.
-TEXT_FOLDERS = []
-IMAGE_FOLDERS = []
-SPECIAL_IMAGE_FOLDERS = []
+TEXT_FOLDERS = [
+    "runs/minimax-0-96d75894",
+    "runs/sharp-0-d91cc031",
+    "runs/group_dro-step_size=0.1-0-a7a6913f",
+    "runs/minimax-1-3619b073",
+    "runs/sharp-1-3f396eae",
+    "runs/group_dro-step_size=0.1-1-7515b382",
+]
+IMAGE_FOLDERS = [
+    "runs/minimax-0-4ca27eb8",
+    "runs/sharp-0-c9068720",
+    "runs/group_dro-step_size=0.1-0-c5c66ba6",
+    "runs/minimax-1-58a71e2c",
+    "runs/sharp-1-da8f3a0a",
+    "runs/group_dro-step_size=0.1-1-279bd29c",
+]
+SPECIAL_IMAGE_FOLDERS = [
+    "runs/minimax-0-b5dbef4c",
+    "runs/sharp-0-f2ab5ea4",
+    "runs/group_dro-step_size=0.1-0-ea311c5e",
+    "runs/minimax-1-183f78bc",
+    "runs/sharp-1-fa09f7cc",
+    "runs/group_dro-step_size=0.1-1-dfbdfc28",
+]
 SPECIAL_IMAGES = dataclasses.replace(
     image_settings.TINY,
     data="tfds:nyu_depth_v2",
-    data_dir="/data/tfds",
+    tfds_dir="/data/tfds",
     modalities=("rgb", "depth"),
     epochs=3,
     num_classes=13,

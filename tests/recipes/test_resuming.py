@@ -19,9 +19,6 @@ from keras_taskrobust.recipes.text import prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.training_run import claim_folder, finished_run
 
-# Keras's CSVLogger leaves its file open when training is interrupted.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture(scope="module")
 def begun(write_text_recipe, tmp_path_factory):
