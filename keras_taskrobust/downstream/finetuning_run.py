@@ -12,6 +12,7 @@ from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
+from keras_taskrobust.training.keras_internals import layers_of
 from keras_taskrobust.training.optimizers import build_optimizer
 
 History = list[dict[str, float]]
@@ -115,7 +116,7 @@ class FineTuningRun(abc.ABC):
     def _train_member(self, seed):
         settings, backbone = self.settings, self.model.backbone
         if settings.method in ("probe_then_full", "ewc"):
-            frozen = [layer for layer in _layers_below(backbone) if layer.trainable]
+            frozen = [layer for layer in layers_of(backbone) if layer.trainable]
             backbone.trainable = False
             self._fit(self.model, seed, settings.probe_epochs, settings.probe_learning_rate)
             _thaw(backbone, frozen)
@@ -218,15 +219,10 @@ def head_variables(model: Any) -> list[keras.Variable]:
     return [variable for variable in model.weights if id(variable) not in below]
 
 
-def _layers_below(layer):
-    """The layer and all layers inside it."""
-    return list(layer._flatten_layers())
-
-
 def _thaw(layer, trainable):
     """Makes those layers trainable again that were; the others stay frozen."""
     layer.trainable = True
     kept = {id(one) for one in trainable}
-    for one in _layers_below(layer):
+    for one in layers_of(layer):
         if id(one) not in kept:
             one.trainable = False

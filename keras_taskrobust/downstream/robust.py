@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.training.keras_internals import index_of_variable, layers_of, untrack
+
 Weights = list[np.ndarray]
 
 
@@ -104,8 +106,7 @@ def release(model: keras.Model) -> None:
     for name in ("penalty_starts", "penalty_importances"):
         anchors = getattr(model, name, None)
         if anchors is not None:
-            model._tracker.unlock()
-            model._tracker.untrack(anchors)
+            untrack(model, anchors)
             delattr(model, name)
     for variable in pulled_variables(model):
         variable.regularizer = None
@@ -123,7 +124,7 @@ class _SquaredGradients(keras.optimizers.Optimizer):
             self.sums = self.add_optimizer_variables(variables, "sum")
 
     def update_step(self, gradient, variable, learning_rate):
-        total = self.sums[self._get_variable_index(variable)]
+        total = self.sums[index_of_variable(self, variable)]
         self.assign_add(total, ops.cast(ops.square(gradient), total.dtype))
 
 
@@ -152,7 +153,7 @@ def fisher_diagonal(model: keras.Model, x, y, loss) -> list[np.ndarray]:
 @contextlib.contextmanager
 def _without_dropout(model: keras.Model) -> Iterator[None]:
     """Sets the rates to 0: `fit` overrides a `training=False` inside of a functional model."""
-    layers = [one for one in model._flatten_layers() if isinstance(one, keras.layers.Dropout)]
+    layers = [one for one in layers_of(model) if isinstance(one, keras.layers.Dropout)]
     rates = [layer.rate for layer in layers]
     for layer in layers:
         layer.rate = 0.0

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import keras
 from keras import ops
-from keras.src.backend import get_keras_mask, set_keras_mask
+
+from keras_taskrobust.training.keras_internals import get_keras_mask, layers_of, set_keras_mask
 
 PLACES = ("shared", "last_shared", "representation")
 HEADS = ("weighted", "own")
@@ -350,7 +351,7 @@ def _shared(variables, numbers, least: int, last_layer: bool, who: str) -> list[
 
 
 def _layer_named(network, name):
-    layers = {id(layer): layer for layer in network._flatten_layers(include_self=False)}
+    layers = {id(layer): layer for layer in layers_of(network, include_self=False)}
     named = [layer for layer in layers.values() if layer.name == name]
     if len(named) != 1:
         raise ValueError(

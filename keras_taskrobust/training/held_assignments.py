@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust.training.keras_internals import assign_outside_scopes, value_outside_scopes
+
 
 class HeldAssignments(keras.StatelessScope):
     """Holds back what is assigned to a model's variables while it is open.
@@ -44,7 +46,7 @@ class HeldAssignments(keras.StatelessScope):
             super().__exit__(*args, **kwargs)
 
     def get_current_value(self, variable):
-        return self.state_mapping.get(id(variable), variable._value)
+        return self.state_mapping.get(id(variable), value_outside_scopes(variable))
 
     def add_update(self, update):
         variable, _ = update
@@ -58,7 +60,7 @@ class HeldAssignments(keras.StatelessScope):
         """Assigns a value that cannot be held."""
         self._held.pop(id(variable), None)
         self.state_mapping.pop(id(variable), None)
-        variable._direct_assign(value)
+        assign_outside_scopes(variable, value)
 
     def make(self) -> None:
         """Makes the assignments, after the scope was closed."""

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_taskrobust.training.keras_internals import does_nothing
+
 _HOOKS = ("on_batch_end", "on_train_batch_end")
 
 
@@ -37,4 +39,4 @@ def hear_steps(callbacks) -> bool:
         for name in _HOOKS
         if callback is not None
     ]
-    return not all(getattr(hook, "_is_default", False) for hook in hooks)
+    return not all(map(does_nothing, hooks))

@@ -10,12 +10,16 @@ import functools
 
 import keras
 from keras import ops
-from keras.src.backend import get_keras_mask, set_keras_mask
-from keras.src.losses.loss import squeeze_or_expand_to_same_rank
-from keras.src.losses.losses import LossFunctionWrapper
 
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.gradients import is_float
+from keras_taskrobust.training.keras_internals import (
+    LossFunctionWrapper,
+    arguments_of_loss,
+    get_keras_mask,
+    set_keras_mask,
+    squeeze_or_expand_to_same_rank,
+)
 
 # As a probability, a logit or a number it has finite logarithms, roots and quotients.
 _VALID_PREDICTION = 0.5
@@ -198,7 +202,7 @@ def _has_spare_axis(loss, y_true, y_pred) -> bool:
 
 def _class_axis(loss) -> int:
     """The axis of the predictions that the elements of a Keras loss lack."""
-    axis = getattr(loss, "_fn_kwargs", {}).get("axis", -1)
+    axis = arguments_of_loss(loss).get("axis", -1)
     return axis if isinstance(axis, int) else -1
 
 

@@ -18,6 +18,10 @@ from keras_taskrobust.training.gradients import (
     check_places,
     check_settings,
 )
+from keras_taskrobust.training.keras_internals import (
+    additional_loss,
+    compiled_metrics,
+)
 from keras_taskrobust.training.logs import UnheardLogs
 from keras_taskrobust.training.optimizers import (
     build_optimizer,
@@ -275,7 +279,7 @@ class MinimaxModel(CheckedTrainer):
         if others is not None:
             others = backend.scale_for_replicas(others)
         for loss in self.losses if additional_losses is None else additional_losses:
-            others = add(others, ops.cast(self._aggregate_additional_loss(loss), "float32"))
+            others = add(others, ops.cast(additional_loss(self, loss), "float32"))
         return losses, counts, others, shares
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -285,14 +289,15 @@ class MinimaxModel(CheckedTrainer):
             The logs of a step, the task figures packed into one entry; `fit` and `evaluate` name
             them.
         """
-        if self._compile_metrics is not None:
-            if not self._compile_metrics.built and isinstance(self._task_losses, TaskLosses):
+        compiled = compiled_metrics(self)
+        if compiled is not None:
+            if not compiled.built and isinstance(self._task_losses, TaskLosses):
                 given = self._compile_arguments
                 for argument in ("metrics", "weighted_metrics"):
                     metrics = getattr(given, argument)
                     self._task_losses.check_metrics(metrics, y, y_pred, argument)
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
-            self._compile_metrics.update_state(y, y_pred, sample_weight)
+            compiled.update_state(y, y_pred, sample_weight)
         logs = {}
         for metric in self.metrics:
             is_task_metric = metric is self._task_metric

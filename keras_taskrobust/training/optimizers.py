@@ -3,6 +3,11 @@
 import keras
 from keras import ops, optimizers
 
+from keras_taskrobust.training.keras_internals import (
+    OptimizerWithMain,
+    index_of_variable,
+    layers_of,
+)
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -12,11 +17,11 @@ def build_optimizer(model: keras.Model) -> None:
     A step that creates variables is traced twice by TensorFlow. Keras sees to it on JAX and
     PyTorch.
     """
-    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
+    if not model.optimizer.built and all(layer.built for layer in layers_of(model)):
         model.optimizer.build(model.trainable_variables)
 
 
-class TwoRateOptimizer(optimizers.MultiOptimizer):
+class TwoRateOptimizer(OptimizerWithMain):
     """Gives the weighting's trainable variables a rate of their own.
 
     The second optimizer is of the user's kind, without weight decay and outside gradient clipping.
@@ -66,13 +71,6 @@ class TwoRateOptimizer(optimizers.MultiOptimizer):
     def iterations(self):
         """The updates made, as the user's optimizer counts them."""
         return self.main.iterations
-
-    @property
-    def _model_variables_moving_average(self):
-        """For Keras's `SwapEMAWeights`, which pairs them with all trainable variables in order: the
-        weighting's, which have no average, are the last.
-        """
-        return self.main._model_variables_moving_average
 
     def get_config(self):
         """The user's optimizer's: a model is compiled again from that."""
@@ -175,7 +173,7 @@ class ScaledAdamW(optimizers.Adam):
         super().build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
+        index = index_of_variable(self, variable)
         rate = ops.multiply(learning_rate, self.multipliers[index])
         if self.weight_decays[index]:
             decay = ops.cast(ops.multiply(rate, self.weight_decays[index]), variable.dtype)

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 from keras_taskrobust.training.backends import Trainer, backend
+from keras_taskrobust.training.keras_internals import compiled_metrics
 
 
 class RecoveringModel(Trainer):
@@ -13,7 +14,6 @@ class RecoveringModel(Trainer):
     interrupt. What `fit` with right data needs is then as if the call had not been.
     """
 
-    _compile_metrics: Any
     train_function: Any
     test_function: Any
     _a_step_finished = False
@@ -49,7 +49,7 @@ class RecoveringModel(Trainer):
 
     @contextlib.contextmanager
     def _recovering(self):
-        metrics, functions = self._compile_metrics, (self.train_function, self.test_function)
+        metrics, functions = compiled_metrics(self), (self.train_function, self.test_function)
         were_built = metrics is None or metrics.built
         self.__dict__["_a_step_finished"] = False
         try:

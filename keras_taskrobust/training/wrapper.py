@@ -2,8 +2,10 @@
 
 import keras
 
+from keras_taskrobust.training.keras_internals import OpenModel, untrack
 
-class Wrapper(keras.Model):
+
+class Wrapper(OpenModel):
     """What users ask a model about its layers, inputs and outputs, answered by its network.
 
     Args:
@@ -13,9 +15,7 @@ class Wrapper(keras.Model):
 
     def __init__(self, network, **kwargs):
         super().__init__(**{**kwargs, "dtype": network.dtype_policy})
-        # The network converts its inputs, each to a dtype of its own.
-        self._convert_input_args = False
-        self._allow_non_tensor_positional_args = True
+        # Its inputs are left as they are: the network converts each to a dtype of its own.
         self.network = network
         self.built = network.built
 
@@ -91,12 +91,8 @@ class Wrapper(keras.Model):
         if old is value:
             return
         if old is not None:
-            self._tracker.unlock()
-            self._tracker.untrack(old)
+            untrack(self, old)
         setattr(self, name, value)
-
-    def _lock_state(self):
-        """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
 
 
 def check_format(filepath) -> None:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from jax.interpreters import partial_eval
-from keras.src.backend import get_keras_mask, set_keras_mask
 
 from keras_taskrobust.training.backends.jax_linear import LinearFunction
 from keras_taskrobust.training.backends.jax_state import Trainer as Trainer
@@ -21,6 +20,7 @@ from keras_taskrobust.training.gradients import (
     floats_of,
     is_float,
 )
+from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_mask
 
 
 def sum_by_group(values, member):

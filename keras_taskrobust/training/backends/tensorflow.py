@@ -4,7 +4,6 @@ import contextlib
 
 import keras
 import tensorflow as tf
-from keras.src.backend import get_keras_mask, set_keras_mask
 
 from keras_taskrobust.training.gradients import (
     TaskRows,
@@ -14,6 +13,7 @@ from keras_taskrobust.training.gradients import (
     floats_of,
 )
 from keras_taskrobust.training.held_assignments import HeldAssignments
+from keras_taskrobust.training.keras_internals import get_keras_mask, log_loss, set_keras_mask
 
 Trainer = keras.Model
 
@@ -137,7 +137,7 @@ def stock_train_step(model, data):
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
             batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-            model._loss_tracker.update_state(_unscaled(loss), sample_weight=batch_size)
+            log_loss(model, _unscaled(loss), batch_size)
             loss = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = [
@@ -212,7 +212,7 @@ def gradient_train_step(model, data):
         for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
             gradients[position[id(variable)]] = None if slope is None else scale * slope
         batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-        model._loss_tracker.update_state(add(value, others), sample_weight=batch_size)
+        log_loss(model, add(value, others), batch_size)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     with _after(gradients, logs):
         held.make()

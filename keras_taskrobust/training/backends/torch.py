@@ -15,6 +15,7 @@ from keras_taskrobust.training.backends.torch_rows import (
 )
 from keras_taskrobust.training.gradients import TaskRows, add, by_variable_and_layer, cutting
 from keras_taskrobust.training.held_assignments import HeldAssignments
+from keras_taskrobust.training.keras_internals import compiled_metrics, log_loss
 
 Trainer = keras.Model
 
@@ -126,7 +127,7 @@ def stock_train_step(model, data):
         model.zero_grad()
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
         batch_size = keras.tree.flatten(x)[0].shape[0]
-        model._loss_tracker.update_state(loss, sample_weight=batch_size)
+        log_loss(model, loss, batch_size)
         model.optimizer.scale_loss(loss).backward()
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     held.make()
@@ -152,7 +153,7 @@ def gradient_train_step(model, data):
             "Gradients at a representation are not offered with torch.distributed, where every "
             f"replica has a part of it: take them at weights. Received: {replicas} replicas"
         )
-    if replicas > 1 and (model._compile_metrics is not None or model._task_losses.auxiliary):
+    if replicas > 1 and (compiled_metrics(model) is not None or model._task_losses.auxiliary):
         raise ValueError(
             "`auxiliary` losses and compiled metrics are those of one process and not summed over "
             "those of torch.distributed: compile without them, or train in one process. "
@@ -199,9 +200,7 @@ def gradient_train_step(model, data):
         for variable, slope in zip(own, gradients_of([value], [scale], own), strict=True):
             position = next(i for i, v in enumerate(variables) if v.value is variable)
             gradients[position] = slope
-        model._loss_tracker.update_state(
-            add(value, others).detach(), sample_weight=keras.tree.flatten(x)[0].shape[0]
-        )
+        log_loss(model, add(value, others).detach(), keras.tree.flatten(x)[0].shape[0])
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     held.make()
     with torch.no_grad():

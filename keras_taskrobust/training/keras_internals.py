@@ -1,0 +1,119 @@
+"""Every private name of Keras that the library leans on.
+
+Keras promises nothing of them. A test looks each up in the Keras that is installed, so that a new
+one says at once what it lacks. What only one backend has is used in `backends/`, and named here.
+"""
+
+from typing import Any
+
+import keras
+from keras.src.backend import get_keras_mask as get_keras_mask
+from keras.src.backend import set_keras_mask as set_keras_mask
+from keras.src.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
+from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
+
+#: The private attributes, by what has them.
+PRIVATE_NAMES = {
+    "model": (
+        "_aggregate_additional_loss",
+        "_allow_non_tensor_positional_args",
+        "_compile_metrics",
+        "_convert_input_args",
+        "_flatten_layers",
+        "_lock_state",
+        "_loss_tracker",
+        "_tracker",
+    ),
+    "optimizer": ("_get_variable_index", "_model_variables_moving_average"),
+    "variable": ("_direct_assign", "_value"),
+    "loss": ("_fn_kwargs",),
+    "hook of a callback": ("_is_default",),
+    "model on JAX": (
+        "_get_jax_state",
+        "_jax_state",
+        "_jax_state_synced",
+        "_losses_override",
+        "_make_function",
+        "_purge_model_variables",
+        "_update_metrics_variables",
+    ),
+    "probabilities on TensorFlow": ("_keras_logits",),
+    "jax.interpreters.partial_eval": ("dce_jaxpr",),
+}
+
+
+class OpenModel(keras.Model):
+    """A Keras model that leaves its inputs as they are, and tracks attributes set after `build`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+
+    def _lock_state(self):
+        """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
+
+
+class OptimizerWithMain(keras.optimizers.MultiOptimizer):
+    """Several optimizers, of which `main` alone keeps moving averages of variables.
+
+    Keras's `SwapEMAWeights` pairs them with all trainable variables in order: those that have none
+    must be the last.
+    """
+
+    main: keras.optimizers.Optimizer
+
+    @property
+    def _model_variables_moving_average(self):
+        return self.main._model_variables_moving_average
+
+
+def layers_of(layer: keras.layers.Layer, include_self: bool = True) -> list[keras.layers.Layer]:
+    """The layer, if it is to be included, and all layers inside it, at any depth."""
+    return list(layer._flatten_layers(include_self=include_self))
+
+
+def untrack(owner: keras.layers.Layer, value: Any) -> None:
+    """Forgets what a layer or model tracks: variables, layers, metrics, or a list of them."""
+    owner._tracker.unlock()
+    owner._tracker.untrack(value)
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+    """The metrics that `compile` was given, as one metric; `None` without any."""
+    return model._compile_metrics
+
+
+def log_loss(model: keras.Model, loss: Any, batch_size: Any) -> None:
+    """Adds the loss of a batch to what a model logs as `loss`."""
+    model._loss_tracker.update_state(loss, sample_weight=batch_size)
+
+
+def additional_loss(model: keras.Model, loss: Any) -> Any:
+    """One of `model.losses` as a share of the loss of this replica."""
+    return model._aggregate_additional_loss(loss)
+
+
+def index_of_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
+    """The place of a variable among those that the optimizer was built with."""
+    return optimizer._get_variable_index(variable)
+
+
+def value_outside_scopes(variable: keras.Variable) -> Any:
+    """What a variable holds, whatever an open `StatelessScope` says."""
+    return variable._value
+
+
+def assign_outside_scopes(variable: keras.Variable, value: Any) -> None:
+    """Assigns at once, past an open `StatelessScope`."""
+    variable._direct_assign(value)
+
+
+def arguments_of_loss(loss: Any) -> dict[str, Any]:
+    """The arguments of a Keras loss that are passed on to its function."""
+    return getattr(loss, "_fn_kwargs", {})
+
+
+def does_nothing(hook: Any) -> bool:
+    """Whether a method of a callback is the one of `keras.callbacks.Callback`."""
+    return getattr(hook, "_is_default", False)
