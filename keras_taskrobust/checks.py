@@ -1,5 +1,6 @@
 """Checks of arguments. They return the value as it is kept, or say what was expected."""
 
+import math
 import numbers
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -137,6 +138,18 @@ def distinct(name: str, values: Collection[Any], least: int = 1) -> None:
         number = {0: "", 1: "one or more ", 2: "two or more "}[least]
         received = ", ".join(map(str, values)) or "none"
         raise ValueError(f"`{name}` must be {number}different values. Received: {received}")
+
+
+def finite_floats(name: str, values) -> list[float] | None:
+    """Finite numbers, or `None`."""
+    if values is None:
+        return None
+    if not (
+        isinstance(values, Iterable)
+        and all(is_number(value) and math.isfinite(value) for value in values)
+    ):
+        raise ValueError(f"`{name}` must be finite numbers. Received: {name}={values}")
+    return [float(value) for value in values]
 
 
 def seeds(name: str, values: Collection[int]) -> None:

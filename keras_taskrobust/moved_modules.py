@@ -9,6 +9,15 @@ import sys
 import warnings
 from importlib.machinery import ModuleSpec
 
+#: Each is a file with an underscore now, and its public names are those of the room.
+_WEIGHTINGS = (
+    "adaptive_groups aligned_mtl cagrad chi2_dro config cvar db_mtl dualproj dwa "
+    "excess_loss excess_mtl facts fairgrad famo gls graddrop gradnorm gradvac group_dro "
+    "hard_max imtl_g imtl_l kl_dro mgda minimax moco nash_mtl pcgrad pooled random "
+    "rate_of_improvement rlw sdmgrad solvers static stch surgery table uncertainty "
+    "uniform upgrad"
+)
+
 #: Old paths of modules to new ones, both inside of the package.
 MOVED_MODULES = {
     "evaluation.bootstrap": "evaluation.intervals",
@@ -35,6 +44,9 @@ MOVED_MODULES = {
     "vision.scene_rendering": "vision.scenes.rendering",
     "vision.scene_textures": "vision.scenes.textures",
     "vision.transfer": "vision.vit_export",
+    "weighting.gradient": "weighting._gradient_based",
+    "weighting.gramian": "weighting._gradient_based",
+    **{f"weighting.{name}": f"weighting._{name}" for name in _WEIGHTINGS.split()},
 }
 
 _PREFIX = f"{__package__}."
@@ -53,8 +65,12 @@ class _MovedModules:
     def exec_module(self, module) -> None:
         old = module.__name__
         new = _PREFIX + MOVED_MODULES[old.removeprefix(_PREFIX)]
+        public = new.partition("._")[0]
+        what = f"is now `{new}`"
+        if public != new:
+            what = f"is private now: its public names are in `{public}`"
         warnings.warn(
-            f"`{old}` is now `{new}`. The next release knows only the new name.",
+            f"`{old}` {what}. The next release does not know the old name.",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -78,6 +78,13 @@ def test_an_old_path_has_the_names_of_the_new_module(old_schedules):
     assert LinearWarmupDecay is schedules.LinearWarmupDecay
 
 
+def test_an_old_path_of_a_method_says_where_its_public_names_are():
+    said = "`keras_taskrobust.weighting.minimax` is private now: its public names are in `keras_tas"
+    with pytest.warns(DeprecationWarning, match=said):
+        from keras_taskrobust.weighting.minimax import SoftmaxWeightedLoss
+    assert SoftmaxWeightedLoss is ktr.weighting.SoftmaxWeightedLoss
+
+
 def test_the_warning_names_the_line_that_imports(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import sys\nfrom keras_taskrobust.reading import read_ahead\n")

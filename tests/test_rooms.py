@@ -73,6 +73,24 @@ def test_a_room_imports_only_rooms_before_it():
     assert not offenders
 
 
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_no_private_name_is_imported_across_files():
+    """And a private module only in its own folder."""
+    offenders = []
+    for path in FILES:
+        folder = ".".join(["keras_taskrobust", *path.relative_to(PACKAGE).parts[:-1]])
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                parent, _, module = node.module.rpartition(".")
+                names = [alias.name for alias in node.names if private(alias.name)]
+                names += [node.module] if private(module) and parent != folder else []
+                offenders += [(name_of(path), name) for name in names]
+    assert not offenders
+
+
 def test_backends_are_imported_in_one_place():
     offenders = [
         (name_of(path), module)

@@ -1,5 +1,5 @@
 """`python -m keras_taskrobust.weighting` prints the README's table of methods."""
 
-from keras_taskrobust.weighting.table import methods_table
+from keras_taskrobust.weighting._table import methods_table
 
 print(methods_table())

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_taskrobust import checks
-from keras_taskrobust.weighting.facts import MethodFacts
+from keras_taskrobust.weighting._facts import MethodFacts
 
 PACKAGE = "keras_taskrobust"
 
@@ -165,6 +165,10 @@ class TaskWeighting(keras.layers.Layer):
         state = self.next_state(tasks) if training else ()
         return TaskUpdate(self.weigh(tasks), state=state)
 
+    def weights_of_batch(self, tasks: TaskBatch):
+        """The weights `(K,)` of the next training call with this batch; no state changes."""
+        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
+
     def call(
         self,
         losses,
@@ -204,7 +208,7 @@ class TaskWeighting(keras.layers.Layer):
             by_element = self.keeps_gradients and gradients is not None
             self.build(gradients.shape if by_element else losses.shape)
         tasks, _ = self._inspect(losses, counts, gramian, gradients)
-        return self._weights(tasks)
+        return self.weights_of_batch(tasks)
 
     def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
         """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
@@ -230,9 +234,6 @@ class TaskWeighting(keras.layers.Layer):
                 f"number. Received: {number} gradient elements"
             )
         self.num_gradient_elements = number
-
-    def _weights(self, tasks):
-        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
 
     def _inspect(self, losses, counts, gramian, gradients=None):
         losses = ops.cast(losses, "float32")
@@ -302,6 +303,12 @@ def _check_shape(name, tensor, expected):
         raise ValueError(
             f"`{name}` must have the shape {expected}. Received: {name} of shape {shape}"
         )
+
+
+def mean_weights(tasks):
+    """`(K,)`: 1 / (number of tasks present) for each present task."""
+    present = ops.cast(tasks.present, "float32")
+    return present / ops.maximum(ops.sum(present), 1.0)
 
 
 def masked_mean(values, present):

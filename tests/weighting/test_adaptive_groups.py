@@ -12,7 +12,7 @@ from weighting_cases import Batch, make_batches, step
 
 import keras_taskrobust as ktr
 from keras_taskrobust.weighting import AdaptiveGroups
-from keras_taskrobust.weighting.adaptive_groups import homogeneous_groups
+from keras_taskrobust.weighting._adaptive_groups import homogeneous_groups
 
 K = 6
 w = ktr.weighting

@@ -44,6 +44,18 @@ def test_get_returns_a_layer_as_it_is():
     assert get(layer) is layer
 
 
+def test_the_room_shows_its_public_names_and_no_module_of_a_method():
+    shown = [name for name in dir(ktr.weighting) if not name.startswith("__")]
+    assert shown == sorted([*ktr.weighting.__all__, "base", "registry"])
+    assert all(hasattr(ktr.weighting, name) for name in shown)
+
+
+def test_a_layer_that_was_saved_before_its_module_moved_opens():
+    config = keras.saving.serialize_keras_object(LIBRARY["minimax"](alpha=3.0))
+    config["module"] = "keras_taskrobust.weighting.minimax"
+    assert get(config).alpha == 3.0
+
+
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(ValueError, match="Received: 'minmax'") as error:
         get("minmax")

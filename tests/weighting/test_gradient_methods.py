@@ -17,7 +17,7 @@ K, P, STEPS = 4, 30, 6
 
 
 def uniform(seed, step, number):
-    """The draws of `weighting.random`, in NumPy's unsigned integers."""
+    """The draws of `weighting._random`, in NumPy's unsigned integers."""
 
     def mix(bits):
         for shift, multiplier in ((16, 0x7FEB352D), (15, 0x846CA68B)):

@@ -12,7 +12,7 @@ from torchjd import scalarization
 from weighting_cases import Batch, make_batches, step, step_compiled
 
 import keras_taskrobust as ktr
-from keras_taskrobust.weighting import random
+from keras_taskrobust.weighting._random import advanced, normal
 
 w = ktr.weighting
 K = 4
@@ -240,7 +240,7 @@ def test_a_task_below_its_reference_draws_no_weight():
 
 def test_random_numbers_are_normal_and_independent():
     steps, streams = np.arange(400), np.arange(25, dtype="float32")
-    drawn = np.array([to_numpy(random.normal(3, float(t), streams)) for t in steps])
+    drawn = np.array([to_numpy(normal(3, float(t), streams)) for t in steps])
     assert stats.kstest(drawn.ravel(), "norm").pvalue > 1e-3
     neighbours = (
         (drawn[1:], drawn[:-1]),
@@ -249,13 +249,13 @@ def test_random_numbers_are_normal_and_independent():
     )
     for one, other in neighbours:
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 4 / math.sqrt(one.size)
-    other_seed = np.array([to_numpy(random.normal(4, float(t), streams)) for t in steps])
+    other_seed = np.array([to_numpy(normal(4, float(t), streams)) for t in steps])
     assert abs(np.corrcoef(drawn.ravel(), other_seed.ravel())[0, 1]) < 4 / math.sqrt(drawn.size)
 
 
 def test_the_counter_starts_over_where_float32_stops_counting():
-    assert float(random.advanced(np.float32(2**24 - 1))) == 0
-    assert float(random.advanced(np.float32(7))) == 8
+    assert float(advanced(np.float32(2**24 - 1))) == 0
+    assert float(advanced(np.float32(7))) == 8
 
 
 def test_random_weights_average_to_equal_ones():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from weighting_cases import NAMES
 
-from keras_taskrobust.weighting.table import methods_table
+from keras_taskrobust.weighting._table import methods_table
 
 pytestmark = pytest.mark.backend_free
 
