@@ -381,7 +381,7 @@ class MinimaxModel(CheckedTrainer):
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
             gradients; and the list of directions, one for each of `rows.place`, or `None`.
         """
-        objective, update, directions = self._task_gradients.combine(losses, counts, rows)
+        objective, update, directions = self._task_gradients.weigh(losses, counts, rows)
         self._task_metric.update_state(losses * counts, counts, update.weights)
         return objective, update.weights, update.own_weights, directions
 

@@ -75,7 +75,7 @@ class TaskGradients:
             )
         return number, self.plan(lambda layer: reached(batch, layer)).number_of_elements
 
-    def combine(self, losses, counts, rows):
+    def weigh(self, losses, counts, rows):
         """Asks the weighting for the weights of the losses or for a direction.
 
         Args:

@@ -16,10 +16,9 @@ from keras_taskrobust.weighting._fairgrad import FairGrad
 from keras_taskrobust.weighting._famo import FAMO
 from keras_taskrobust.weighting._gls import GeometricLoss
 from keras_taskrobust.weighting._graddrop import GradDrop
-from keras_taskrobust.weighting._gradient import GradientWeighting
+from keras_taskrobust.weighting._gradient_based import GradientWeighting, GramianWeighting
 from keras_taskrobust.weighting._gradnorm import GradNorm
 from keras_taskrobust.weighting._gradvac import GradVac
-from keras_taskrobust.weighting._gramian import GramianWeighting
 from keras_taskrobust.weighting._group_dro import GroupDRO
 from keras_taskrobust.weighting._hard_max import HardMaximum
 from keras_taskrobust.weighting._imtl_g import ImpartialGradient

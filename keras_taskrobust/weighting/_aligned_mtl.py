@@ -4,9 +4,9 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector
-from keras_taskrobust.weighting.base import mean_weights
+from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 SCALES = ("min", "median", "rmse")
@@ -72,7 +72,7 @@ class AlignedMTL(GramianWeighting):
         factors = ops.sqrt(ops.where(kept, chosen / ops.where(kept, values, 1.0), 0.0))
         mean = mean_weights(tasks)
         weights = matrix_vector(vectors, factors * matrix_vector(ops.transpose(vectors), mean))
-        return ops.where(rank > 0, weights, mean)
+        return TaskUpdate(ops.where(rank > 0, weights, mean))
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

@@ -2,8 +2,9 @@
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import conflict_averse_weights
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 RESCALINGS = ("none", "squared", "linear")
@@ -58,7 +59,7 @@ class CAGrad(GramianWeighting):
     def combine(self, tasks):
         divisor = {"none": 1.0, "squared": 1.0 + self.c**2, "linear": 1.0 + self.c}
         weights = conflict_averse_weights(tasks.gramian, tasks.present, self.c)
-        return weights / divisor[self.rescaling]
+        return TaskUpdate(weights / divisor[self.rescaling])
 
     def get_config(self):
         return {**super().get_config(), "c": self.c, "rescaling": self.rescaling}

@@ -3,13 +3,14 @@
 from keras import ops
 
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import (
     cosines_and_norms,
     equal_projections,
     matrix_vector,
     reciprocal,
 )
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -53,4 +54,4 @@ class ConFIG(GramianWeighting):
         squared_length = ops.sum(combination * projections)
         exists = squared_length > 1e-5 * ops.sum(combination * combination)
         factor = ops.sum(norms * projections) / ops.where(exists, squared_length, 1.0)
-        return ops.where(exists, factor, 0.0) * combination * reciprocal(norms)
+        return TaskUpdate(ops.where(exists, factor, 0.0) * combination * reciprocal(norms))

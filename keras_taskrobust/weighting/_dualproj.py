@@ -1,9 +1,9 @@
 """DualProj: the mean gradient, freed of its conflicts."""
 
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import dual_cone_weights
-from keras_taskrobust.weighting.base import mean_weights
+from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -43,4 +43,4 @@ class DualProj(GramianWeighting):
 
     def combine(self, tasks):
         combination = mean_weights(tasks)[None]
-        return dual_cone_weights(tasks.gramian, combination)[0]
+        return TaskUpdate(dual_cone_weights(tasks.gramian, combination)[0])

@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gradient import GradientWeighting
+from keras_taskrobust.weighting._gradient_based import GradientWeighting
 from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax
 from keras_taskrobust.weighting.registry import register
 

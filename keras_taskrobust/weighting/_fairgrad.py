@@ -2,9 +2,9 @@
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import bargaining_weights
-from keras_taskrobust.weighting.base import mean_weights
+from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -55,8 +55,8 @@ class FairGrad(GramianWeighting):
 
     def combine(self, tasks):
         if self.alpha == 0:
-            return mean_weights(tasks)
-        return bargaining_weights(tasks.gramian, self.alpha)
+            return TaskUpdate(mean_weights(tasks))
+        return TaskUpdate(bargaining_weights(tasks.gramian, self.alpha))
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}

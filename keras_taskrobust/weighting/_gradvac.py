@@ -63,18 +63,7 @@ class GradVac(GradientSurgery):
         super().create_state(num_tasks)
         self.targets = self.add_state("targets", shape=(num_tasks, num_tasks))
 
-    def respond(self, tasks, training):
-        if tasks.gramian is None:
-            return super().respond(tasks, training)
-        weights, targets = self._operate(tasks)
-        state = [*self.next_state(tasks), (self.targets, targets)] if training else ()
-        return TaskUpdate(weights, state=state)
-
-    def get_config(self):
-        return {**super().get_config(), "beta": self.beta, "seed": self.seed}
-
-    def _operate(self, tasks):
-        """The weights, and the targets after this batch."""
+    def combine(self, tasks):
         cosines, norms = cosines_and_norms(tasks.gramian)
         targets = ops.convert_to_tensor(self.targets)
         reachable = ops.minimum(targets, _LARGEST_COSINE)
@@ -96,4 +85,8 @@ class GradVac(GradientSurgery):
         pairs = known[None] * known[:, None]
         pairs = pairs * (1.0 - ops.eye(self.num_tasks, dtype="float32"))
         moved = targets + self.beta * pairs * (cosines_met - targets)
-        return weights_of(coefficients, norms), moved
+        state = [*self.next_state(tasks), (self.targets, moved)]
+        return TaskUpdate(weights_of(coefficients, norms), state=state)
+
+    def get_config(self):
+        return {**super().get_config(), "beta": self.beta, "seed": self.seed}

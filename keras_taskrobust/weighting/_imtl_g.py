@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import (
     apply_pseudo_inverse,
     cosines_and_norms,
@@ -12,6 +12,7 @@ from keras_taskrobust.weighting._solvers import (
     reciprocal,
     relative_inverse,
 )
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 _LARGEST_MISS = 1e-3
@@ -65,7 +66,8 @@ class ImpartialGradient(GramianWeighting):
         )
         total = ops.sum(combination)
         exists = ops.abs(total) > 1e-5 * ops.sum(ops.abs(combination))
-        return ops.where(exists, combination / ops.where(exists, total, 1.0), 0.0)
+        weights = ops.where(exists, combination / ops.where(exists, total, 1.0), 0.0)
+        return TaskUpdate(weights)
 
 
 def _least_squares(cosines, norms):

@@ -4,8 +4,9 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import cosines_and_norms, min_norm_weights
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 NORMALISATIONS = ("none", "l2", "loss", "loss+")
@@ -67,7 +68,7 @@ class MGDA(GramianWeighting):
         if self.normalisation in ("loss", "loss+"):
             losses = ops.where(tasks.losses > 0, tasks.losses, 1.0)
             gramian = gramian / losses[None] / losses[:, None]
-        return min_norm_weights(gramian, tasks.present)
+        return TaskUpdate(min_norm_weights(gramian, tasks.present))
 
     def get_config(self):
         return {**super().get_config(), "normalisation": self.normalisation}

@@ -1,10 +1,11 @@
 """MoCo: gradients and combination are both tracked over the steps."""
 
+import keras
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gradient import GradientWeighting
+from keras_taskrobust.weighting._gradient_based import GradientWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector
 from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax
 from keras_taskrobust.weighting.registry import register
@@ -77,7 +78,7 @@ class MoCo(GradientWeighting):
         self.step = self.add_state("step", shape=())
         self.tracked = self.add_state("tracked", shape=(num_tasks, self.num_gradient_elements))
         self.combination = self.add_state(
-            "combination", lambda shape, dtype: ops.full(shape, 1.0 / num_tasks, dtype=dtype)
+            "combination", keras.initializers.Constant(1.0 / num_tasks)
         )
 
     def combine(self, tasks):

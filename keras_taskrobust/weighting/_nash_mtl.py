@@ -4,8 +4,9 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import bargaining_weights, matrix_vector
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -62,9 +63,9 @@ class NashMTL(GramianWeighting):
         frobenius = largest * ops.sqrt(ops.sum(relative * relative))
         weights = ops.sqrt(frobenius) * bargaining_weights(gramian)
         if self.max_norm is None:
-            return weights
+            return TaskUpdate(weights)
         length = ops.sqrt(ops.relu(ops.sum(weights * matrix_vector(gramian, weights))))
-        return weights * ops.minimum(1.0, self.max_norm / ops.maximum(length, 1e-30))
+        return TaskUpdate(weights * ops.minimum(1.0, self.max_norm / ops.maximum(length, 1e-30)))
 
     def get_config(self):
         return {**super().get_config(), "max_norm": self.max_norm}

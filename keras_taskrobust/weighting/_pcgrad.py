@@ -6,6 +6,7 @@ from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._solvers import cosines_and_norms
 from keras_taskrobust.weighting._surgery import GradientSurgery, operate, weights_of
+from keras_taskrobust.weighting.base import TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -58,7 +59,7 @@ class PCGrad(GradientSurgery):
 
         orders = self.orders(tasks.present)
         coefficients, _ = operate(cosines, orders, strength, ops.zeros_like(cosines))
-        return weights_of(coefficients, norms)
+        return TaskUpdate(weights_of(coefficients, norms), state=self.next_state(tasks))
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}

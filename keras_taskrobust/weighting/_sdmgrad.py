@@ -1,10 +1,11 @@
 """SDMGrad: the shortest combination of the gradients, held near their mean."""
 
+import keras
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector, project_onto_simplex
 from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
@@ -65,19 +66,17 @@ class SDMGrad(GramianWeighting):
 
     def create_state(self, num_tasks):
         self.combination = self.add_state(
-            "combination", lambda shape, dtype: ops.full(shape, 1.0 / num_tasks, dtype=dtype)
+            "combination", keras.initializers.Constant(1.0 / num_tasks)
         )
 
-    def respond(self, tasks, training):
-        if tasks.gramian is None:
-            return super().respond(tasks, training)
+    def combine(self, tasks):
         combination, preference = self._descend(tasks), mean_weights(tasks)
         weights = (combination + self.regularisation * preference) / (1.0 + self.regularisation)
         old = ops.convert_to_tensor(self.combination)
         # What the present tasks held together, shared out anew.
         held = ops.sum(ops.where(tasks.present, old, 0.0))
         new = ops.where(tasks.present, held * combination, old)
-        return TaskUpdate(weights, state=[(self.combination, new)] if training else ())
+        return TaskUpdate(weights, state=[(self.combination, new)])
 
     def get_config(self):
         return {

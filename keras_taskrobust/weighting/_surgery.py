@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._random import advanced, uniform
 from keras_taskrobust.weighting._solvers import matrix_vector
 

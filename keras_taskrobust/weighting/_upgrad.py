@@ -3,9 +3,9 @@
 from keras import ops
 
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting._gramian import GramianWeighting
+from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import dual_cone_weights
-from keras_taskrobust.weighting.base import mean_weights
+from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -46,4 +46,4 @@ class UPGrad(GramianWeighting):
     def combine(self, tasks):
         mean = mean_weights(tasks)
         combinations = mean[:, None] * ops.eye(self.num_tasks, dtype="float32")
-        return ops.sum(dual_cone_weights(tasks.gramian, combinations), axis=0)
+        return TaskUpdate(ops.sum(dual_cone_weights(tasks.gramian, combinations), axis=0))

@@ -25,7 +25,7 @@ class FromGramian(ktr.weighting.GramianWeighting):
 
     def combine(self, tasks):
         mixed = ops.sum(tasks.gramian * ops.reshape(ops.arange(1.0, 4.0), (1, 3)), axis=1)
-        return mixed / ops.sum(ops.diagonal(tasks.gramian))
+        return ktr.weighting.TaskUpdate(mixed / ops.sum(ops.diagonal(tasks.gramian)))
 
 
 class GramianWeighted(FromGramian):

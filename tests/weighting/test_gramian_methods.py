@@ -404,6 +404,15 @@ def test_a_subclass_without_combine_says_what_is_missing():
         Empty().compute_weights(np.ones(2), gramian=np.eye(2))
 
 
+def test_a_subclass_that_combines_to_something_else_says_what_is_expected():
+    class Bare(w.GramianWeighting):
+        def combine(self, tasks):
+            return tasks.losses
+
+    with pytest.raises(TypeError, match="Bare must return a TaskUpdate from `combine.*Received"):
+        Bare().compute_weights(np.ones(2), gramian=np.eye(2))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
