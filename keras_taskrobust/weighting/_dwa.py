@@ -4,12 +4,13 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting._windows import WindowedWeighting
+from keras_taskrobust.weighting.base import masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
 @register("dwa")
-class DynamicWeightAverage(TaskWeighting):
+class DynamicWeightAverage(WindowedWeighting):
     """Weights by the relative rate of descent (Liu et al. 2019, eq. 7).
 
     `w = K * softmax(r / temperature)`, `r_k = L_k(t - 1) / L_k(t - 2)`, with the mean losses of
@@ -51,10 +52,7 @@ class DynamicWeightAverage(TaskWeighting):
         self.window = checks.integer("window", window, least=1)
 
     def create_state(self, num_tasks):
-        self.step = self.add_state("step", shape=())
-        self.total = self.add_state("total")
-        self.appearances = self.add_state("appearances")
-        self.last_mean = self.add_state("last_mean")
+        super().create_state(num_tasks)
         self.mean_before = self.add_state("mean_before")
 
     def weigh(self, tasks):
@@ -65,19 +63,8 @@ class DynamicWeightAverage(TaskWeighting):
 
     def next_state(self, tasks):
         last, before = map(ops.convert_to_tensor, (self.last_mean, self.mean_before))
-        step = self.step + 1.0
-        total = self.total + tasks.losses
-        appearances = self.appearances + ops.cast(tasks.present, "float32")
-        closes = step >= self.window
-        moves = closes & (appearances > 0)
-        mean = total / ops.maximum(appearances, 1.0)
-        return [
-            (self.step, ops.where(closes, 0.0, step)),
-            (self.total, ops.where(closes, 0.0, total)),
-            (self.appearances, ops.where(closes, 0.0, appearances)),
-            (self.last_mean, ops.where(moves, mean, last)),
-            (self.mean_before, ops.where(moves, last, before)),
-        ]
+        _, ends, state = self.add_to_window(tasks)
+        return [*state, (self.mean_before, ops.where(ends, last, before))]
 
     def get_config(self):
         return {

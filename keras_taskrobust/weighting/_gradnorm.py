@@ -6,6 +6,7 @@ from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting.base import (
     TaskWeighting,
+    gradient_only,
     masked_mean,
     masked_softmax,
 )
@@ -80,9 +81,8 @@ class GradNorm(TaskWeighting):
         weighted_norms = self.weigh(tasks) * norms
         target = masked_mean(weighted_norms, tasks.present) * self._training_rates(tasks)
         distance = ops.abs(weighted_norms - ops.stop_gradient(target))
-        distance = ops.sum(ops.where(tasks.present, distance, 0.0))
         # Trains the logits, without a value of its own in the objective.
-        return distance - ops.stop_gradient(distance)
+        return gradient_only(ops.sum(ops.where(tasks.present, distance, 0.0)))
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskWeighting, gradient_only
 from keras_taskrobust.weighting.registry import register
 
 
@@ -52,8 +52,7 @@ class ImpartialLoss(TaskWeighting):
         return ops.exp(ops.convert_to_tensor(self.log_scales))
 
     def regulariser(self, tasks):
-        scaled = self.weigh(tasks) * tasks.losses
-        # The objective holds these losses already: the term below is 0, its gradient is not.
-        gradient_only = scaled - ops.stop_gradient(scaled)
+        # The objective holds the scaled losses already.
+        slope = gradient_only(self.weigh(tasks) * tasks.losses)
         penalty = -ops.convert_to_tensor(self.log_scales)
-        return ops.sum(ops.where(tasks.present, gradient_only + penalty, 0.0))
+        return ops.sum(ops.where(tasks.present, slope + penalty, 0.0))

@@ -4,12 +4,13 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting._windows import WindowedWeighting
+from keras_taskrobust.weighting.base import masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
 @register("rate_of_improvement")
-class RateOfImprovement(TaskWeighting):
+class RateOfImprovement(WindowedWeighting):
     """Exponentiated-gradient task weights by the rate of improvement (Fan et al. 2025, GRAPE).
 
     `r_k = (L_k(before) - L_k(now)) / L_k(before)`, `log z_k -= step_size r_k`, `w = softmax(log z)`
@@ -56,10 +57,7 @@ class RateOfImprovement(TaskWeighting):
         self.window = checks.integer("window", window, least=1)
 
     def create_state(self, num_tasks):
-        self.step = self.add_state("step", shape=())
-        self.total = self.add_state("total")
-        self.appearances = self.add_state("appearances")
-        self.last_mean = self.add_state("last_mean")
+        super().create_state(num_tasks)
         self.log_weights = self.add_state("log_weights")
 
     def weigh(self, tasks):
@@ -67,22 +65,11 @@ class RateOfImprovement(TaskWeighting):
 
     def next_state(self, tasks):
         last, log_weights = map(ops.convert_to_tensor, (self.last_mean, self.log_weights))
-        step = self.step + 1.0
-        total = self.total + tasks.losses
-        appearances = self.appearances + ops.cast(tasks.present, "float32")
-        closes = step >= self.window
-        ends = closes & (appearances > 0)
-        mean = total / ops.maximum(appearances, 1.0)
+        mean, ends, state = self.add_to_window(tasks)
         compares = ends & (last > 0) & (mean > 0)
         rate = ops.where(compares, 1.0 - mean / ops.where(compares, last, 1.0), 0.0)
         moved = log_weights - self.step_size * rate
-        return [
-            (self.step, ops.where(closes, 0.0, step)),
-            (self.total, ops.where(closes, 0.0, total)),
-            (self.appearances, ops.where(closes, 0.0, appearances)),
-            (self.last_mean, ops.where(ends, mean, last)),
-            (self.log_weights, moved - ops.max(moved)),
-        ]
+        return [*state, (self.log_weights, moved - ops.max(moved))]
 
     def get_config(self):
         return {**super().get_config(), "step_size": self.step_size, "window": self.window}

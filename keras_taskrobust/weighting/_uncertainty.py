@@ -4,7 +4,7 @@ from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskWeighting, gradient_only
 from keras_taskrobust.weighting.registry import register
 
 
@@ -61,11 +61,10 @@ class UncertaintyWeighting(TaskWeighting):
         return 0.5 * weights if self.half else weights
 
     def regulariser(self, tasks):
-        weighted_losses = self.weigh(tasks) * tasks.losses
-        # The objective holds these losses already: the term below is 0, its gradient is not.
-        gradient_only = weighted_losses - ops.stop_gradient(weighted_losses)
+        # The objective holds the weighted losses already.
+        slope = gradient_only(self.weigh(tasks) * tasks.losses)
         penalty = (0.5 if self.half else 1.0) * ops.convert_to_tensor(self.log_variances)
-        return ops.sum(ops.where(tasks.present, gradient_only + penalty, 0.0))
+        return ops.sum(ops.where(tasks.present, slope + penalty, 0.0))
 
     def get_config(self):
         return {**super().get_config(), "half": self.half}

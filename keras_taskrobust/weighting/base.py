@@ -345,6 +345,11 @@ def masked_softmax(values, present, scale=1.0):
     return exponentials / ops.maximum(ops.sum(exponentials), 1.0)
 
 
+def gradient_only(value):
+    """A term for the objective that is 0, and has the gradient of `value`."""
+    return value - ops.stop_gradient(value)
+
+
 def moving_average(average, seen, values, present, momentum):
     """One step of K moving averages, each of which starts at its task's first value.
 
