@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "keras_taskrobust"
 ROOMS = (
     "moved_modules",
+    "types",
     "checks",
     "keras_start",
     "weighting_names",

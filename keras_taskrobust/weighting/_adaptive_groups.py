@@ -1,13 +1,15 @@
 """Minimax over groups of tasks, which are re-made while training by the tasks' losses."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.registry import get, register
 
 
@@ -70,7 +72,7 @@ class AdaptiveGroups(TaskWeighting):
         window: int | None = 100,
         initial_groups: Sequence[int] | None = None,
         weighting: str | dict | TaskWeighting = "minimax",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_groups = checks.integer("num_groups", num_groups, 1)
@@ -83,7 +85,7 @@ class AdaptiveGroups(TaskWeighting):
                 f"weighting={self.weighting.name!r}, which needs {self.weighting.needs}"
             )
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("initial_groups", self.initial_groups, num_tasks)
         self.weighting.build((self.num_groups,))
         number = min(self.num_groups, num_tasks)
@@ -97,13 +99,13 @@ class AdaptiveGroups(TaskWeighting):
             self.last_elements = self.add_state("last_elements")
             self.groups = self.add_state("groups", self._make_groups)
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         members = self._members()
         groups = _pool(tasks, members)
         weights = self.weighting.weights_of_batch(groups) / _divisor(groups.counts)
         return tasks.counts * ops.sum(members * weights[None], axis=1)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         updates = self.weighting.next_state(_pool(tasks, self._members()))
         if self.window is None:
             return updates
@@ -129,7 +131,7 @@ class AdaptiveGroups(TaskWeighting):
             (self.groups, ops.where(regroups, groups, last_groups)),
         ]
 
-    def regulariser(self, tasks):
+    def regulariser(self, tasks: TaskBatch) -> Tensor:
         return self.weighting.regulariser(_pool(tasks, self._members()))
 
     def get_config(self):
@@ -150,7 +152,7 @@ class AdaptiveGroups(TaskWeighting):
         return ops.one_hot(ops.cast(groups, "int32"), self.num_groups, dtype="float32")
 
 
-def homogeneous_groups(values, sizes, num_groups: int):
+def homogeneous_groups(values: Tensor, sizes: Tensor, num_groups: int) -> Tensor:
     """The groups of points on a line with the least squared distances from their means.
 
     Args:
@@ -202,7 +204,7 @@ def _sums_of_runs(values):
     return sums[None] - sums[:, None]
 
 
-def _pool(tasks: TaskBatch, members) -> TaskBatch:
+def _pool(tasks: TaskBatch, members: Tensor) -> TaskBatch:
     """The batch as the groups see it."""
     counts = ops.sum(members * tasks.counts[:, None], axis=0)
     totals = ops.sum(members * (tasks.counts * tasks.losses)[:, None], axis=0)
@@ -213,7 +215,7 @@ def _divisor(values):
     return ops.where(values > 0, values, 1.0)
 
 
-def _checked_groups(groups, num_groups: int) -> list[int] | None:
+def _checked_groups(groups: Any, num_groups: int) -> list[int] | None:
     if groups is None:
         return None
     if not (

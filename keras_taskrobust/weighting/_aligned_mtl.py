@@ -1,12 +1,14 @@
 """Aligned-MTL: the principal components of the gradients, brought to one scale."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector
-from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 SCALES = ("min", "median", "rmse")
@@ -51,11 +53,11 @@ class AlignedMTL(GramianWeighting):
         scale="same",
     )
 
-    def __init__(self, scale: str = "min", **kwargs):
+    def __init__(self, scale: str = "min", **kwargs: Any):
         super().__init__(**kwargs)
         self.scale = checks.choice("scale", scale, SCALES)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         largest = ops.max(ops.abs(tasks.gramian))
         gramian = tasks.gramian / ops.where(largest > 0, largest, 1.0)
         values, vectors = ops.eigh(gramian)

@@ -1,10 +1,12 @@
 """CAGrad: near the mean gradient, the direction best for the worst task."""
 
+from typing import Any
+
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import conflict_averse_weights
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 RESCALINGS = ("none", "squared", "linear")
@@ -51,12 +53,12 @@ class CAGrad(GramianWeighting):
         scale="same",
     )
 
-    def __init__(self, c: float = 0.5, rescaling: str = "squared", **kwargs):
+    def __init__(self, c: float = 0.5, rescaling: str = "squared", **kwargs: Any):
         super().__init__(**kwargs)
         self.c = checks.nonnegative("c", c)
         self.rescaling = checks.choice("rescaling", rescaling, RESCALINGS)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         divisor = {"none": 1.0, "squared": 1.0 + self.c**2, "linear": 1.0 + self.c}
         weights = conflict_averse_weights(tasks.gramian, tasks.present, self.c)
         return TaskUpdate(weights / divisor[self.rescaling])

@@ -1,11 +1,14 @@
 """The worst case over a chi-square ball around equal weights."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._hard_max import worst_tasks
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.registry import register
 
 
@@ -43,11 +46,11 @@ class ChiSquareDRO(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, radius: float = 1.0, **kwargs):
+    def __init__(self, radius: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.radius = checks.positive("radius", radius)
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         present = ops.cast(tasks.present, "float32")
         number = ops.sum(present)
         largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))

@@ -10,7 +10,7 @@ from keras_taskrobust.weighting._solvers import (
     matrix_vector,
     reciprocal,
 )
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -47,7 +47,7 @@ class ConFIG(GramianWeighting):
         scale="same",
     )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         cosines, norms = cosines_and_norms(tasks.gramian)
         combination = equal_projections(cosines, norms)
         projections = matrix_vector(cosines, combination)

@@ -1,10 +1,13 @@
 """Conditional value at risk: the mean of the worst tasks."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.registry import register
 
 
@@ -41,11 +44,11 @@ class ConditionalValueAtRisk(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, fraction: float = 0.5, **kwargs):
+    def __init__(self, fraction: float = 0.5, **kwargs: Any):
         super().__init__(**kwargs)
         self.fraction = checks.fraction("fraction", fraction)
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         present = ops.cast(tasks.present, "float32")
         size = ops.maximum(self.fraction * ops.sum(present), 1e-6)
         losses = ops.where(tasks.present, tasks.losses, -float("inf"))

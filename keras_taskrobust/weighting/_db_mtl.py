@@ -1,11 +1,13 @@
 """DB-MTL: gradients of the losses' logarithms, averaged over time, at one length."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GradientWeighting
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -56,19 +58,19 @@ class DualBalancing(GradientWeighting):
         scale="inverse",
     )
 
-    def __init__(self, beta: float = 0.9, decay: float = 0.0, **kwargs):
+    def __init__(self, beta: float = 0.9, decay: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.beta = checks.share("beta", beta)
         self.decay = checks.nonnegative("decay", decay)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         if self.num_gradient_elements is None:
             return
         self.step = self.add_state("step", shape=())
         self.share = self.add_state("share", shape=(num_tasks, 1))
         self.average = self.add_state("average", shape=(num_tasks, self.num_gradient_elements))
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         step = ops.convert_to_tensor(self.step) + 1.0
         positive = tasks.losses > 0
         reciprocals = 1.0 / ops.where(positive, tasks.losses, 1.0)

@@ -3,7 +3,7 @@
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import dual_cone_weights
-from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -41,6 +41,6 @@ class DualProj(GramianWeighting):
         scale="same",
     )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         combination = mean_weights(tasks)[None]
         return TaskUpdate(dual_cone_weights(tasks.gramian, combination)[0])

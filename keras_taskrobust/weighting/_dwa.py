@@ -1,11 +1,14 @@
 """Dynamic weight average: more weight for tasks whose loss falls slowly."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._windows import WindowedWeighting
-from keras_taskrobust.weighting.base import masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
@@ -46,22 +49,22 @@ class DynamicWeightAverage(WindowedWeighting):
         scale="same",
     )
 
-    def __init__(self, temperature: float = 2.0, window: int = 1, **kwargs):
+    def __init__(self, temperature: float = 2.0, window: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.temperature = checks.positive("temperature", temperature)
         self.window = checks.integer("window", window, least=1)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         super().create_state(num_tasks)
         self.mean_before = self.add_state("mean_before")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         last, before = map(ops.convert_to_tensor, (self.last_mean, self.mean_before))
         ratio = ops.where(before > 0, last / ops.where(before > 0, before, 1.0), 1.0)
         number = ops.sum(ops.cast(tasks.present, "float32"))
         return number * masked_softmax(ratio, tasks.present, scale=1.0 / self.temperature)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         last, before = map(ops.convert_to_tensor, (self.last_mean, self.mean_before))
         _, ends, state = self.add_to_window(tasks)
         return [*state, (self.mean_before, ops.where(ends, last, before))]

@@ -1,12 +1,14 @@
 """DoReMi's weights: by the clipped excess over a reference model's losses."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
@@ -57,18 +59,18 @@ class ExcessLoss(TaskWeighting):
         reference_losses: Sequence[float] | None = None,
         step_size: float = 1.0,
         smoothing: float = 1e-3,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.reference_losses = checks.finite_floats("reference_losses", reference_losses)
         self.step_size = checks.positive("step_size", step_size)
         self.smoothing = checks.share("smoothing", smoothing)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("reference_losses", self.reference_losses, num_tasks)
         self.log_weights = self.add_state("log_weights")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         excess = tasks.losses
         if self.reference_losses is not None:
             excess = excess - ops.convert_to_tensor(self.reference_losses, dtype="float32")
@@ -77,7 +79,7 @@ class ExcessLoss(TaskWeighting):
         number = ops.maximum(ops.sum(ops.cast(tasks.present, "float32")), 1.0)
         return (1.0 - self.smoothing) * weights + self.smoothing / number
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         old = ops.convert_to_tensor(self.log_weights)
         largest = ops.max(ops.where(tasks.present, old, -float("inf")))
         powers = ops.where(tasks.present, ops.exp(old - largest), 0.0)

@@ -1,11 +1,14 @@
 """ExcessMTL: an adversary on the excess risks, estimated from the gradients."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GradientWeighting
-from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 _EPSILON = 1e-7
@@ -55,20 +58,20 @@ class ExcessMTL(GradientWeighting):
         scale="same",
     )
 
-    def __init__(self, step_size: float = 0.01, **kwargs):
+    def __init__(self, step_size: float = 0.01, **kwargs: Any):
         super().__init__(**kwargs)
         self.step_size = checks.positive("step_size", step_size)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.initial = self.add_state("initial")
         self.log_weights = self.add_state("log_weights")
         if self.num_gradient_elements is not None:
             self.squares = self.add_state("squares", shape=(num_tasks, self.num_gradient_elements))
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return self._weights_of(tasks, ops.convert_to_tensor(self.log_weights))
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         squared = tasks.gradients * tasks.gradients
         squares = self.squares + squared
         excess = ops.sum(squared / ops.sqrt(squares + _EPSILON), axis=1)

@@ -1,10 +1,12 @@
 """FairGrad: alpha-fair gains for the tasks."""
 
+from typing import Any
+
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import bargaining_weights
-from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -49,11 +51,11 @@ class FairGrad(GramianWeighting):
         lone_task=False,
     )
 
-    def __init__(self, alpha: float = 1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.alpha = checks.nonnegative("alpha", alpha)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         if self.alpha == 0:
             return TaskUpdate(mean_weights(tasks))
         return TaskUpdate(bargaining_weights(tasks.gramian, self.alpha))

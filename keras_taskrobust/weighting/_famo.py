@@ -1,12 +1,14 @@
 """FAMO: every loss falls at the same relative rate, at the cost of a weighted sum."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 _EPSILON = 1e-8
@@ -61,14 +63,14 @@ class FAMO(TaskWeighting):
         weighting_rate: float = 0.025,
         weight_decay: float = 1e-3,
         minimum_losses: Sequence[float] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.weighting_rate = checks.positive("weighting_rate", weighting_rate)
         self.weight_decay = checks.nonnegative("weight_decay", weight_decay)
         self.minimum_losses = checks.finite_floats("minimum_losses", minimum_losses)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("minimum_losses", self.minimum_losses, num_tasks)
         self.logits = self.add_state("logits")
         self.first_moment = self.add_state("first_moment")
@@ -77,12 +79,12 @@ class FAMO(TaskWeighting):
         self.seen = self.add_state("seen")
         self.last_logarithm = self.add_state("last_logarithm")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         logarithm = self._logarithm(tasks)
         # z / D, normalised: the exponentials of the logits less log D.
         return masked_softmax(self._updated(tasks, logarithm)[0] - logarithm, tasks.present)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         logarithm = self._logarithm(tasks)
         logits, first, second, updates = self._updated(tasks, logarithm)
         last = ops.where(tasks.present, logarithm, ops.convert_to_tensor(self.last_logarithm))

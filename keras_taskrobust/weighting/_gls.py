@@ -2,8 +2,9 @@
 
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_mean
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, masked_mean
 from keras_taskrobust.weighting.registry import register
 
 #: Losses are taken as at least this: the logarithm of 0 has no gradient.
@@ -41,7 +42,7 @@ class GeometricLoss(TaskWeighting):
         scale="same",
     )
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         losses = ops.maximum(tasks.losses, _LEAST)
         mean = ops.exp(masked_mean(ops.log(losses), tasks.present))
         number = ops.maximum(ops.sum(ops.cast(tasks.present, "float32")), 1.0)

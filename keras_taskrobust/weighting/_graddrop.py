@@ -1,12 +1,14 @@
 """GradDrop: every gradient element keeps one sign, drawn by how much the tasks agree on it."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GradientWeighting
 from keras_taskrobust.weighting._random import advanced, uniform
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -54,15 +56,15 @@ class GradDrop(GradientWeighting):
         scale="same",
     )
 
-    def __init__(self, leak: float = 0.0, seed: int = 0, **kwargs):
+    def __init__(self, leak: float = 0.0, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.leak = checks.share("leak", leak)
         self.seed = checks.integer("seed", seed, least=0)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.step = self.add_state("step", shape=())
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         step = ops.convert_to_tensor(self.step)
         total = ops.sum(tasks.gradients, axis=0)
         size = ops.sum(ops.abs(tasks.gradients), axis=0)

@@ -1,5 +1,6 @@
 """What the methods that weigh by the task gradients, or by their Gramian, share."""
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, TaskWeighting, mean_weights
 
 
@@ -12,7 +13,7 @@ class _GradientBased(TaskWeighting):
 
     head_gradients = "own"
 
-    def respond(self, tasks, training):
+    def respond(self, tasks: TaskBatch, training: bool) -> TaskUpdate:
         if getattr(tasks, self.needs) is None:
             return super().respond(tasks, training)
         update = self.combine(tasks)
@@ -23,7 +24,7 @@ class _GradientBased(TaskWeighting):
             )
         return update
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return mean_weights(tasks)
 
     def combine(self, tasks: TaskBatch) -> TaskUpdate:
@@ -44,7 +45,7 @@ class GramianWeighting(_GradientBased):
     >>> import numpy as np
     >>> from keras import ops
     >>> class Normalised(GramianWeighting):
-    ...     def combine(self, tasks):
+    ...     def combine(self, tasks: TaskBatch) -> TaskUpdate:
     ...         return TaskUpdate(1.0 / ops.sqrt(ops.diagonal(tasks.gramian)))
     >>> weights = Normalised().compute_weights(np.ones(2), gramian=np.diag([1.0, 4.0]))
     >>> np.asarray(weights).tolist()

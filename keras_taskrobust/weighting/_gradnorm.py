@@ -1,10 +1,15 @@
 """GradNorm: weights that equalise the gradient norms of the tasks."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting.base import (
+    StateUpdates,
+    TaskBatch,
     TaskWeighting,
     gradient_only,
     masked_mean,
@@ -59,22 +64,22 @@ class GradNorm(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, alpha: float = 1.5, learning_rate: float | None = 0.025, **kwargs):
+    def __init__(self, alpha: float = 1.5, learning_rate: float | None = 0.025, **kwargs: Any):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.alpha = checks.nonnegative("alpha", alpha)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.logits = self.add_weight(name="logits", shape=(num_tasks,), initializer="zeros")
         self.initial_losses = self.add_state("initial_losses")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         number = ops.sum(ops.cast(tasks.present, "float32"))
         return number * masked_softmax(ops.convert_to_tensor(self.logits), tasks.present)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         return [(self.initial_losses, self._initial_losses(tasks))]
 
-    def regulariser(self, tasks):
+    def regulariser(self, tasks: TaskBatch) -> Tensor:
         if tasks.gramian is None:
             return 0.0
         norms = ops.sqrt(ops.relu(ops.diagonal(tasks.gramian)))

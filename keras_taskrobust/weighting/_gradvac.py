@@ -1,12 +1,14 @@
 """GradVac: every gradient is turned until its cosines with the others reach their averages."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._solvers import cosines_and_norms, matrix_vector, reciprocal
 from keras_taskrobust.weighting._surgery import GradientSurgery, operate, weights_of
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 #: Targets are kept below 1, where no finite correction reaches them.
@@ -54,16 +56,16 @@ class GradVac(GradientSurgery):
         scale="same",
     )
 
-    def __init__(self, beta: float = 0.5, seed: int = 0, **kwargs):
+    def __init__(self, beta: float = 0.5, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.beta = checks.fraction("beta", beta)
         self.seed = checks.integer("seed", seed, least=0)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         super().create_state(num_tasks)
         self.targets = self.add_state("targets", shape=(num_tasks, num_tasks))
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         cosines, norms = cosines_and_norms(tasks.gramian)
         targets = ops.convert_to_tensor(self.targets)
         reachable = ops.minimum(targets, _LARGEST_COSINE)

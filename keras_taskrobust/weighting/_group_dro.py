@@ -3,12 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting.base import (
+    StateUpdates,
+    TaskBatch,
     TaskWeighting,
     masked_softmax,
     moving_average,
@@ -67,7 +71,7 @@ class GroupDRO(TaskWeighting):
         adjustment: float = 0.0,
         group_sizes: Sequence[float] | None = None,
         normalize_over: str = "present",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         is_zero = checks.is_number(adjustment) and adjustment == 0
@@ -90,19 +94,19 @@ class GroupDRO(TaskWeighting):
             self.facts = dataclasses.replace(type(self).facts, total="free", lone_task=False)
         self.group_sizes = None if group_sizes is None else [float(size) for size in group_sizes]
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("group_sizes", self.group_sizes, num_tasks)
         self.log_probabilities = self.add_state("log_probabilities")
         if self.loss_momentum:
             self.average = self.add_state("average")
             self.seen = self.add_state("seen")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         ascended = self._ascend(tasks)
         among = tasks.present if self.normalize_over == "present" else ops.ones_like(tasks.present)
         return masked_softmax(ascended, among)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         ascended = self._ascend(tasks)
         updates = [(self.log_probabilities, ascended - ops.max(ascended))]
         if self.loss_momentum:

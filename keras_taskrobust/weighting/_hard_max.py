@@ -2,8 +2,9 @@
 
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.registry import register
 
 
@@ -30,7 +31,7 @@ class HardMaximum(TaskWeighting):
         scale="same",
     )
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return worst_tasks(tasks)
 
 

@@ -12,7 +12,7 @@ from keras_taskrobust.weighting._solvers import (
     reciprocal,
     relative_inverse,
 )
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 _LARGEST_MISS = 1e-3
@@ -55,7 +55,7 @@ class ImpartialGradient(GramianWeighting):
         scale="same",
     )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         cosines, norms = cosines_and_norms(tasks.gramian)
         units = equal_projections(cosines, norms)
         misses = ops.where(norms > 0, ops.abs(matrix_vector(cosines, units) - 1.0), 0.0)

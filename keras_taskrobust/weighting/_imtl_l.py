@@ -1,9 +1,12 @@
 """IMTL-L: learned scales that bring every loss to 1."""
 
+from typing import Any
+
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, gradient_only
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, gradient_only
 from keras_taskrobust.weighting.registry import register
 
 
@@ -40,18 +43,18 @@ class ImpartialLoss(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, learning_rate: float | None = None, **kwargs):
+    def __init__(self, learning_rate: float | None = None, **kwargs: Any):
         super().__init__(learning_rate=learning_rate, **kwargs)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.log_scales = self.add_weight(
             name="log_scales", shape=(num_tasks,), initializer="zeros"
         )
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return ops.exp(ops.convert_to_tensor(self.log_scales))
 
-    def regulariser(self, tasks):
+    def regulariser(self, tasks: TaskBatch) -> Tensor:
         # The objective holds the scaled losses already.
         slope = gradient_only(self.weigh(tasks) * tasks.losses)
         penalty = -ops.convert_to_tensor(self.log_scales)

@@ -1,12 +1,14 @@
 """The worst case over a Kullback-Leibler ball around equal weights."""
 
 import math
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_mean
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, masked_mean
 from keras_taskrobust.weighting.registry import register
 
 #: Three rounds of this many candidates resolve the temperature to 1e-5 of itself.
@@ -48,11 +50,11 @@ class KLDivergenceDRO(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, radius: float = 0.1, **kwargs):
+    def __init__(self, radius: float = 0.1, **kwargs: Any):
         super().__init__(**kwargs)
         self.radius = checks.positive("radius", radius)
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         present = ops.cast(tasks.present, "float32")
         largest = ops.max(ops.where(tasks.present, tasks.losses, -float("inf")))
         distances = ops.where(tasks.present, largest - tasks.losses, 0.0)

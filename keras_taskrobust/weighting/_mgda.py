@@ -1,12 +1,14 @@
 """MGDA: the shortest convex combination of the gradients."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import cosines_and_norms, min_norm_weights
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 NORMALISATIONS = ("none", "l2", "loss", "loss+")
@@ -57,11 +59,11 @@ class MGDA(GramianWeighting):
         scale="same",
     )
 
-    def __init__(self, normalisation: str = "none", **kwargs):
+    def __init__(self, normalisation: str = "none", **kwargs: Any):
         super().__init__(**kwargs)
         self.normalisation = checks.choice("normalisation", normalisation, NORMALISATIONS)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         gramian = tasks.gramian
         if self.normalisation in ("l2", "loss+"):
             gramian, _ = cosines_and_norms(gramian)

@@ -3,14 +3,18 @@
 import copy
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting.base import (
     PACKAGE,
+    StateUpdates,
+    TaskBatch,
     TaskWeighting,
     masked_softmax,
     moving_average,
@@ -103,7 +107,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
         loss_momentum: float = 0.0,
         reference_losses: Sequence[float] | None = None,
         normalize_over: str = "present",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if isinstance(alpha, dict):
@@ -124,7 +128,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
                 f"give a positive `loss_momentum`. Received: loss_momentum={loss_momentum}"
             )
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("reference_losses", self.reference_losses, num_tasks)
         if callable(self.alpha):
             self.step = self.add_state("step", shape=())
@@ -132,7 +136,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
             self.average = self.add_state("average")
             self.seen = self.add_state("seen")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         losses, among = tasks.losses, tasks.present
         if self.loss_momentum:
             losses, seen = self._moving_average(tasks)
@@ -142,7 +146,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
         alpha = self.alpha(ops.convert_to_tensor(self.step)) if callable(self.alpha) else self.alpha
         return masked_softmax(losses, among, scale=alpha)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         updates = []
         if callable(self.alpha):
             updates.append((self.step, self.step + 1.0))

@@ -1,5 +1,7 @@
 """MoCo: gradients and combination are both tracked over the steps."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +9,7 @@ from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GradientWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector
-from keras_taskrobust.weighting.base import TaskUpdate, masked_softmax
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
@@ -63,7 +65,7 @@ class MoCo(GradientWeighting):
         gamma: float = 0.1,
         gamma_decay: float = 0.5,
         rho: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.beta = checks.fraction("beta", beta)
@@ -72,7 +74,7 @@ class MoCo(GradientWeighting):
         self.gamma_decay = checks.nonnegative("gamma_decay", gamma_decay)
         self.rho = checks.nonnegative("rho", rho)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         if self.num_gradient_elements is None:
             return
         self.step = self.add_state("step", shape=())
@@ -81,7 +83,7 @@ class MoCo(GradientWeighting):
             "combination", keras.initializers.Constant(1.0 / num_tasks)
         )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         step = ops.convert_to_tensor(self.step) + 1.0
         present = ops.cast(tasks.present, "float32")
         tracked = self._track(tasks, self.beta / ops.power(step, self.beta_decay))

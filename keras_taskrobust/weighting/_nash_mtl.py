@@ -1,12 +1,14 @@
 """Nash-MTL: the bargaining solution."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import bargaining_weights, matrix_vector
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -52,11 +54,11 @@ class NashMTL(GramianWeighting):
         lone_task=False,
     )
 
-    def __init__(self, max_norm: float | None = 1.0, **kwargs):
+    def __init__(self, max_norm: float | None = 1.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.max_norm = None if max_norm is None else checks.positive("max_norm", max_norm)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         gramian = tasks.gramian
         largest = ops.max(ops.abs(gramian))
         relative = gramian / ops.where(largest > 0, largest, 1.0)

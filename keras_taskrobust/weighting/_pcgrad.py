@@ -1,12 +1,14 @@
 """PCGrad: every gradient is projected off those it conflicts with."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._solvers import cosines_and_norms
 from keras_taskrobust.weighting._surgery import GradientSurgery, operate, weights_of
-from keras_taskrobust.weighting.base import TaskUpdate
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate
 from keras_taskrobust.weighting.registry import register
 
 
@@ -47,11 +49,11 @@ class PCGrad(GradientSurgery):
         scale="same",
     )
 
-    def __init__(self, seed: int = 0, **kwargs):
+    def __init__(self, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = checks.integer("seed", seed, least=0)
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         cosines, norms = cosines_and_norms(tasks.gramian)
 
         def strength(projection, squared_length, met, extra):

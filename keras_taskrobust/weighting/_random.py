@@ -6,6 +6,8 @@ keeps its numbers wherever it stands in the list.
 
 from keras import ops
 
+from keras_taskrobust.types import Tensor
+
 _MULTIPLIERS = (0x7FEB352D, 0x846CA68B - (1 << 32))
 _STRIDES = (0x632BE5AB, 0x9E3779B9 - (1 << 32))
 
@@ -13,13 +15,13 @@ _STRIDES = (0x632BE5AB, 0x9E3779B9 - (1 << 32))
 PERIOD = float(2**24)
 
 
-def advanced(step):
+def advanced(step: Tensor) -> Tensor:
     """The counter `step` (a float32 variable) after one call."""
     following = step + 1.0
     return ops.where(following < PERIOD, following, 0.0)
 
 
-def uniform(seed: int, step, *streams):
+def uniform(seed: int, step: Tensor, *streams: Tensor) -> Tensor:
     """Numbers uniform in (0, 1), one for each entry of the broadcast `streams`.
 
     A 32-bit integer hash of the arguments (two rounds of "lowbias32" a counter).
@@ -39,7 +41,7 @@ def uniform(seed: int, step, *streams):
     return (ops.cast(upper, "float32") + 0.5) * 2.0**-23
 
 
-def normal(seed: int, step, stream):
+def normal(seed: int, step: Tensor, stream: Tensor) -> Tensor:
     """Standard normal numbers, one for each entry of `stream`."""
     radius = ops.sqrt(-2.0 * ops.log(uniform(seed, step, stream, ops.zeros_like(stream))))
     angle = 6.2831853 * uniform(seed, step, stream, ops.ones_like(stream))

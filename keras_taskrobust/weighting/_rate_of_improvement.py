@@ -1,11 +1,14 @@
 """GRAPE's task weights: more weight for tasks that improve slowly."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._windows import WindowedWeighting
-from keras_taskrobust.weighting.base import masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
@@ -51,19 +54,19 @@ class RateOfImprovement(WindowedWeighting):
         scale="same",
     )
 
-    def __init__(self, step_size: float = 1.0, window: int = 10, **kwargs):
+    def __init__(self, step_size: float = 1.0, window: int = 10, **kwargs: Any):
         super().__init__(**kwargs)
         self.step_size = checks.positive("step_size", step_size)
         self.window = checks.integer("window", window, least=1)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         super().create_state(num_tasks)
         self.log_weights = self.add_state("log_weights")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return masked_softmax(ops.convert_to_tensor(self.log_weights), tasks.present)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         last, log_weights = map(ops.convert_to_tensor, (self.last_mean, self.log_weights))
         mean, ends, state = self.add_to_window(tasks)
         compares = ends & (last > 0) & (mean > 0)

@@ -1,11 +1,14 @@
 """Random weights at every step."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._random import advanced, normal
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 
@@ -40,20 +43,20 @@ class RandomLossWeighting(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, seed: int = 0, **kwargs):
+    def __init__(self, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.seed = checks.integer("seed", seed, least=0)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.step = self.add_state("step", shape=())
         self.stream = self.add_state("stream", lambda shape, dtype: ops.arange(*shape, dtype=dtype))
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         stream = ops.convert_to_tensor(self.stream)
         drawn = normal(self.seed, ops.convert_to_tensor(self.step), stream)
         return masked_softmax(drawn, tasks.present)
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         return [(self.step, advanced(ops.convert_to_tensor(self.step)))]
 
     def get_config(self):

@@ -1,5 +1,7 @@
 """SDMGrad: the shortest combination of the gradients, held near their mean."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +9,7 @@ from keras_taskrobust import checks
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import matrix_vector, project_onto_simplex
-from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 _MOMENTUM = 0.5
@@ -57,19 +59,19 @@ class SDMGrad(GramianWeighting):
     )
 
     def __init__(
-        self, regularisation: float = 0.3, iterations: int = 20, rate: float = 10.0, **kwargs
+        self, regularisation: float = 0.3, iterations: int = 20, rate: float = 10.0, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.regularisation = checks.nonnegative("regularisation", regularisation)
         self.iterations = checks.integer("iterations", iterations, least=1)
         self.rate = checks.positive("rate", rate)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.combination = self.add_state(
             "combination", keras.initializers.Constant(1.0 / num_tasks)
         )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         combination, preference = self._descend(tasks), mean_weights(tasks)
         weights = (combination + self.regularisation * preference) / (1.0 + self.regularisation)
         old = ops.convert_to_tensor(self.combination)

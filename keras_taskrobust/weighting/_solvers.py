@@ -6,7 +6,11 @@ not depend on the data. Nothing here is a product of matrices to the backend: on
 TensorFlow and JAX round the factors of one to ten bits (TF32) unless they are told otherwise.
 """
 
+from collections.abc import Callable
+
 from keras import ops
+
+from keras_taskrobust.types import Tensor
 
 #: Added to the diagonal of the cosines: what is singular has a solution, and it is a bounded one.
 _RIDGE = 1e-6
@@ -15,7 +19,7 @@ _RIDGE = 1e-6
 _TOLERANCE = 1e-6
 
 
-def cosines_and_norms(gramian):
+def cosines_and_norms(gramian: Tensor) -> tuple[Tensor, Tensor]:
     """Splits a Gramian into cosines and norms, `G = diag(norms) C diag(norms)`.
 
     Args:
@@ -31,12 +35,12 @@ def cosines_and_norms(gramian):
     return ops.clip(cosines, -1.0, 1.0), norms
 
 
-def matrix_vector(matrix, vector):
+def matrix_vector(matrix: Tensor, vector: Tensor) -> Tensor:
     """`matrix vector`."""
     return ops.sum(matrix * vector[None], axis=1)
 
 
-def rows_times(rows, matrix):
+def rows_times(rows: Tensor, matrix: Tensor) -> Tensor:
     """`rows matrix`, for a symmetric matrix.
 
     Args:
@@ -49,13 +53,13 @@ def rows_times(rows, matrix):
     return ops.sum(rows[:, None] * matrix[None], axis=2)
 
 
-def reciprocal(values):
+def reciprocal(values: Tensor) -> Tensor:
     """`1 / values`, 0 where `values` is not positive."""
     positive = ops.cast(values > 0, "float32")
     return positive / (positive * values + (1.0 - positive))
 
 
-def nonnegative_quadratic(matrix, linear, start=None):
+def nonnegative_quadratic(matrix: Tensor, linear: Tensor, start: Tensor | None = None) -> Tensor:
     """Minimises `x' M x / 2 - b' x` over `x >= 0`, for several `b` at once.
 
     Exact up to a ridge on the diagonal, which chooses the support and most of whose bias is then
@@ -79,7 +83,9 @@ def nonnegative_quadratic(matrix, linear, start=None):
     return ops.where(keeps_sign, refined, x)
 
 
-def active_set(matrix, linear, start=None):
+def active_set(
+    matrix: Tensor, linear: Tensor, start: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """What `nonnegative_quadratic` refines: its solution with the ridge, and the support of that.
 
     An active-set method (Lawson and Hanson's), which is finite.
@@ -141,7 +147,7 @@ def active_set(matrix, linear, start=None):
     return x, support
 
 
-def _solver_of(matrix):
+def _solver_of(matrix: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """Solves the equations of the supported indices, with the ridge; all others are `x = 0`."""
     identity = ops.eye(matrix.shape[0], dtype="float32")
     difference = matrix - (1.0 - _RIDGE) * identity
@@ -153,13 +159,13 @@ def _solver_of(matrix):
     return solve
 
 
-def relative_inverse(norms):
+def relative_inverse(norms: Tensor) -> Tensor:
     """`min(norms) / norms`, over the norms that are not 0, and 0 for those."""
     inverse = reciprocal(norms)
     return inverse * reciprocal(ops.max(inverse))
 
 
-def min_norm_weights(gramian, present):
+def min_norm_weights(gramian: Tensor, present: Tensor) -> Tensor:
     """The weights of the shortest convex combination of the present tasks' gradients.
 
     `argmin_w w' G w` over the simplex. Where several weights are optimal (duplicate tasks) it is
@@ -182,7 +188,7 @@ def min_norm_weights(gramian, present):
     return weights / ops.maximum(ops.sum(weights), 1e-30)
 
 
-def dual_cone_weights(gramian, combinations):
+def dual_cone_weights(gramian: Tensor, combinations: Tensor) -> Tensor:
     """Projects combinations of the gradients onto the cone of directions that conflict with none.
 
     For each row `u`: `argmin_v v' G v` over `v >= u`, such that `sum_k v_k g_k` is the projection
@@ -203,7 +209,7 @@ def dual_cone_weights(gramian, combinations):
     return combinations + added * largest * reciprocal(norms)[None]
 
 
-def conflict_averse_weights(gramian, present, radius):
+def conflict_averse_weights(gramian: Tensor, present: Tensor, radius: float) -> Tensor:
     """The weights of the direction of CAGrad.
 
     `argmax_d min_k <g_k, d>` over `||d - g_0|| <= radius ||g_0||`, `g_0` the mean gradient (Liu et
@@ -262,7 +268,7 @@ def conflict_averse_weights(gramian, present, radius):
     return mean + y * mean_length * reciprocal(norms)
 
 
-def bargaining_weights(gramian, fairness=1.0):
+def bargaining_weights(gramian: Tensor, fairness: float = 1.0) -> Tensor:
     """Solves `(G w)_k = w_k^(-1 / fairness)`, `w > 0`.
 
     The Nash bargaining solution for `fairness=1` (Navon et al. 2022), the alpha-fair one otherwise
@@ -324,7 +330,7 @@ def bargaining_weights(gramian, fairness=1.0):
     return mask * y * scale * reciprocal(norms)
 
 
-def equal_projections(cosines, norms):
+def equal_projections(cosines: Tensor, norms: Tensor) -> Tensor:
     """The combination of the unit gradients that has the same projection on all of them.
 
     `y = pinv(C) 1`, `C` the cosines; where there is none (opposed gradients), least squares.
@@ -336,7 +342,7 @@ def equal_projections(cosines, norms):
     return ones * apply_pseudo_inverse(cosines, ones)
 
 
-def apply_pseudo_inverse(matrix, vector):
+def apply_pseudo_inverse(matrix: Tensor, vector: Tensor) -> Tensor:
     """`pinv(matrix) vector`, without the directions that float32 does not resolve.
 
     Args:
@@ -352,7 +358,7 @@ def apply_pseudo_inverse(matrix, vector):
     return matrix_vector(vectors, inverse * matrix_vector(ops.transpose(vectors), vector))
 
 
-def project_onto_simplex(values, present):
+def project_onto_simplex(values: Tensor, present: Tensor) -> Tensor:
     """The nearest point to `values` on the simplex of the present tasks.
 
     Args:

@@ -1,12 +1,14 @@
 """Weights that never change."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting
 from keras_taskrobust.weighting.registry import register
 
 
@@ -28,17 +30,17 @@ class StaticWeighting(TaskWeighting):
 
     facts = MethodFacts("given weights; the plain sum", total="free", scale="same")
 
-    def __init__(self, weights: Sequence[float] | None = None, **kwargs):
+    def __init__(self, weights: Sequence[float] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         # A layer's own `weights` are its variables.
         self.task_weights = checks.finite_floats("weights", weights)
         if self.task_weights is not None and min(self.task_weights, default=0.0) < 0:
             raise ValueError(f"`weights` must be numbers >= 0. Received: weights={weights}")
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("weights", self.task_weights, num_tasks)
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         if self.task_weights is None:
             return ops.cast(tasks.present, "float32")
         return ops.convert_to_tensor(self.task_weights, dtype="float32")

@@ -1,12 +1,14 @@
 """Smooth Tchebycheff scalarisation."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, masked_softmax
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting, masked_softmax
 from keras_taskrobust.weighting.registry import register
 
 #: Losses are taken as at least this in a logarithm.
@@ -66,7 +68,7 @@ class SmoothTchebycheff(TaskWeighting):
         warmup_steps: int = 0,
         nadir_steps: int | None = None,
         reference_losses: Sequence[float] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.mu = checks.positive("mu", mu)
@@ -86,14 +88,14 @@ class SmoothTchebycheff(TaskWeighting):
                 f"Received: reference_losses={reference_losses}, warmup_steps={warmup_steps}"
             )
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("reference_losses", self.reference_losses, num_tasks)
         if self.warmup_steps:
             self.step = self.add_state("step", shape=())
             self.total = self.add_state("total")
             self.appearances = self.add_state("appearances")
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         number = ops.maximum(ops.sum(ops.cast(tasks.present, "float32")), 1.0)
         if self.warmup_steps:
             return self._weights_over_nadir(tasks, number)
@@ -102,7 +104,7 @@ class SmoothTchebycheff(TaskWeighting):
             losses = losses - ops.convert_to_tensor(self.reference_losses, dtype="float32")
         return masked_softmax(losses, tasks.present, scale=1.0 / (self.mu * number)) / number
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         if not self.warmup_steps:
             return []
         first = self.warmup_steps - (self.nadir_steps or self.warmup_steps)

@@ -1,10 +1,14 @@
 """Gradient surgery, one gradient against the next, in terms of the Gramian."""
 
+from collections.abc import Callable
+
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._random import advanced, uniform
 from keras_taskrobust.weighting._solvers import matrix_vector
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch
 
 
 class GradientSurgery(GramianWeighting):
@@ -17,14 +21,14 @@ class GradientSurgery(GramianWeighting):
 
     seed: int
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.step = self.add_state("step", shape=())
         self.stream = self.add_state("stream", lambda shape, dtype: ops.arange(*shape, dtype=dtype))
 
-    def next_state(self, tasks):
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         return [(self.step, advanced(ops.convert_to_tensor(self.step)))]
 
-    def orders(self, present):
+    def orders(self, present: Tensor) -> Tensor:
         """`(K, K)` int: in row `i`, all tasks in the order that `i` meets them; itself last."""
         stream = ops.convert_to_tensor(self.stream)
         keys = uniform(
@@ -38,7 +42,9 @@ class GradientSurgery(GramianWeighting):
         return ops.argsort(keys, axis=1)
 
 
-def operate(cosines, orders, strength, extra):
+def operate(
+    cosines: Tensor, orders: Tensor, strength: Callable, extra: Tensor
+) -> tuple[Tensor, Tensor]:
     """Lets every gradient, at unit length, meet the others in turn.
 
     Args:
@@ -72,7 +78,7 @@ def operate(cosines, orders, strength, extra):
     return coefficients, extra
 
 
-def weights_of(coefficients, norms):
+def weights_of(coefficients: Tensor, norms: Tensor) -> Tensor:
     """The weights of the sum of the operated gradients; 1 for one that is zero."""
     positive = norms > 0
     sums = matrix_vector(ops.transpose(coefficients), norms)

@@ -1,10 +1,13 @@
 """Homoscedastic uncertainty: learned weights."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, gradient_only
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, gradient_only
 from keras_taskrobust.weighting.registry import register
 
 
@@ -47,20 +50,20 @@ class UncertaintyWeighting(TaskWeighting):
         scale="same",
     )
 
-    def __init__(self, half: bool = False, learning_rate: float | None = None, **kwargs):
+    def __init__(self, half: bool = False, learning_rate: float | None = None, **kwargs: Any):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.half = checks.boolean("half", half)
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.log_variances = self.add_weight(
             name="log_variances", shape=(num_tasks,), initializer="zeros"
         )
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         weights = ops.exp(-ops.convert_to_tensor(self.log_variances))
         return 0.5 * weights if self.half else weights
 
-    def regulariser(self, tasks):
+    def regulariser(self, tasks: TaskBatch) -> Tensor:
         # The objective holds the weighted losses already.
         slope = gradient_only(self.weigh(tasks) * tasks.losses)
         penalty = (0.5 if self.half else 1.0) * ops.convert_to_tensor(self.log_variances)

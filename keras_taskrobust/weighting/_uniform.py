@@ -1,7 +1,8 @@
 """Equal weights: the paper's "None"."""
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
-from keras_taskrobust.weighting.base import TaskWeighting, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskWeighting, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -25,5 +26,5 @@ class UniformWeighting(TaskWeighting):
         scale="same",
     )
 
-    def weigh(self, tasks):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         return mean_weights(tasks)

@@ -5,7 +5,7 @@ from keras import ops
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting._gradient_based import GramianWeighting
 from keras_taskrobust.weighting._solvers import dual_cone_weights
-from keras_taskrobust.weighting.base import TaskUpdate, mean_weights
+from keras_taskrobust.weighting.base import TaskBatch, TaskUpdate, mean_weights
 from keras_taskrobust.weighting.registry import register
 
 
@@ -43,7 +43,7 @@ class UPGrad(GramianWeighting):
         scale="same",
     )
 
-    def combine(self, tasks):
+    def combine(self, tasks: TaskBatch) -> TaskUpdate:
         mean = mean_weights(tasks)
         combinations = mean[:, None] * ops.eye(self.num_tasks, dtype="float32")
         return TaskUpdate(ops.sum(dual_cone_weights(tasks.gramian, combinations), axis=0))

@@ -2,7 +2,8 @@
 
 from keras import ops
 
-from keras_taskrobust.weighting.base import TaskWeighting
+from keras_taskrobust.types import Tensor
+from keras_taskrobust.weighting.base import StateUpdates, TaskBatch, TaskWeighting
 
 
 class WindowedWeighting(TaskWeighting):
@@ -13,13 +14,13 @@ class WindowedWeighting(TaskWeighting):
 
     window: int
 
-    def create_state(self, num_tasks):
+    def create_state(self, num_tasks: int) -> None:
         self.step = self.add_state("step", shape=())
         self.total = self.add_state("total")
         self.appearances = self.add_state("appearances")
         self.last_mean = self.add_state("last_mean")
 
-    def add_to_window(self, tasks):
+    def add_to_window(self, tasks: TaskBatch) -> tuple[Tensor, Tensor, StateUpdates]:
         """The window with this batch in it.
 
         Returns:

@@ -1,14 +1,19 @@
 """The one base class of all weightings."""
 
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import keras
 from keras import ops
 
 from keras_taskrobust import checks
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
 
 PACKAGE = "keras_taskrobust"
+
+#: `(variable, new value)` pairs, assigned after a training call.
+StateUpdates: TypeAlias = Sequence[tuple[keras.Variable, Tensor]]
 
 
 class TaskBatch(NamedTuple):
@@ -23,11 +28,11 @@ class TaskBatch(NamedTuple):
         gradients: `(K, P)` float32 task gradients, or `None`.
     """
 
-    losses: Any
-    present: Any
-    counts: Any
-    gramian: Any
-    gradients: Any = None
+    losses: Tensor
+    present: Tensor
+    counts: Tensor
+    gramian: Tensor
+    gradients: Tensor = None
 
 
 class TaskUpdate(NamedTuple):
@@ -42,10 +47,10 @@ class TaskUpdate(NamedTuple):
         state: `(variable, new value)` pairs, assigned after a training call.
     """
 
-    weights: Any
-    own_weights: Any = None
-    direction: Any = None
-    state: Any = ()
+    weights: Tensor
+    own_weights: Tensor | None = None
+    direction: Tensor | None = None
+    state: StateUpdates = ()
 
 
 class TaskWeighting(keras.layers.Layer):
@@ -106,7 +111,7 @@ class TaskWeighting(keras.layers.Layer):
     #: What is known of the method, for the README's table and the property tests.
     facts: MethodFacts | None = None
 
-    def __init__(self, learning_rate: float | None = None, **kwargs):
+    def __init__(self, learning_rate: float | None = None, **kwargs: Any):
         if learning_rate is not None and not checks.is_positive(learning_rate):
             raise ValueError(
                 "`learning_rate` must be a positive number or None. "
@@ -117,7 +122,7 @@ class TaskWeighting(keras.layers.Layer):
         self.num_tasks: int | None = None
         self.num_gradient_elements: int | None = None
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int, ...]) -> None:
         """Creates the state for `K` tasks.
 
         Args:
@@ -145,15 +150,15 @@ class TaskWeighting(keras.layers.Layer):
     def create_state(self, num_tasks: int) -> None:
         """Creates the variables of a method that has any. Called once, by `build`."""
 
-    def weigh(self, tasks: TaskBatch):
+    def weigh(self, tasks: TaskBatch) -> Tensor:
         """Returns the weights `(K,)` for this batch. The base class zeroes absent tasks."""
         raise TypeError(f"{type(self).__name__} must define `weigh(self, tasks)`.")
 
-    def next_state(self, tasks: TaskBatch) -> list[tuple[Any, Any]]:
+    def next_state(self, tasks: TaskBatch) -> StateUpdates:
         """Returns `(variable, new value)` pairs, assigned after a training call."""
         return []
 
-    def regulariser(self, tasks: TaskBatch):
+    def regulariser(self, tasks: TaskBatch) -> Tensor:
         """Returns a scalar added to the objective, through which trainable variables learn."""
         return 0.0
 
@@ -165,20 +170,20 @@ class TaskWeighting(keras.layers.Layer):
         state = self.next_state(tasks) if training else ()
         return TaskUpdate(self.weigh(tasks), state=state)
 
-    def weights_of_batch(self, tasks: TaskBatch):
+    def weights_of_batch(self, tasks: TaskBatch) -> Tensor:
         """The weights `(K,)` of the next training call with this batch; no state changes."""
         return _masked_weights(self.respond(tasks, training=False).weights, tasks)
 
     def call(
         self,
-        losses,
-        counts=None,
-        gramian=None,
-        training=True,
-        return_weights=False,
-        gradients=None,
-        return_update=False,
-    ):
+        losses: Tensor,
+        counts: Tensor | None = None,
+        gramian: Tensor | None = None,
+        training: bool = True,
+        return_weights: bool = False,
+        gradients: Tensor | None = None,
+        return_update: bool = False,
+    ) -> Any:
         tasks, masked_losses = self._inspect(losses, counts, gramian, gradients)
         update = self.respond(tasks, training)
         update = update._replace(weights=_masked_weights(update.weights, tasks))
@@ -191,7 +196,13 @@ class TaskWeighting(keras.layers.Layer):
             return objective, update._replace(own_weights=_masked_weights(own, tasks), state=())
         return (objective, update.weights) if return_weights else objective
 
-    def compute_weights(self, losses, counts=None, gramian=None, gradients=None):
+    def compute_weights(
+        self,
+        losses: Tensor,
+        counts: Tensor | None = None,
+        gramian: Tensor | None = None,
+        gradients: Tensor | None = None,
+    ) -> Tensor:
         """The weights the next training call with these arguments would use; no state changes.
 
         Args:
@@ -205,12 +216,14 @@ class TaskWeighting(keras.layers.Layer):
         """
         losses = ops.convert_to_tensor(losses, dtype="float32")
         if not self.built:
-            by_element = self.keeps_gradients and gradients is not None
-            self.build(gradients.shape if by_element else losses.shape)
+            by_element = gradients if self.keeps_gradients else None
+            self.build(losses.shape if by_element is None else by_element.shape)
         tasks, _ = self._inspect(losses, counts, gramian, gradients)
         return self.weights_of_batch(tasks)
 
-    def add_state(self, name: str, initializer="zeros", shape: tuple[int, ...] | None = None):
+    def add_state(
+        self, name: str, initializer: Any = "zeros", shape: tuple[int, ...] | None = None
+    ) -> keras.Variable:
         """Adds a non-trainable float32 variable, `(K,)` unless `shape` says otherwise."""
         return self.add_weight(
             name=name,
@@ -305,13 +318,13 @@ def _check_shape(name, tensor, expected):
         )
 
 
-def mean_weights(tasks):
+def mean_weights(tasks: TaskBatch) -> Tensor:
     """`(K,)`: 1 / (number of tasks present) for each present task."""
     present = ops.cast(tasks.present, "float32")
     return present / ops.maximum(ops.sum(present), 1.0)
 
 
-def masked_mean(values, present):
+def masked_mean(values: Tensor, present: Tensor) -> Tensor:
     """The mean of `values` `(K,)` over the present tasks; 0 if there is none.
 
     Args:
@@ -325,7 +338,7 @@ def masked_mean(values, present):
     return ops.sum(ops.where(present, values, 0.0)) / ops.maximum(number, 1.0)
 
 
-def masked_softmax(values, present, scale=1.0):
+def masked_softmax(values: Tensor, present: Tensor, scale: Tensor = 1.0) -> Tensor:
     """`softmax(scale * values)` over the present tasks, exact for any finite scale.
 
     The maximum is taken off before scaling, so that a large `scale` costs no precision.
@@ -345,12 +358,14 @@ def masked_softmax(values, present, scale=1.0):
     return exponentials / ops.maximum(ops.sum(exponentials), 1.0)
 
 
-def gradient_only(value):
+def gradient_only(value: Tensor) -> Tensor:
     """A term for the objective that is 0, and has the gradient of `value`."""
     return value - ops.stop_gradient(value)
 
 
-def moving_average(average, seen, values, present, momentum):
+def moving_average(
+    average: Tensor, seen: Tensor, values: Tensor, present: Tensor, momentum: float
+) -> tuple[Tensor, Tensor]:
     """One step of K moving averages, each of which starts at its task's first value.
 
     Args:

@@ -141,7 +141,7 @@ def _class_of(name: str) -> type[TaskWeighting]:
     return _REGISTRY[name]
 
 
-def get(identifier) -> TaskWeighting:
+def get(identifier: str | dict | TaskWeighting) -> TaskWeighting:
     """Returns a weighting, as `keras.optimizers.get` returns an optimizer.
 
     Args:
