@@ -2,6 +2,6 @@
 
 from keras_taskrobust.training.minimax_model import MinimaxModel
 from keras_taskrobust.training.output_losses import GroupedLoss
-from keras_taskrobust.training.task_losses import TaskTotals
+from keras_taskrobust.training.tasks import TaskTotals
 
 __all__ = ["GroupedLoss", "MinimaxModel", "TaskTotals"]

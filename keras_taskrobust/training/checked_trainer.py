@@ -21,7 +21,7 @@ class CheckedTrainer(RecoveringModel, Wrapper):
     # What `compile` made of its losses.
     _task_losses: Any = None
 
-    def check_arrays(self, x, y) -> None:
+    def check_arrays(self, x: Any, y: Any) -> None:
         """Raises a `ValueError` for data that no step could use, where they arrive as arrays.
 
         Args:

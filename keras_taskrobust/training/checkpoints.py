@@ -74,7 +74,7 @@ class Checkpoint(keras.callbacks.Callback):
                 return path, epochs
         return None, 0
 
-    def restore(self, model) -> int:
+    def restore(self, model: keras.Model) -> int:
         """Loads the newest sound checkpoint into a compiled model, if there is one.
 
         Returns:

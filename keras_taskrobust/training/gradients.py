@@ -2,13 +2,15 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_taskrobust.training.keras_internals import get_keras_mask, layers_of, set_keras_mask
+from keras_taskrobust.types import Tensor
+from keras_taskrobust.weighting.base import TaskWeighting
 
 PLACES = ("shared", "last_shared", "representation")
 HEADS = ("weighted", "own")
@@ -32,7 +34,12 @@ class GradientSettings(NamedTuple):
 
 
 def check_settings(
-    weighting, gradients_at, representation, head_gradients, task_chunk, diagnostics
+    weighting: TaskWeighting,
+    gradients_at: Any,
+    representation: str | None,
+    head_gradients: str | None,
+    task_chunk: int | None,
+    diagnostics: bool,
 ) -> GradientSettings:
     """Checks the arguments of `MinimaxModel.compile`; `None` becomes what the weighting says.
 
@@ -75,7 +82,7 @@ def check_settings(
     )
 
 
-def check_places(network, settings: GradientSettings) -> None:
+def check_places(network: keras.Model, settings: GradientSettings) -> None:
     """Raises a `ValueError` if a named place of the gradients is not in the built `network`."""
     if isinstance(settings.gradients_at, tuple):
         named_variables(network.trainable_variables, settings.gradients_at)
@@ -103,7 +110,13 @@ class GradientPlan:
         task_chunk: the number of tasks of one backward pass, or `None` for all.
     """
 
-    def __init__(self, network, tasks_per_output, find_reached, settings: GradientSettings):
+    def __init__(
+        self,
+        network: keras.Model,
+        tasks_per_output: list[int],
+        find_reached: Callable,
+        settings: GradientSettings,
+    ):
         self.takes_rows = settings.takes_rows
         self.output_of_task = [
             output for output, number in enumerate(tasks_per_output) for _ in range(number)
@@ -138,7 +151,7 @@ class GradientPlan:
             for output in self.output_of_task
         ]
 
-    def is_for(self, network) -> bool:
+    def is_for(self, network: keras.Model) -> bool:
         """Whether the trainable variables of `network` are those that the plan was made for."""
         return list(map(id, network.trainable_variables)) == list(map(id, self._variables))
 
@@ -147,7 +160,16 @@ class GradientPlan:
         """P, the number of gradient elements at the place."""
         return sum(math.prod(variable.shape) for variable in self.place)
 
-    def gradients(self, variables, pull, weights, own_weights, rows, directions, scale) -> list:
+    def gradients(
+        self,
+        variables: Sequence[keras.Variable],
+        pull: Callable,
+        weights: Tensor,
+        own_weights: Tensor,
+        rows: "TaskRows | None",
+        directions: list[Tensor],
+        scale: Tensor,
+    ) -> list:
         """The gradient of each of the model's trainable variables.
 
         `place` gets the direction, or what it pulls back to from the representation; `heads` their
@@ -217,7 +239,7 @@ class TaskRows(NamedTuple):
 
 
 @contextlib.contextmanager
-def cutting(layer, cut: Callable):
+def cutting(layer: keras.layers.Layer | None, cut: Callable) -> Iterator[None]:
     """While open, every floating-point output of `layer` goes through `cut(tensor)`.
 
     Args:
@@ -261,12 +283,12 @@ def cutting(layer, cut: Callable):
         )
 
 
-def is_float(tensor) -> bool:
+def is_float(tensor: Tensor) -> bool:
     """Whether the elements of a tensor are floating-point numbers."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
-def floats_of(structure) -> list:
+def floats_of(structure: Any) -> list:
     """The floating-point tensors of a structure, in the order of `keras.tree.flatten`."""
     return [tensor for tensor in keras.tree.flatten(structure) if is_float(tensor)]
 
@@ -287,7 +309,9 @@ def _sum(direction, other):
     return add(direction, None if other is None else ops.cast(other, "float32"))
 
 
-def _place(variables, numbers, least: int, at, who: str) -> list[int]:
+def _place(
+    variables: Sequence[keras.Variable], numbers: list[int], least: int, at: Any, who: str
+) -> list[int]:
     if at in ("shared", "last_shared"):
         return _shared(variables, numbers, least, last_layer=at == "last_shared", who=who)
     place = named_variables(variables, at)
@@ -299,7 +323,7 @@ def _place(variables, numbers, least: int, at, who: str) -> list[int]:
     return place
 
 
-def _check_representation(layer, number: int, least: int, who: str) -> None:
+def _check_representation(layer: keras.layers.Layer, number: int, least: int, who: str) -> None:
     if number < least:
         raise ValueError(
             f"`representation` must name a layer whose output {_sharers(least)}, since {who} "
@@ -312,7 +336,7 @@ def _sharers(least: int) -> str:
     return "two tasks share" if least > 1 else "the task depends on"
 
 
-def named_variables(variables, names) -> list[int]:
+def named_variables(variables: Sequence[keras.Variable], names: Sequence[str]) -> list[int]:
     """The indices of the variables that are named, or belong to a layer that is.
 
     Args:
@@ -335,7 +359,9 @@ def named_variables(variables, names) -> list[int]:
     return sorted(found)
 
 
-def _shared(variables, numbers, least: int, last_layer: bool, who: str) -> list[int]:
+def _shared(
+    variables: Sequence[keras.Variable], numbers: list[int], least: int, last_layer: bool, who: str
+) -> list[int]:
     largest = max(numbers, default=0)
     if largest < least:
         raise ValueError(
@@ -362,5 +388,5 @@ def _layer_named(network, name):
     return named[0]
 
 
-def _layer_path(variable) -> str:
+def _layer_path(variable: keras.Variable) -> str:
     return variable.path.rpartition("/")[0]

@@ -1,5 +1,7 @@
 """The logs of a step, and who listens to them."""
 
+from typing import Any
+
 import keras
 
 from keras_taskrobust.training.keras_internals import does_nothing
@@ -18,7 +20,7 @@ class UnheardLogs(dict):
         return False
 
 
-def hear_steps(callbacks) -> bool:
+def hear_steps(callbacks: Any) -> bool:
     """Whether one of the callbacks does something after a training step.
 
     Args:

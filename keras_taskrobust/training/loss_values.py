@@ -7,6 +7,7 @@ gradient where a derivative is infinite.
 """
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,6 +21,7 @@ from keras_taskrobust.training.keras_internals import (
     set_keras_mask,
     squeeze_or_expand_to_same_rank,
 )
+from keras_taskrobust.types import Tensor
 
 # As a probability, a logit or a number it has finite logarithms, roots and quotients.
 _VALID_PREDICTION = 0.5
@@ -84,7 +86,7 @@ def values_and_weights(loss, y_true, y_pred, sample_weight=None, inside=None):
     return ops.where(weights != 0, values * weights, 0.0), weights
 
 
-def align(x, values, name: str):
+def align(x: Tensor, values: Tensor, name: str) -> Tensor:
     """Broadcasts `x` to the shape of `values` from the left: `(B,)` to `(B, T)`, for example."""
     x = ops.convert_to_tensor(x)
     if len(x.shape) == len(values.shape) + 1 and x.shape[-1] in (1, None):
@@ -132,7 +134,7 @@ def _call(loss, y_true, y_pred):
     return loss(*squeeze_or_expand_to_same_rank(y_true, y_pred))
 
 
-def _check_is_of_elements(loss, values, y_true, y_pred) -> None:
+def _check_is_of_elements(loss: Any, values: Tensor, y_true: Tensor, y_pred: Tensor) -> None:
     compares_samples = isinstance(loss, keras.losses.Circle) or loss is keras.losses.circle
     if compares_samples or _is_of_batch(values, y_true, y_pred):
         raise ValueError(
@@ -145,7 +147,7 @@ def _check_is_of_elements(loss, values, y_true, y_pred) -> None:
         )
 
 
-def _is_of_batch(values, y_true, y_pred) -> bool:
+def _is_of_batch(values: Tensor, y_true: Tensor, y_pred: Tensor) -> bool:
     """Whether the values lack the axis of the batch."""
     if len(values.shape) == 0:
         return True
@@ -162,7 +164,7 @@ def _all_of(conditions):
     return functools.reduce(ops.logical_and, [with_rank(each, rank) for each in given])
 
 
-def _fitted(counts, tensor, axis: int):
+def _fitted(counts: Tensor, tensor: Tensor, axis: int) -> Tensor | None:
     """`counts` such that it broadcasts to `tensor`, or `None` if its axes are others.
 
     Args:
@@ -180,7 +182,7 @@ def _fitted(counts, tensor, axis: int):
     return counts if fits else None
 
 
-def with_rank(x, rank: int):
+def with_rank(x: Tensor, rank: int) -> Tensor:
     """`x` with axes of size 1 at its end, or true where any is of those that are too many."""
     while len(x.shape) > rank:
         x = ops.any(x, axis=-1)
@@ -192,7 +194,7 @@ def _without_last_axis(x):
     return ops.reshape(x, ops.shape(x)[:-1])
 
 
-def _has_spare_axis(loss, y_true, y_pred) -> bool:
+def _has_spare_axis(loss: Any, y_true: Tensor, y_pred: Tensor) -> bool:
     """Whether the labels end in an axis that Keras would drop if it knew its size to be 1."""
     spare = len(y_true.shape) - len(y_pred.shape)
     may_drop = isinstance(loss, LossFunctionWrapper) or not isinstance(loss, keras.losses.Loss)
@@ -200,13 +202,13 @@ def _has_spare_axis(loss, y_true, y_pred) -> bool:
     return is_unknown and spare == (0 if takes_indices(loss) else 1)
 
 
-def _class_axis(loss) -> int:
+def _class_axis(loss: Any) -> int:
     """The axis of the predictions that the elements of a Keras loss lack."""
     axis = arguments_of_loss(loss).get("axis", -1)
     return axis if isinstance(axis, int) else -1
 
 
-def takes_indices(loss) -> bool:
+def takes_indices(loss: Any) -> bool:
     """Whether class indices may stay integers; all other losses get floats, as from Keras."""
     return (
         type(loss) is keras.losses.SparseCategoricalCrossentropy
@@ -214,12 +216,12 @@ def takes_indices(loss) -> bool:
     )
 
 
-def _bears_any_logits(loss) -> bool:
+def _bears_any_logits(loss: Any) -> bool:
     """Whether valid labels are enough: a pass over the logits of a vocabulary takes its time."""
     return type(loss) is keras.losses.SparseCategoricalCrossentropy and loss.from_logits
 
 
-def _is_of_keras(loss) -> bool:
+def _is_of_keras(loss: Any) -> bool:
     return getattr(loss, "fn", loss).__module__.startswith("keras.")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +36,9 @@ from keras_taskrobust.training.outputs import (
     untrained_outputs,
 )
 from keras_taskrobust.training.task_gradients import TaskGradients
-from keras_taskrobust.training.task_losses import TaskLosses, TaskTotals, check_log_names
+from keras_taskrobust.training.task_losses import TaskLosses, check_log_names
 from keras_taskrobust.training.task_metric import TaskMetric
+from keras_taskrobust.training.tasks import Tasks, TaskTotals
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -232,7 +234,7 @@ class MinimaxModel(CheckedTrainer):
         self._task_metric.update_state(losses * counts, counts, weights)
         return add(backend.scale_for_replicas(objective), others)
 
-    def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
+    def compute_task_totals(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> TaskTotals:
         """The batch's loss sums and counts of each task.
 
         Where task gradients are taken, each loss must depend on the network by the task's own
@@ -249,7 +251,7 @@ class MinimaxModel(CheckedTrainer):
         """
         return self._task_losses(y, y_pred, sample_weight)
 
-    def make_task_losses(self, loss, auxiliary):
+    def make_task_losses(self, loss: Any, auxiliary: Any) -> Tasks:
         """What `compile` makes of its losses. Models with losses of their own kind override this
         and `compute_task_totals`.
 
@@ -258,8 +260,7 @@ class MinimaxModel(CheckedTrainer):
             auxiliary: as given to `compile`.
 
         Returns:
-            A `TaskLosses`, or something with its `task_names`, `outputs_of_tasks`,
-            `tasks_per_output` and `for_metrics`.
+            `Tasks`, such as `TaskLosses`.
         """
         names = names_of_outputs(self.network), names_in_logs(self.network)
         return TaskLosses(loss, auxiliary, *names)
@@ -357,11 +358,11 @@ class MinimaxModel(CheckedTrainer):
 
     # What the backends' gradient steps use.
 
-    def task_outputs(self, y_pred) -> list:
+    def task_outputs(self, y_pred: Any) -> list:
         """The outputs that carry tasks, as a list."""
         return self._task_losses.outputs_of_tasks(y_pred)
 
-    def gradient_plan(self, find_reached) -> GradientPlan:
+    def gradient_plan(self, find_reached: Callable) -> GradientPlan:
         """Where the gradients are taken and what they do, for the variables that are trainable.
 
         Args:
@@ -379,7 +380,7 @@ class MinimaxModel(CheckedTrainer):
 
         Returns:
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
-            gradients; and the list of directions, one for each of `rows.place`, or `None`.
+            gradients; and the list of directions, one for each of `rows.place`.
         """
         objective, update, directions = self._task_gradients.weigh(losses, counts, rows)
         self._task_metric.update_state(losses * counts, counts, update.weights)

@@ -1,6 +1,8 @@
 """The loss of one output: one task, or one for each group of its elements."""
 
 import copy
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +13,7 @@ from keras_taskrobust.training.loss_values import (
     resolve_loss,
     values_and_weights,
 )
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import PACKAGE
 
 
@@ -72,7 +75,7 @@ class GroupedLoss:
         totals = backend.sum_by_group(values, member)
         return totals + ops.where(in_range, 0.0, float("nan")), counts
 
-    def check_groups(self, groups) -> None:
+    def check_groups(self, groups: Tensor) -> None:
         """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""
         number = len(self.task_names)
         smallest, largest = int(ops.min(groups)), int(ops.max(groups))
@@ -97,7 +100,7 @@ class GroupedLoss:
 class OutputLoss:
     """One task: one loss over one output."""
 
-    def __init__(self, loss, name: str):
+    def __init__(self, loss: Any, name: str):
         _check_names((name,))
         self.loss = resolve_loss(loss)
         self.task_names = (name,)
@@ -109,7 +112,7 @@ class OutputLoss:
         return ops.reshape(ops.sum(values), (1,)), ops.reshape(ops.sum(weights), (1,))
 
 
-def _check_names(names) -> None:
+def _check_names(names: Iterable[str]) -> None:
     bad = [n for n in names if not isinstance(n, str) or not n]
     if bad:
         raise ValueError(f"Task names must be non-empty strings. Received: {bad}")

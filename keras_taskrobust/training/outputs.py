@@ -2,13 +2,13 @@
 
 import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 
-def names_of_outputs(network) -> list[str] | None:
+def names_of_outputs(network: keras.Model) -> list[str] | None:
     """The names of a network's outputs in Keras's order, `None` if only a call can tell them.
 
     Outputs in a dict are named by their keys, joined by `/` where dicts nest; all others by their
@@ -22,7 +22,7 @@ def names_of_outputs(network) -> list[str] | None:
     return ["/".join(map(str, path)) for path, _ in keras.tree.flatten_with_path(network.output)]
 
 
-def names_in_logs(network) -> dict[str, str]:
+def names_in_logs(network: keras.Model) -> dict[str, str]:
     """What Keras calls outputs in nested dicts in the logs of their metrics: after their layers."""
     names, layers = names_of_outputs(network) or [], getattr(network, "output_names", [])
     if not any("/" in name for name in names) or len(set(layers)) < len(layers):
@@ -41,7 +41,9 @@ def flat_metrics(metrics, network):
     return {logged.get(name, name): metric for name, metric in by_name(metrics).items()}
 
 
-def by_name(structure: Mapping, is_leaf=None, prefix="") -> dict[str, Any]:
+def by_name(
+    structure: Mapping, is_leaf: Callable[[str, Mapping], bool] | None = None, prefix: str = ""
+) -> dict[str, Any]:
     """The leaves of nested dicts by the keys on the way to them, joined by `/`.
 
     Args:

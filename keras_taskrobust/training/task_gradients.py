@@ -1,6 +1,7 @@
 """What a gradient step makes of the task gradients."""
 
 import math
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -8,6 +9,8 @@ from keras import ops
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.gradient_metric import GradientMetric
 from keras_taskrobust.training.gradients import GradientPlan, GradientSettings, named_variables
+from keras_taskrobust.training.tasks import Tasks
+from keras_taskrobust.weighting.base import TaskWeighting
 
 
 class TaskGradients:
@@ -15,7 +18,7 @@ class TaskGradients:
 
     Args:
         network: the network.
-        task_losses: what knows the tasks and their outputs, as `TaskLosses` does.
+        task_losses: `Tasks`.
         weighting: the `TaskWeighting`.
         settings: `GradientSettings`.
 
@@ -24,7 +27,13 @@ class TaskGradients:
         is_stock_step: bool. Whether Keras's own step on the weighted objective does it all.
     """
 
-    def __init__(self, network, task_losses, weighting, settings: GradientSettings):
+    def __init__(
+        self,
+        network: keras.Model,
+        task_losses: Tasks,
+        weighting: TaskWeighting,
+        settings: GradientSettings,
+    ):
         self._network = network
         self._task_losses = task_losses
         self._weighting = weighting
@@ -33,7 +42,7 @@ class TaskGradients:
         self.metric = GradientMetric(task_losses.task_names) if settings.diagnostics else None
         self.is_stock_step = not settings.takes_rows and settings.head_gradients == "weighted"
 
-    def plan(self, find_reached) -> GradientPlan:
+    def plan(self, find_reached: Callable) -> GradientPlan:
         """Where the gradients are taken and what they do, for the variables that are trainable.
 
         Args:
@@ -52,7 +61,7 @@ class TaskGradients:
             self._plan = GradientPlan(self._network, tasks, find_reached, self._settings)
         return self._plan
 
-    def shape_of_state(self, reached) -> tuple[int, ...]:
+    def shape_of_state(self, reached: Callable) -> tuple[int, ...]:
         """What the weighting is built for: `(K,)`, or `(K, P)` if its state is that large.
 
         Args:
@@ -85,7 +94,7 @@ class TaskGradients:
 
         Returns:
             The scalar objective, the weighting's `TaskUpdate`, and the list of directions, one for
-            each of `rows.place`, or `None`.
+            each of `rows.place`.
         """
         gradients = None if rows is None else rows.place
         gramian = matrix = None
@@ -104,7 +113,7 @@ class TaskGradients:
             return_update=True,
         )
         if gradients is None:
-            directions = None
+            directions = []
         elif update.direction is None:
             directions = [backend.weighted_sum(update.weights, g) for g in gradients]
         else:

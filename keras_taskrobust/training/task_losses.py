@@ -2,8 +2,8 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,20 +13,7 @@ from keras_taskrobust.training.gradients import add
 from keras_taskrobust.training.loss_values import takes_indices, with_rank
 from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
 from keras_taskrobust.training.outputs import by_name
-
-
-class TaskTotals(NamedTuple):
-    """The sums over one batch, from which task losses are formed.
-
-    Attributes:
-        totals: `(K,)` float32, the summed loss of each task's elements.
-        counts: `(K,)` float32, the number (or the summed sample weight) of those elements.
-        auxiliary: float32 scalar, the auxiliary losses, already averaged; `None` if there are none.
-    """
-
-    totals: Any
-    counts: Any
-    auxiliary: Any
+from keras_taskrobust.training.tasks import TaskTotals
 
 
 class TaskLosses:
@@ -72,7 +59,7 @@ class TaskLosses:
         self._has_looked_for_others = False
         self.task_names = tuple(n for loss in self.losses.values() for n in loss.task_names)
 
-    def __call__(self, y, y_pred, sample_weight=None) -> TaskTotals:
+    def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> TaskTotals:
         outputs = self._outputs(y_pred)
         self._warn_of_others(outputs)
         targets = self._targets(y, outputs)
@@ -88,7 +75,7 @@ class TaskLosses:
             auxiliary = add(auxiliary, ops.sum(total / ops.where(count > 0, count, 1.0)))
         return TaskTotals(ops.concatenate(totals), ops.concatenate(counts), auxiliary)
 
-    def outputs_of_tasks(self, y_pred) -> list:
+    def outputs_of_tasks(self, y_pred: Any) -> list:
         """The outputs that carry tasks, in the order of `losses`."""
         outputs = self._outputs(y_pred)
         return [outputs[name] for name in self.losses]
@@ -97,7 +84,7 @@ class TaskLosses:
         """The number of tasks in each of `outputs_of_tasks`."""
         return [len(loss.task_names) for loss in self.losses.values()]
 
-    def check_groups(self, y) -> None:
+    def check_groups(self, y: Any) -> None:
         """Raises a `ValueError` if the arrays `y` hold a group id outside its loss's range."""
         targets = self._targets(y, self._named)
         for name, loss in self.losses.items():
@@ -113,7 +100,7 @@ class TaskLosses:
             return keras.tree.map_structure(lambda target: sample_weight, y)
         return sample_weight
 
-    def weights_of_classes(self, y, class_weight: Mapping):
+    def weights_of_classes(self, y: Any, class_weight: Mapping) -> np.ndarray | None:
         """The sample weights that `class_weight` means for the only loss.
 
         Args:
@@ -171,7 +158,7 @@ class TaskLosses:
             like_outputs(lambda name: self._metric_weight(name, targets, given)),
         )
 
-    def check_metrics(self, metrics, y, y_pred, argument: str) -> None:
+    def check_metrics(self, metrics: Any, y: Any, y_pred: Any, argument: str) -> None:
         """Raises a `ValueError` for metrics of unknown outputs, or of outputs without targets.
 
         Args:
@@ -217,7 +204,7 @@ class TaskLosses:
         rank = max(len(inside.shape), len(weight.shape))
         return with_rank(inside, rank) * with_rank(ops.cast(weight, "float32"), rank)
 
-    def _outputs(self, y_pred) -> dict:
+    def _outputs(self, y_pred: Any) -> dict:
         """All outputs by name."""
         if isinstance(y_pred, Mapping):
             found = self._renamed(by_name(y_pred))
@@ -229,7 +216,7 @@ class TaskLosses:
             raise _expected_dict("outputs", self._named, y_pred)
         return _with_all("outputs", self._named, found)
 
-    def _listed(self, y_pred) -> dict:
+    def _listed(self, y_pred: Any) -> dict:
         names = self._output_names
         if not names:
             raise ValueError(
@@ -244,7 +231,7 @@ class TaskLosses:
             )
         return self._renamed(dict(zip(names, y_pred, strict=True)))
 
-    def _targets(self, y, names) -> dict:
+    def _targets(self, y: Any, names: Iterable[str]) -> dict:
         """The targets by the `names` of their outputs; those of a loss must be there."""
         if isinstance(y, Mapping):
             is_grouped = len(self._scored) == 1 and set(y) == {"labels", "groups"}
@@ -257,7 +244,7 @@ class TaskLosses:
             raise _expected_dict("targets", self._scored, y)
         return _with_all("targets", self._scored, found)
 
-    def _weights(self, sample_weight, names) -> dict:
+    def _weights(self, sample_weight: Any, names: Iterable[str]) -> dict:
         """The sample weights by the `names` of their outputs, of all that have one."""
         found = sample_weight
         if isinstance(found, list | tuple):
@@ -269,7 +256,7 @@ class TaskLosses:
             found = found["labels"]
         return {} if found is None else dict.fromkeys(names, found)
 
-    def _by_position(self, values, what: str) -> dict:
+    def _by_position(self, values: Sequence, what: str) -> dict:
         """Values of all outputs, or of those with a loss, in the order of the outputs."""
         names = self._output_names or ()
         _check_distinct(names)
@@ -282,7 +269,7 @@ class TaskLosses:
             )
         return dict(zip(names, values, strict=True))
 
-    def _leaves(self, given: Mapping, names) -> dict:
+    def _leaves(self, given: Mapping, names: Iterable[str]) -> dict:
         """What is given by output, where labels and groups may stand together."""
         return self._renamed(
             by_name(given, lambda name, value: name in names or set(value) == {"labels", "groups"})
@@ -308,11 +295,11 @@ class TaskLosses:
             )
 
 
-def _is_one_loss(loss) -> bool:
+def _is_one_loss(loss: Any) -> bool:
     return isinstance(loss, str | GroupedLoss) or callable(loss)
 
 
-def _losses_by_output(loss, output_names) -> dict:
+def _losses_by_output(loss: Any, output_names: Sequence[str] | None) -> dict:
     """What is given for each output by its name; `None` among it."""
     given: dict[str, Any] = {}
     names = output_names
@@ -353,7 +340,7 @@ def _expected_dict(what, names, structure):
     )
 
 
-def _with_all(what, names, found) -> dict:
+def _with_all(what: str, names: Iterable[str], found: dict) -> dict:
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(
@@ -387,7 +374,7 @@ def _grouped_target(name, targets):
     return target
 
 
-def check_log_names(names) -> None:
+def check_log_names(names: Iterable[str]) -> None:
     """Raises a `ValueError` if the logs of the tasks `names` would share a name."""
     logs = [log for name in names for log in (f"{name}_loss", f"{name}_weight")]
     logs += ["loss", "worst_loss", "mean_loss"]

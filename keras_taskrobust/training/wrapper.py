@@ -1,5 +1,8 @@
 """A Keras model that wraps another one, whose layers, inputs and outputs it shows as its own."""
 
+import os
+from typing import Any
+
 import keras
 
 from keras_taskrobust.training.keras_internals import OpenModel, untrack
@@ -95,7 +98,7 @@ class Wrapper(OpenModel):
         setattr(self, name, value)
 
 
-def check_format(filepath) -> None:
+def check_format(filepath: str | os.PathLike) -> None:
     """Raises a `ValueError` for a path to which a wrapper must not be saved."""
     if str(filepath).endswith((".h5", ".hdf5")):
         raise ValueError(
@@ -105,7 +108,7 @@ def check_format(filepath) -> None:
         )
 
 
-def check_checkpoints(callbacks) -> None:
+def check_checkpoints(callbacks: Any) -> None:
     """Raises a `ValueError` if one of the callbacks would save a wrapper where it must not.
 
     Args:
@@ -118,5 +121,5 @@ def check_checkpoints(callbacks) -> None:
             check_format(callback.filepath)
 
 
-def _has_layer(network, name) -> bool:
+def _has_layer(network: keras.Model, name: str) -> bool:
     return any(layer.name == name for layer in network.layers)

@@ -13,6 +13,7 @@ from keras_taskrobust.training.backends.jax_linear import LinearFunction
 from keras_taskrobust.training.backends.jax_state import Trainer as Trainer
 from keras_taskrobust.training.backends.jax_state import give_back_state as give_back_state
 from keras_taskrobust.training.gradients import (
+    GradientPlan,
     TaskRows,
     add,
     by_variable_and_layer,
@@ -21,6 +22,7 @@ from keras_taskrobust.training.gradients import (
     is_float,
 )
 from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_mask
+from keras_taskrobust.types import Tensor
 
 
 def sum_by_group(values, member):
@@ -177,7 +179,15 @@ class _Forward(NamedTuple):
     of_losses: LinearFunction
 
 
-def _forward(model, plan, trainable, non_trainable, x, y, sample_weight) -> _Forward:
+def _forward(
+    model: keras.Model,
+    plan: GradientPlan,
+    trainable: list,
+    non_trainable: list,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+) -> _Forward:
     def network(trainable, offsets):
         uncut = []
 
@@ -224,7 +234,9 @@ def _forward(model, plan, trainable, non_trainable, x, y, sample_weight) -> _For
     )
 
 
-def _task_rows(model, plan, forward, scale) -> TaskRows:
+def _task_rows(
+    model: keras.Model, plan: GradientPlan, forward: _Forward, scale: Tensor
+) -> TaskRows:
     """The gradients of the task losses, from each task's own output on."""
     tensors = keras.tree.flatten(forward.y_pred)
     places = keras.tree.pack_sequence_as(forward.y_pred, list(range(len(tensors))))

@@ -1,7 +1,7 @@
 """Linear functions whose steps are known, transposed no further than is needed."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -22,12 +22,12 @@ class LinearFunction:
         inputs: the arrays in `arguments`, in one list, as the outputs are counted too.
     """
 
-    def __init__(self, function: Callable, arguments):
+    def __init__(self, function: Callable, arguments: Any):
         closed = jax.make_jaxpr(function)(*arguments)
         self._jaxpr, self._constants = closed.jaxpr, closed.consts
         self.inputs = jax.tree.leaves(arguments)
 
-    def pull(self, cotangents) -> list:
+    def pull(self, cotangents: Sequence) -> list:
         """The gradients by the inputs.
 
         Args:
@@ -47,7 +47,14 @@ class LinearFunction:
         )
         return self._where_read(_read(steps, outputs), gradients)
 
-    def pull_rows(self, outputs, rows, cotangent, inputs, map_rows) -> tuple[list, list]:
+    def pull_rows(
+        self,
+        outputs: Sequence,
+        rows: Sequence,
+        cotangent: Callable,
+        inputs: Sequence[int],
+        map_rows: Callable,
+    ) -> tuple[list, list]:
         """The gradients of several rows, each of which makes a cotangent of one output.
 
         What leads to one of the outputs alone is transposed for the rows of this output only, what
@@ -130,14 +137,14 @@ class LinearFunction:
             ]
         )
 
-    def _where_read(self, read, gradients) -> list:
+    def _where_read(self, read: set[int], gradients: Iterable) -> list:
         return [
             gradient if id(variable) in read else None
             for variable, gradient in zip(self._jaxpr.invars, gradients, strict=True)
         ]
 
 
-def _read(steps, outputs) -> set[int]:
+def _read(steps: Iterable, outputs: Sequence) -> set[int]:
     """The variables that the steps read, or that are outputs themselves."""
     atoms = [*(atom for step in steps for atom in step.invars), *outputs]
     return {id(atom) for atom in atoms if not isinstance(atom, Literal)}

@@ -1,11 +1,13 @@
 """TensorFlow: task gradients by a persistent tape; replicas by `tf.distribute`."""
 
 import contextlib
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_taskrobust.training.gradients import (
+    GradientPlan,
     TaskRows,
     add,
     by_variable_and_layer,
@@ -14,6 +16,7 @@ from keras_taskrobust.training.gradients import (
 )
 from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import get_keras_mask, log_loss, set_keras_mask
+from keras_taskrobust.types import Tensor
 
 Trainer = keras.Model
 
@@ -240,7 +243,9 @@ def _gradients(tape, targets, cotangents, sources):
     return [None if found is None else tf.convert_to_tensor(found) for found in gradients]
 
 
-def _slopes(plan, loss_tape, losses, outputs, scale) -> list:
+def _slopes(
+    plan: GradientPlan, loss_tape: tf.GradientTape, losses: Tensor, outputs: Sequence, scale: Tensor
+) -> list:
     """The gradient of each task loss by its own output, or `None`."""
     own = plan.output_of_task
     ranks = [own[:task].count(output) for task, output in enumerate(own)]
@@ -254,7 +259,14 @@ def _slopes(plan, loss_tape, losses, outputs, scale) -> list:
     return [by_rank[rank][output] for rank, output in zip(ranks, own, strict=True)]
 
 
-def _task_rows(plan, tape, outputs, slopes, places, scale) -> TaskRows:
+def _task_rows(
+    plan: GradientPlan,
+    tape: tf.GradientTape,
+    outputs: Sequence,
+    slopes: list,
+    places: list,
+    scale: Tensor,
+) -> TaskRows:
     """The gradients of the task losses by the `places` and the heads, from their own outputs on."""
     by_task = [
         _gradients(tape, [outputs[index]], [slope], [*places, *(head.value for head in heads)])

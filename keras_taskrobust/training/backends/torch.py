@@ -1,6 +1,7 @@
 """PyTorch: eager steps; gradients by `torch.autograd.grad`; replicas by `torch.distributed`."""
 
 import contextlib
+from collections.abc import Sequence
 
 import keras
 import torch
@@ -13,9 +14,16 @@ from keras_taskrobust.training.backends.torch_rows import (
     pull_together,
     runs_on_cpu,
 )
-from keras_taskrobust.training.gradients import TaskRows, add, by_variable_and_layer, cutting
+from keras_taskrobust.training.gradients import (
+    GradientPlan,
+    TaskRows,
+    add,
+    by_variable_and_layer,
+    cutting,
+)
 from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import compiled_metrics, log_loss
+from keras_taskrobust.types import Tensor
 
 Trainer = keras.Model
 
@@ -208,7 +216,9 @@ def gradient_train_step(model, data):
     return logs
 
 
-def _task_rows(plan, shares, outputs, cut_off, scale) -> TaskRows:
+def _task_rows(
+    plan: GradientPlan, shares: Tensor, outputs: Sequence, cut_off: list, scale: Tensor
+) -> TaskRows:
     """The gradients of the global task losses.
 
     From a task's loss to its own one of the `outputs`, and on from there: all losses lie in one

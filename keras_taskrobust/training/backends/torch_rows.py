@@ -6,15 +6,20 @@ one task at a time.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from keras_taskrobust.types import Tensor
 
 #: What owns a node of the record that more than one output leads to.
 _SEVERAL = -1
 
 
-def gradients_of(targets, cotangents, values, is_last=False) -> list:
+def gradients_of(
+    targets: Sequence, cotangents: Sequence, values: Sequence, is_last: bool = False
+) -> list:
     """The gradients by `values`, summed over the targets; `None` where there is none.
 
     Args:
@@ -37,7 +42,7 @@ def gradients_of(targets, cotangents, values, is_last=False) -> list:
     )
 
 
-def pull_losses(losses, scale, outputs) -> list:
+def pull_losses(losses: Tensor, scale: Tensor, outputs: Sequence) -> list:
     """The slopes of K losses, each by the task's own output, in a pass for each task of an output.
 
     Args:
@@ -65,7 +70,7 @@ def pull_losses(losses, scale, outputs) -> list:
     return slopes
 
 
-def runs_on_cpu(values) -> bool:
+def runs_on_cpu(values: Sequence) -> bool:
     """Whether the passes to these tensors are made of a CPU's operations."""
     return all(value.device.type == "cpu" for value in values)
 
@@ -135,7 +140,7 @@ def _join(parts):
     return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(parts)
 
 
-def _meetings(outputs, values) -> list[list[GradientEdge]]:
+def _meetings(outputs: Sequence, values: Sequence) -> list[list[GradientEdge]]:
     """For each output the edges by which its own part of the record ends.
 
     It ends at `values`, and where nodes begin that another output leads to, too.
@@ -159,7 +164,7 @@ def _meetings(outputs, values) -> list[list[GradientEdge]]:
     return [list(edges) for edges in meetings]
 
 
-def _edge(output) -> list[GradientEdge]:
+def _edge(output: Tensor) -> list[GradientEdge]:
     if not output.requires_grad:
         return []
     node, place, *_ = get_gradient_edge(output)
