@@ -123,7 +123,7 @@ def _show_demo(demo, part, recipe, compare, minimum):
 
 def _prepare_text(words, program):
     arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
-    refuse_unused(words, arguments.recipe.unused())
+    refuse_unused(words, arguments.recipe.unused_to_prepare())
     with starting_keras():
         from keras_taskrobust.recipes.text import prepare_text
     text = prepare_text(arguments.recipe, arguments.output)

@@ -113,6 +113,8 @@ def test_the_command_line_names_the_flag_before_any_work(command, flags, words, 
     ("command", "flags", "flag"),
     [
         ("pretrain text pos-bert-tiny", "--tokenizer x --vocabulary-size 99", "--vocabulary-size"),
+        ("prepare text pos-bert-tiny", "--tokenizer x --vocabulary-size 99", "--vocabulary-size"),
+        ("prepare text pos-bert-tiny", "--corpus x --batch-size 8", "--batch-size"),
         ("pretrain images mm-mae-tiny", "--epochs 2 --steps 200", "--steps"),
         ("pretrain images mm-mae-tiny", "--warmup-epochs 1", "--warmup-epochs"),
         ("pretrain images mm-mae-tiny", "--data tfds:x --scenes=9", "--scenes"),

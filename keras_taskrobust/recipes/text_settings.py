@@ -15,6 +15,13 @@ Maskable = Literal["tasks", "all"]
 _SHORTEST_SEQUENCE = 8
 #: The special tokens and a few letters; see `train_vocabulary`.
 _SMALLEST_VOCABULARY = 16
+#: The settings that say which text is prepared, and how.
+_PREPARING = frozenset(
+    {
+        *("corpus", "strict", "tagger", "tag_set", "tokenizer", "vocabulary_size"),
+        *("held_out", "sequence_length", "next_sentence", "workers"),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,11 @@ class TextPretraining(Pretraining):
         if self.tokenizer is None:
             return {}
         return {"vocabulary_size": "a vocabulary that is trained, without `tokenizer`"}
+
+    def unused_to_prepare(self) -> dict[str, str]:
+        """As `unused`, where the text is prepared and nothing is trained."""
+        names = [field.name for field in dataclasses.fields(self)]
+        return self.unused() | {name: "training" for name in names if name not in _PREPARING}
 
     def __post_init__(self):
         super().__post_init__()

@@ -96,6 +96,21 @@ def test_a_text_of_a_former_version_stays_as_it_is(recipe, tmp_path):
     assert again.fingerprints() == text.fingerprints() | {"corpus": fingerprint}
 
 
+def test_what_is_no_setting_of_the_text_is_not_read_to_prepare_it(recipe, tmp_path):
+    class Read:
+        def __init__(self):
+            self.names = set()
+
+        def __getattr__(self, name):
+            self.names.add(name)
+            return getattr(recipe, name)
+
+    read = Read()
+    prepare_text(read, tmp_path / "run")
+    names = {field.name for field in dataclasses.fields(recipe)}
+    assert read.names == names - recipe.unused_to_prepare().keys()
+
+
 def test_a_failed_start_leaves_the_folder_free(recipe, tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         pretrain_text(dataclasses.replace(recipe, corpus="nowhere"), tmp_path / "run")
