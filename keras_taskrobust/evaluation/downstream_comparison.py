@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from keras_taskrobust.evaluation.intervals import Interval, bootstrap_over_seeds
+from keras_taskrobust.evaluation.intervals import Interval, interval_over_seeds
+from keras_taskrobust.evaluation.runs import Failure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +20,8 @@ class DownstreamResult:
         weighting: string. The row of the report: how the model was pre-trained.
         seed: int. Rows are compared in pairs of the same seed.
         task: string.
-        scores: metric names to values. The score of the task is their mean.
+        scores: metric names to values, 1 being the best. The score of the task is their mean.
         trivial: metric names to the values of the trivial baseline.
-        ideal: float. The best score there is: 1, or 0 for an error.
         seconds: float. What fine-tuning took.
         pretraining_seconds: float. What pre-training took.
         failure: string. Why there are no scores, "" if there are.
@@ -39,7 +39,6 @@ class DownstreamResult:
     task: str
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     trivial: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    ideal: float = 1.0
     seconds: float = 0.0
     pretraining_seconds: float = 0.0
     failure: str = ""
@@ -48,22 +47,22 @@ class DownstreamResult:
     @property
     def score(self) -> float:
         """The mean of the metrics; NaN if it failed."""
-        return float(np.mean(list(self.scores.values()))) if self.scores else float("nan")
+        return float(np.mean(list(self.scores.values()))) if self.scores else math.nan
 
     @property
     def gain(self) -> float:
-        """`(score - trivial) / (ideal - trivial)`: the share of what there was to gain.
+        """`(score - trivial) / (1 - trivial)`: the share of what there was to gain.
 
         NaN if there was nothing to gain.
         """
         if not self.scores:
-            return float("nan")
-        return share_of_gain(self.score, float(np.mean(list(self.trivial.values()))), self.ideal)
+            return math.nan
+        return share_of_gain(self.score, float(np.mean(list(self.trivial.values()))))
 
 
-def share_of_gain(score: float, trivial: float, ideal: float) -> float:
-    """`(score - trivial) / (ideal - trivial)`; NaN if the trivial score is the best there is."""
-    return (score - trivial) / (ideal - trivial) if ideal != trivial else float("nan")
+def share_of_gain(score: float, trivial: float) -> float:
+    """`(score - trivial) / (1 - trivial)`; NaN if the trivial score is the best there is, 1."""
+    return (score - trivial) / (1 - trivial) if trivial != 1 else math.nan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,7 +138,7 @@ class DownstreamComparison:
         trivial: task to metric to the value of the trivial baseline.
         baselines: the baselines that there are rows of.
         reference: the row that Delta_m refers to, or `None`.
-        failures: `(weighting, seed, task, reason)` of what failed.
+        failures: the `Failure`s.
     """
 
     rows: tuple[DownstreamRow, ...]
@@ -149,7 +148,7 @@ class DownstreamComparison:
     trivial: dict[str, dict[str, float]]
     baselines: tuple[str, ...]
     reference: str | None
-    failures: tuple[tuple[str, int, str, str], ...]
+    failures: tuple[Failure, ...]
 
     def row(self, weighting: str) -> DownstreamRow:
         """The row of that name."""
@@ -184,27 +183,16 @@ def compare_downstream(
         ValueError: there is no result, or two of the same row, seed and task.
     """
     _check(results)
-    names = list(dict.fromkeys(result.weighting for result in results))
-    tasks = list(dict.fromkeys(result.task for result in results))
-    groups = {name: _Group(name, results, tasks) for name in names}
-    found = tuple(name for name in baselines if name in groups)
-    if reference is None or reference not in groups:
+    figures = _Figures(results)
+    found = tuple(name for name in baselines if name in figures.rows)
+    if reference not in figures.rows:
         reference = found[0] if found else None
-    clear = [
-        task
-        for index, task in enumerate(tasks)
-        if any(_is_clear(group.gains[:, index]) for group in groups.values())
-    ]
-    counted = np.array([task in clear for task in tasks]) if clear else np.ones(len(tasks), bool)
-    ranks = _ranks(groups, counted)
+    tasks = list(zip(figures.tasks, figures.counted, strict=True))
     return DownstreamComparison(
-        rows=tuple(
-            _row(group, groups, counted, found, reference, rank)
-            for group, rank in zip(groups.values(), ranks, strict=True)
-        ),
-        tasks=tuple(task for task, used in zip(tasks, counted, strict=True) if used),
-        floor=tuple(task for task, used in zip(tasks, counted, strict=True) if not used),
-        nothing_clear=not clear,
+        rows=tuple(_row(name, results, figures, found, reference) for name in figures.rows),
+        tasks=tuple(task for task, counted in tasks if counted),
+        floor=tuple(task for task, counted in tasks if not counted),
+        nothing_clear=not figures.clear.any(),
         trivial={result.task: dict(result.trivial) for result in results if result.trivial},
         baselines=found,
         reference=reference,
@@ -214,130 +202,119 @@ def compare_downstream(
     )
 
 
-class _Group:
-    """The results of one row as arrays `(seeds, tasks)`, NaN where there is none."""
+class _Figures:
+    """The results as arrays `(rows, seeds, tasks)`, NaN where there is none."""
 
-    def __init__(self, name, results, tasks):
-        self.name = name
-        self.tasks = tasks
-        self.results = {(one.seed, one.task): one for one in results if one.weighting == name}
-        self.seeds = tuple(dict.fromkeys(seed for seed, _ in self.results))
-        self.scores = self._array(lambda one: one.score)
-        self.gains = self._array(lambda one: one.gain)
-        self.seconds = self._array(lambda one: float("nan") if one.failure else one.seconds)
-        self.directions = np.array(
-            [self._of_task(task, lambda one: 1.0 if one.ideal > 0 else -1.0) for task in tasks]
-        )
+    def __init__(self, results):
+        keys = zip(*((one.weighting, one.seed, one.task) for one in results), strict=True)
+        self.rows, self.seeds, self.tasks = (list(dict.fromkeys(names)) for names in keys)
+        self.scores = self._array(results, lambda one: one.score)
+        self.gains = self._array(results, lambda one: one.gain)
+        self.seconds = self._array(results, lambda one: math.nan if one.failure else one.seconds)
+        self.pretraining: dict[str, dict[int, float]] = {}
+        for one in results:
+            self.pretraining.setdefault(one.weighting, {})[one.seed] = one.pretraining_seconds
+        clear = [[_is_clear(column) for column in gains.T] for gains in self.gains]
+        self.clear = np.any(clear, axis=0)
+        self.counted = self.clear if self.clear.any() else np.ones(len(self.tasks), bool)
+        means = _mean(self.scores[:, :, self.counted], axis=1)
+        self.ranks = stats.rankdata(-means, axis=0, nan_policy="omit").mean(axis=1)
 
-    def _array(self, figure):
-        return np.array(
-            [
-                [
-                    figure(self.results[seed, task]) if (seed, task) in self.results else np.nan
-                    for task in self.tasks
-                ]
-                for seed in self.seeds
-            ]
-        )
-
-    def _of_task(self, task, figure):
-        return next((figure(one) for (_, name), one in self.results.items() if name == task), 1.0)
-
-    def rows_of(self, seeds):
-        return [self.seeds.index(seed) for seed in seeds]
-
-    def mean_metrics(self, task):
-        found = [one.scores for (_, name), one in self.results.items() if name == task]
-        found = [scores for scores in found if scores]
-        names = found[0] if found else ()
-        return {name: float(np.mean([scores[name] for scores in found])) for name in names}
+    def _array(self, results, figure):
+        array = np.full((len(self.rows), len(self.seeds), len(self.tasks)), np.nan)
+        for one in results:
+            row, seed = self.rows.index(one.weighting), self.seeds.index(one.seed)
+            array[row, seed, self.tasks.index(one.task)] = figure(one)
+        return array
 
 
 def _is_clear(gains):
-    (interval,) = bootstrap_over_seeds(gains[:, None])
-    bound = interval.estimate if np.isnan(interval.lower) else interval.lower
-    return bool(bound > 0)
+    interval = interval_over_seeds(gains)
+    bound = interval.estimate if math.isnan(interval.lower) else interval.lower
+    return bound > 0
 
 
-def _ranks(groups, counted):
-    """Mean rank of each row over the counted tasks; NaN for a row that lacks one."""
-    means = np.array([_mean(group.scores[:, counted]) for group in groups.values()])
-    directions = next(iter(groups.values())).directions[counted]
-    ranks = stats.rankdata(-means * directions, axis=0, nan_policy="omit")
-    return ranks.mean(axis=1)
-
-
-def _row(group, groups, counted, baselines, reference, rank):
-    gains = group.gains[:, counted]
-    counted_tasks = [task for task, used in zip(group.tasks, counted, strict=True) if used]
-    complete = ~np.isnan(gains).any(axis=1)
-    worst = [counted_tasks[index] for index in gains[complete].argmin(axis=1)]
-    mean_gains = _mean(gains)
-    pretraining = {seed: one.pretraining_seconds for (seed, _), one in group.results.items()}
+def _row(name, results, figures, baselines, reference):
+    index = figures.rows.index(name)
+    own = [one for one in results if one.weighting == name]
+    scores, gains = figures.scores[index], figures.gains[index]
+    counted = np.flatnonzero(figures.counted)
+    complete = gains[:, counted][~np.isnan(gains[:, counted]).any(axis=1)]
+    worst = Counter(figures.tasks[counted[task]] for task in complete.argmin(axis=1))
+    mean_gains = _mean(gains[:, counted])
+    pretraining = figures.pretraining[name]
     return DownstreamRow(
-        weighting=group.name,
-        seeds=group.seeds,
-        complete_seeds=int(complete.sum()),
-        scores=dict(zip(group.tasks, bootstrap_over_seeds(group.scores), strict=True)),
-        gains=dict(zip(group.tasks, bootstrap_over_seeds(group.gains), strict=True)),
-        metrics={task: group.mean_metrics(task) for task in group.tasks},
-        worst=bootstrap_over_seeds(gains.min(axis=1)[:, None])[0],
-        worst_tasks=dict(Counter(worst).most_common()),
+        weighting=name,
+        seeds=tuple(pretraining),
+        complete_seeds=len(complete),
+        scores=_of_tasks(figures, scores),
+        gains=_of_tasks(figures, gains),
+        metrics={task: _mean_metrics(own, task) for task in figures.tasks},
+        worst=interval_over_seeds(gains[:, counted].min(axis=1)),
+        worst_tasks=dict(worst.most_common()),
         worst_task=(
-            None if np.isnan(mean_gains).any() else counted_tasks[int(mean_gains.argmin())]
+            None if np.isnan(mean_gains).any() else figures.tasks[counted[int(mean_gains.argmin())]]
         ),
-        mean=bootstrap_over_seeds(group.scores[:, counted].mean(axis=1)[:, None])[0],
-        mean_gain=float(gains[complete].mean()) if complete.any() else float("nan"),
-        rank=float(rank),
-        relative_change=_relative_change(group, groups.get(reference), counted),
+        mean=interval_over_seeds(scores[:, counted].mean(axis=1)),
+        mean_gain=float(complete.mean()) if len(complete) else math.nan,
+        rank=float(figures.ranks[index]),
+        relative_change=_relative_change(figures, name, reference),
         differences={
-            name: _difference(group, groups[name], counted)
-            for name in baselines
-            if name != group.name
+            baseline: _difference(figures, name, baseline)
+            for baseline in baselines
+            if baseline != name
         },
-        seconds=float(np.nansum(_mean(group.seconds))),
+        seconds=float(np.nansum(_mean(figures.seconds[index]))),
         pretraining_seconds=float(np.mean(list(pretraining.values()))),
     )
 
 
-def _relative_change(group, reference, counted):
-    """Delta_m: the mean over tasks of the relative change, positive where it is for the better."""
-    if reference is None or reference is group:
-        return float("nan")
-    ours, theirs = _mean(group.scores[:, counted]), _mean(reference.scores[:, counted])
-    directions = group.directions[counted]
+def _of_tasks(figures, values):
+    """Task to `Interval` of `(seeds, tasks)` values."""
+    return dict(zip(figures.tasks, map(interval_over_seeds, values.T), strict=True))
+
+
+def _mean_metrics(results, task):
+    found = [one.scores for one in results if one.task == task and one.scores]
+    names = found[0] if found else ()
+    return {name: float(np.mean([scores[name] for scores in found])) for name in names}
+
+
+def _relative_change(figures, name, reference):
+    """Delta_m: the mean over tasks of the relative change."""
+    if reference in (None, name):
+        return math.nan
+    scores = figures.scores[:, :, figures.counted]
+    ours, theirs = (_mean(scores[figures.rows.index(row)]) for row in (name, reference))
     usable = theirs > 0
     if not usable.any() or np.isnan(ours[usable]).any():
-        return float("nan")
-    return float(np.mean(directions[usable] * (ours - theirs)[usable] / theirs[usable]))
+        return math.nan
+    return float(np.mean((ours - theirs)[usable] / theirs[usable]))
 
 
-def _difference(group, baseline, counted):
-    seeds = tuple(seed for seed in group.seeds if seed in baseline.seeds)
-    ours, theirs = group.rows_of(seeds), baseline.rows_of(seeds)
-    shape = (len(seeds), len(group.tasks))
-    scores = (group.scores[ours] - baseline.scores[theirs]).reshape(shape) * group.directions
-    worst = group.gains[ours][:, counted].min(axis=1) - baseline.gains[theirs][:, counted].min(
-        axis=1
-    )
-    mean = scores[:, counted].mean(axis=1)
-    intervals = dict(zip(group.tasks, bootstrap_over_seeds(scores), strict=True))
-    used = [task for task, is_counted in zip(group.tasks, counted, strict=True) if is_counted]
+def _difference(figures, name, baseline):
+    ours, theirs = figures.rows.index(name), figures.rows.index(baseline)
+    scores = figures.scores[ours] - figures.scores[theirs]
+    gains = figures.gains[:, :, figures.counted].min(axis=2)
+    tasks = _of_tasks(figures, scores)
+    counted = [task for task, used in zip(figures.tasks, figures.counted, strict=True) if used]
     return Difference(
-        tasks=intervals,
-        worst=bootstrap_over_seeds(worst[:, None])[0],
-        mean=bootstrap_over_seeds(mean[:, None])[0],
-        wins=tuple(task for task in used if intervals[task].lower > 0),
-        losses=tuple(task for task in used if intervals[task].upper < 0),
-        seeds=seeds,
+        tasks=tasks,
+        worst=interval_over_seeds(gains[ours] - gains[theirs]),
+        mean=interval_over_seeds(scores[:, figures.counted].mean(axis=1)),
+        wins=tuple(task for task in counted if tasks[task].lower > 0),
+        losses=tuple(task for task in counted if tasks[task].upper < 0),
+        seeds=tuple(
+            seed for seed in figures.pretraining[name] if seed in figures.pretraining[baseline]
+        ),
     )
 
 
-def _mean(values):
+def _mean(values, axis=0):
     """Mean over the seeds that have a figure; NaN where none has."""
     present = ~np.isnan(values)
-    number = present.sum(axis=0)
-    sums = np.where(present, values, 0.0).sum(axis=0)
+    number = present.sum(axis=axis)
+    sums = np.where(present, values, 0.0).sum(axis=axis)
     return np.divide(sums, number, out=np.full(sums.shape, np.nan), where=number > 0)
 
 

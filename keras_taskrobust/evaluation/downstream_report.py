@@ -147,7 +147,7 @@ def downstream_rows(results: Sequence[DownstreamResult]) -> Iterable[Sequence[An
         key, seconds = (one.weighting, one.seed, one.task), repr(one.seconds)
         for metric, value in one.scores.items():
             trivial = one.trivial[metric]
-            figures = (value, trivial, share_of_gain(value, trivial, one.ideal))
+            figures = (value, trivial, share_of_gain(value, trivial))
             yield *key, metric, *map(repr, figures), seconds, ""
         if one.failure:
             yield *key, "", "", "", "", seconds, one.failure

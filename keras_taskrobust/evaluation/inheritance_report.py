@@ -9,7 +9,7 @@ from rich.console import Console
 
 from keras_taskrobust.evaluation.figures import FEW_SEEDS, PERCENT, bounds, number, signed
 from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance
-from keras_taskrobust.evaluation.intervals import bootstrap_over_seeds
+from keras_taskrobust.evaluation.intervals import interval_over_seeds
 from keras_taskrobust.evaluation.rendering import (
     Block,
     Cell,
@@ -90,9 +90,7 @@ def _summary(results, title) -> Table:
     rows = []
     for row, seeds in results.items():
         mean = mean_inheritance(list(seeds.values()))
-        (overall,) = bootstrap_over_seeds(
-            [[one.mean_robustness_improvement] for one in seeds.values()]
-        )
+        overall = interval_over_seeds([one.mean_robustness_improvement for one in seeds.values()])
         start, harmed, change = _worst_of_all(mean)
         rows.append(
             (
@@ -115,7 +113,7 @@ def _matrix(seeds, title) -> Table:
     """Before, and the change of every task after fine-tuning on each."""
     runs = list(seeds.values())
     mean = mean_inheritance(runs)
-    improvements = bootstrap_over_seeds([one.robustness_improvement for one in runs])
+    improvements = np.transpose([one.robustness_improvement for one in runs])
     before = [Cell("nothing: the metric"), *(Cell(number(value)) for value in mean.before)]
     rows = [(*before, Cell(""), Cell(""))]
     for index, task in enumerate(mean.tasks):
@@ -124,7 +122,7 @@ def _matrix(seeds, title) -> Table:
             Cell(f"({text})" if other == index else text) for other, text in enumerate(changes)
         ]
         harmed, change = mean.worst(task)
-        improvement = improvements[index]
+        improvement = interval_over_seeds(improvements[index])
         rows.append(
             (
                 Cell(task),

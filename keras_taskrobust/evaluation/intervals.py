@@ -1,7 +1,7 @@
 """Intervals of figures and of their differences."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -129,23 +129,30 @@ def bootstrap_difference(
     return _intervals(a[0].task_names, estimates, resampled, level)
 
 
-def bootstrap_over_seeds(values: Any, level: float = LEVEL) -> list[Interval]:
-    """Means over seeds with percentile-bootstrap intervals.
+def interval_over_seeds(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
+    """The mean over seeds with its percentile-bootstrap interval.
 
     Args:
-        values: `(S, C)`. C figures of S seeds; a seed whose figure is NaN is left out of it.
+        values: `(S,)`. A figure of S seeds; a seed whose figure is NaN is left out.
         level: share of the resamples between the bounds.
 
     Returns:
-        list of C `Interval`s. With fewer than two seeds there are no bounds (NaN).
+        `Interval`. With fewer than two seeds there are no bounds (NaN).
 
     Example:
 
-    >>> bootstrap_over_seeds([[1.0], [1.0], [1.0]])
-    [Interval(estimate=1.0, lower=1.0, upper=1.0)]
+    >>> interval_over_seeds([1.0, 1.0, 1.0])
+    Interval(estimate=1.0, lower=1.0, upper=1.0)
     """
-    values = np.asarray(values, "float64")
-    return [_interval_over_seeds(column[~np.isnan(column)], level) for column in values.T]
+    found = np.asarray(values, "float64")
+    found = found[~np.isnan(found)]
+    if not len(found):
+        return Interval(np.nan, np.nan, np.nan)
+    if len(found) == 1:
+        return Interval(float(found[0]), np.nan, np.nan)
+    draws = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
+    bounds = np.quantile(found[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(found.mean()), float(bounds[0]), float(bounds[1]))
 
 
 def _statistics(totals, counts, chosen):
@@ -219,16 +226,6 @@ def _interval(estimate, resampled, level):
         return Interval(estimate, float("nan"), float("nan"))
     lower, upper = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(lower), float(upper))
-
-
-def _interval_over_seeds(values, level):
-    if not len(values):
-        return Interval(np.nan, np.nan, np.nan)
-    if len(values) == 1:
-        return Interval(float(values[0]), np.nan, np.nan)
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    bounds = np.quantile(values[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(values.mean()), float(bounds[0]), float(bounds[1]))
 
 
 def _chosen_tasks(scores_of_seeds, minimum_targets):

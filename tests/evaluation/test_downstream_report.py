@@ -13,7 +13,7 @@ from keras_taskrobust.evaluation import (
     write_downstream_report,
     write_report,
 )
-from keras_taskrobust.evaluation.intervals import bootstrap_over_seeds
+from keras_taskrobust.evaluation.intervals import interval_over_seeds
 
 pytestmark = pytest.mark.backend_free
 
@@ -74,31 +74,33 @@ def test_figures_are_those_computed_by_hand(results):
 def test_intervals_over_seeds_agree_with_scipy():
     from scipy import stats
 
-    values = np.random.default_rng(3).normal(size=(12, 1))
-    (interval,) = bootstrap_over_seeds(values)
+    values = np.random.default_rng(3).normal(size=12)
+    interval = interval_over_seeds(values)
     expected = stats.bootstrap(
-        (values[:, 0],), np.mean, n_resamples=20000, method="percentile", rng=1
+        (values,), np.mean, n_resamples=20000, method="percentile", rng=1
     ).confidence_interval
     assert interval.estimate == pytest.approx(values.mean())
     assert interval.lower == pytest.approx(expected.low, abs=0.06)
     assert interval.upper == pytest.approx(expected.high, abs=0.06)
 
 
-def test_metrics_are_averaged_and_an_error_counts_downwards():
-    rmse = {"trivial": {"rmse": 2.0}, "ideal": 0.0}
+def test_the_score_is_the_mean_of_the_metrics():
     results = [
-        DownstreamResult("uniform", 0, "depth", {"rmse": 1.0}, **rmse),
-        DownstreamResult("minimax", 0, "depth", {"rmse": 0.5}, **rmse),
-        DownstreamResult("uniform", 0, "pairs", {"f1": 0.6, "acc": 0.8}, {"f1": 0.0, "acc": 0.6}),
-        DownstreamResult("minimax", 0, "pairs", {"f1": 0.6, "acc": 0.8}, {"f1": 0.0, "acc": 0.6}),
+        DownstreamResult(row, 0, "pairs", {"f1": f1, "acc": 0.8}, {"f1": 0.0, "acc": 0.6})
+        for row, f1 in (("uniform", 0.6), ("minimax", 0.7))
     ]
     uniform, minimax = compare_downstream(results).rows
-    assert uniform.gains["depth"].estimate == 0.5
-    assert minimax.gains["depth"].estimate == 0.75
     assert uniform.gains["pairs"].estimate == pytest.approx((0.7 - 0.3) / 0.7)
-    assert (uniform.rank, minimax.rank) == (1.75, 1.25)
-    assert minimax.differences["uniform"].tasks["depth"].estimate == 0.5
-    assert minimax.relative_change == pytest.approx(0.25)
+    assert (uniform.rank, minimax.rank) == (2.0, 1.0)
+    assert minimax.differences["uniform"].tasks["pairs"].estimate == pytest.approx(0.05)
+    assert minimax.relative_change == pytest.approx(0.05 / 0.7)
+
+
+def test_rows_with_other_seeds_are_compared_over_those_that_both_have(results):
+    found = [one for one in results if (one.weighting, one.seed) != ("minimax", 0)]
+    difference = compare_downstream(found[::-1]).row("minimax").differences["uniform"]
+    assert sorted(difference.seeds) == [1, 2]
+    assert difference.tasks["hard"].estimate == pytest.approx(np.mean([0.2, 0.23]))
 
 
 def test_a_failed_cell_leaves_its_row_without_worst_and_the_rest_as_it_is(results, tmp_path):
@@ -191,8 +193,8 @@ def test_seeds_without_figures_are_not_counted(results, tmp_path):
 
 
 def test_three_seeds_hold_the_mean_as_often_as_the_report_says():
-    drawn = np.random.default_rng(1).normal(size=(3, 2000))
-    holds = np.mean([one.lower <= 0 <= one.upper for one in bootstrap_over_seeds(drawn)])
+    drawn = np.random.default_rng(1).normal(size=(2000, 3))
+    holds = np.mean([one.lower <= 0 <= one.upper for one in map(interval_over_seeds, drawn)])
     assert holds == pytest.approx(3 / 4, abs=0.03)
 
 
