@@ -91,12 +91,7 @@ def draw_bars(
 
 
 def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
-    """Draws the held-out loss of every task under every weighting, with intervals, as a PNG.
-
-    Args:
-        comparison: `Comparison`.
-        path: where the picture goes.
-    """
+    """Draws the held-out loss of every task under every weighting, with intervals, as a PNG."""
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     draw_bars(
         _loss_groups(comparison),

@@ -108,14 +108,7 @@ def print_downstream(
 
 
 def downstream_sections(comparison: DownstreamComparison) -> list[Block]:
-    """The downstream part of a report, with the picture that `draw_downstream` draws.
-
-    Args:
-        comparison: `DownstreamComparison`.
-
-    Returns:
-        list of blocks.
-    """
+    """The downstream part of a report, with the picture that `draw_downstream` draws."""
     return [
         Paragraph(downstream_headline(comparison), important=True),
         summary_table(comparison),
@@ -134,14 +127,7 @@ def downstream_sections(comparison: DownstreamComparison) -> list[Block]:
 
 
 def downstream_rows(results: Sequence[DownstreamResult]) -> Iterable[Sequence[Any]]:
-    """The rows of `downstream.csv`: one a metric, numbers in full.
-
-    Args:
-        results: the results. One that failed has its reason and no figures.
-
-    Yields:
-        One row after the other, the header first.
-    """
+    """The rows of `downstream.csv`: one a metric, numbers in full; of a failure, its reason."""
     yield "weighting", "seed", "task", "metric", "value", "trivial", "gain", "seconds", "failure"
     for one in results:
         key, seconds = (one.weighting, one.seed, one.task), repr(one.seconds)
@@ -154,12 +140,7 @@ def downstream_rows(results: Sequence[DownstreamResult]) -> Iterable[Sequence[An
 
 
 def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
-    """Draws the gains.
-
-    Args:
-        comparison: `DownstreamComparison`.
-        directory: where the picture goes.
-    """
+    """Draws the gains as `downstream.png`."""
     rows = comparison.rows
     nothing = [False] * len(rows)
     groups = [BarGroup("worst task", [row.worst for row in rows], nothing)]
@@ -188,14 +169,7 @@ def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
 
 
 def downstream_headline(comparison: DownstreamComparison) -> str:
-    """Which row has the best worst task, and how sure that is.
-
-    Args:
-        comparison: `DownstreamComparison`.
-
-    Returns:
-        One or two sentences.
-    """
+    """Which row has the best worst task, and how sure that is."""
     row = comparison.best_row
     if row is None:
         return "No row has figures for all tasks that count."
@@ -220,14 +194,7 @@ def downstream_headline(comparison: DownstreamComparison) -> str:
 
 
 def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
-    """What a reader must know to read the figures right.
-
-    Args:
-        comparison: `DownstreamComparison`.
-
-    Yields:
-        One remark after the other.
-    """
+    """What a reader must know to read the figures right."""
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     yield (
         "The gain is (score - trivial) / (best possible - trivial), the trivial baseline being the "

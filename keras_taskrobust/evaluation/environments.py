@@ -16,15 +16,7 @@ _NOT_RECORDED = "not recorded"
 def environments(
     runs: Sequence[Run] = (), results: Sequence[DownstreamResult] = ()
 ) -> dict[str, Mapping[str, str]]:
-    """What each run and each cell was computed with.
-
-    Args:
-        runs: the runs.
-        results: the downstream results; failed ones have no figures and are left out.
-
-    Returns:
-        dict of the runs and cells in words to their environments.
-    """
+    """What each run and each cell, in words, was computed with; failed cells are left out."""
     found = {f"{one.weighting}, seed {one.seed}": one.environment for one in runs}
     cells = [one for one in results if not one.failure]
     return found | {
@@ -38,14 +30,7 @@ def mixed_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
 
 
 def environment_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
-    """The part of a report that says what its figures were computed with.
-
-    Args:
-        found: what `environments` returned.
-
-    Returns:
-        list of blocks, empty if there are no figures.
-    """
+    """The table of what the figures were computed with; empty if there are none."""
     groups = _groups(found)
     if not groups:
         return []

@@ -143,14 +143,7 @@ def print_report(
 
 
 def headline(comparison: Comparison) -> str:
-    """Which weighting has the lowest worst loss, and how sure that is.
-
-    Args:
-        comparison: `Comparison`.
-
-    Returns:
-        One or two sentences.
-    """
+    """Which weighting has the lowest worst loss, and how sure that is."""
     row = comparison.best_row
     if row is None:
         return "No weighting has a finite worst loss."
@@ -169,15 +162,7 @@ def headline(comparison: Comparison) -> str:
 
 
 def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
-    """What a reader must know to read the figures right.
-
-    Args:
-        comparison: `Comparison`.
-        baseline: the baseline that was asked for.
-
-    Yields:
-        One remark after the other.
-    """
+    """What a reader must know to read the figures right; `baseline`: that which was asked for."""
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     tasks = len(comparison.tasks)
     yield (

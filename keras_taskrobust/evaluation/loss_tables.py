@@ -141,15 +141,7 @@ def _apart_cell(row, column):
 
 
 def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
-    """Tasks as rows, the weightings evenly over as many tables as the width asks for.
-
-    Args:
-        comparison: `Comparison`.
-        width: characters of a line.
-
-    Yields:
-        One `Table` after the other.
-    """
+    """Tasks as rows, the weightings evenly over as many tables as lines of `width` ask for."""
     rows = comparison.rows
     room = width - 1 - (_NAME + _BETWEEN) - (_TARGETS + _BETWEEN)
     tables = math.ceil(len(rows) * (_LEAST + _BETWEEN) / max(room, _LEAST + _BETWEEN))

@@ -58,7 +58,7 @@ def plot_task_weights(runs: Sequence[Run], path: str | os.PathLike) -> None:
 def plot_gradient_norms(runs: Sequence[Run], path: str | os.PathLike) -> None:
     """Draws the norm of every task's gradient over the steps, one panel a weighting, as a PNG.
 
-    Several seeds are averaged. The smoothed line is drawn over the faint raw one.
+    Several seeds are averaged, and the lines smoothed.
 
     Args:
         runs: the runs; those with a history are drawn. It is of models compiled with
@@ -91,22 +91,12 @@ def plot_gradient_conflicts(runs: Sequence[Run], path: str | os.PathLike) -> Non
             f"history. Received: {sorted({name for run in runs for name in run.history})}"
         )
     panels = {
-        heading: {w: _mean_series(group, name) for w, group in histories.items()}
-        for heading, name in _AGREEMENT.items()
+        title: {weighting: _mean_series(group, name) for weighting, group in histories.items()}
+        for title, name in _AGREEMENT.items()
     }
-    figure, grid = _panel_grid(1, 2, histories)
-    for axes, (heading, series) in zip(grid, panels.items(), strict=True):
-        limits = _limits({heading: series})
-        for position, line in enumerate(series.values()):
-            _line(axes, line, position, raw=True, colours=WEIGHTING_COLOURS)
-        axes.set_ylim(*limits)
-        axes.set_xlim(*_step_range(panels))
-        axes.set_title(heading, fontsize=FONT + 2, color=INK, loc="left")
-        axes.set_xlabel("step", fontsize=FONT, color=INK)
-        plain_axes(axes)
-        _label_ends(axes, series, limits, colours=WEIGHTING_COLOURS)
-    _head(figure, "Agreement of the task gradients", runs)
-    save_figure(figure, path)
+    limits = [_limits({title: series}) for title, series in panels.items()]
+    heading = _heading("Agreement of the task gradients", runs)
+    _plot(panels, limits, path, heading, columns=2, colours=WEIGHTING_COLOURS)
 
 
 def plot_final_bars(
@@ -140,42 +130,43 @@ def _plot_training(runs, path, kind, heading):
         weighting: {name: _mean_series(group, f"{name}_{kind}") for name in tasks}
         for weighting, group in _histories(run for run in runs if has_series([run], kind)).items()
     }
-    columns = min(3 if len(panels) != 4 else 2, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure, grid = _panel_grid(rows, columns, tasks)
     low, high = _limits(panels)
     low = min(low, 0.0) if kind == "weight" else low
-    for index, (weighting, series) in enumerate(panels.items()):
+    columns = min(3 if len(panels) != 4 else 2, len(panels))
+    label = kind.replace("_", " ")
+    limits = [(low, high)] * len(panels)
+    _plot(panels, limits, path, _heading(heading, runs), columns, label, raw=kind == "loss")
+
+
+def _heading(text, runs):
+    seeds = len({run.seed for run in runs})
+    return text + (f" (mean of {seeds} seeds)" if seeds > 1 else "")
+
+
+def _plot(panels, limits, path, heading, columns, label="", raw=True, colours=TASK_COLOURS):
+    """Panels of lines, `{title: {name: series}}`; a `label` names the axis that a row shares."""
+    names = next(iter(panels.values()))
+    figure, grid = _panel_grid(math.ceil(len(panels) / columns), columns, names)
+    for index, (title, series) in enumerate(panels.items()):
         axes = grid[index]
-        for position, name in enumerate(tasks):
-            _line(axes, series[name], position, raw=kind == "loss")
-        axes.set_ylim(low, high)
+        for position, line in enumerate(series.values()):
+            _line(axes, line, position, raw, colours)
+        axes.set_ylim(*limits[index])
         axes.set_xlim(*_step_range(panels))
-        axes.set_title(shown(weighting), fontsize=FONT + 2, color=INK, loc="left")
+        axes.set_title(shown(title), fontsize=FONT + 2, color=INK, loc="left")
         plain_axes(axes)
-        _label_ends(axes, series, (low, high))
-        if index % columns:
+        _label_ends(axes, series, limits[index], colours)
+        if label and index % columns:
             axes.tick_params(axis="y", labelleft=False)
-        else:
-            axes.set_ylabel(kind.replace("_", " "), fontsize=FONT, color=INK)
+        elif label:
+            axes.set_ylabel(label, fontsize=FONT, color=INK)
         if index + columns >= len(panels):
             axes.set_xlabel("step", fontsize=FONT, color=INK)
     for axes in grid[len(panels) :]:
         axes.remove()
-    _head(figure, heading, runs)
+    top = 1 - 0.28 / figure.get_figheight()
+    figure.text(0.02, top, heading, fontsize=FONT + 4, color=INK, va="center")
     save_figure(figure, path)
-
-
-def _head(figure, heading, runs):
-    seeds = len({run.seed for run in runs})
-    figure.text(
-        0.02,
-        1 - 0.28 / figure.get_figheight(),
-        heading + (f" (mean of {seeds} seeds)" if seeds > 1 else ""),
-        fontsize=FONT + 4,
-        color=INK,
-        va="center",
-    )
 
 
 def _histories(runs):
@@ -236,7 +227,7 @@ def _step_range(panels):
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _line(axes, series, position, raw, colours=TASK_COLOURS):
+def _line(axes, series, position, raw, colours):
     steps, values = series
     if not len(steps):
         return
@@ -248,7 +239,7 @@ def _line(axes, series, position, raw, colours=TASK_COLOURS):
     axes.plot(steps, _smooth(values), color=colour, linestyle=style, linewidth=1.6)
 
 
-def _label_ends(axes, series, limits, colours=TASK_COLOURS):
+def _label_ends(axes, series, limits, colours):
     """Writes each task's name at the end of its line, moved apart where lines end close."""
     low, high = limits
     ends = []

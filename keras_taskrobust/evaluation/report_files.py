@@ -92,16 +92,7 @@ def table_of_rows(
 def failure_blocks(
     failures: Sequence[Failure], text: str, header: tuple[str, str, str, str]
 ) -> list[Block]:
-    """The part of a report that says what failed; empty if nothing did.
-
-    Args:
-        failures: the `Failure`s.
-        text: what that means for the figures.
-        header: what row, seed, task and reason are called.
-
-    Returns:
-        list of blocks.
-    """
+    """What failed, under a `text` that says what that means; empty if nothing did."""
     if not failures:
         return []
     rows = tuple(tuple(Cell(str(field)) for field in failure) for failure in failures)
