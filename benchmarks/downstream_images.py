@@ -13,9 +13,9 @@ from pathlib import Path
 
 import tyro
 
+from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.recipes.image_comparison import compare_images
-from keras_taskrobust.recipes.image_finetuning import ImageDownstream
 from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
 from keras_taskrobust.recipes.image_settings import TINY
 
@@ -62,10 +62,10 @@ def main(
     """
     recipe = dataclasses.replace(RECIPE, data=str(nyuv2))
     rooms = TaskImages(str(nyuv2), split="test", held_out_split="test")
-    downstream = ImageDownstream(
+    downstream = ImageTasks(
         ("semseg", "depth", "classification"),
-        TaskImages(str(nyuv2), num_classes=13),
         FINETUNING,
+        TaskImages(str(nyuv2), num_classes=13),
         other_images={"classification": rooms},
     )
     title = "MM-MAE: what the weighting is worth downstream"

@@ -15,9 +15,10 @@ from pathlib import Path
 import tyro
 
 from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.files import write_atomically
-from keras_taskrobust.recipes.text_comparison import Downstream, compare_text
+from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
 from keras_taskrobust.recipes.text_settings import TINY
 
@@ -72,7 +73,7 @@ def main(
     if not sentences.exists():
         write_training_sentences(glue, sentences)
     recipe = dataclasses.replace(RECIPE, corpus=f"nltk:brown+nltk:movie_reviews+{sentences}")
-    downstream = Downstream(tasks, FINETUNING, str(glue))
+    downstream = TextTasks(tasks, FINETUNING, str(glue))
     title = "PosBert: what the weighting is worth downstream"
     drawn = compare_text(recipe, output, WEIGHTINGS, seeds, title=title, downstream=downstream)
     print_report(drawn.runs)

@@ -166,8 +166,7 @@ def _compare_text(words, program):
     _refuse_rows(arguments)
     with starting_keras():
         from keras_taskrobust.recipes.text_comparison import compare_text
-    downstream = _downstream(arguments) if arguments.tasks else None
-    _compare(arguments, functools.partial(compare_text, downstream=downstream), program)
+    _compare(arguments, compare_text, _text_tasks, program)
 
 
 def _compare_images(words, program):
@@ -177,8 +176,7 @@ def _compare_images(words, program):
     _refuse_rows(arguments)
     with starting_keras():
         from keras_taskrobust.recipes.image_comparison import compare_images
-    downstream = _image_downstream(arguments) if arguments.tasks else None
-    _compare(arguments, functools.partial(compare_images, downstream=downstream), program)
+    _compare(arguments, compare_images, _image_tasks, program)
 
 
 def _refuse_single_runs(words):
@@ -201,21 +199,33 @@ def _refuse_rows(arguments):
         dataclasses.replace(arguments.recipe, **fields)
 
 
-def _compare(arguments, compare, program):
-    weightings = arguments.rows()
-    minimum = arguments.minimum_targets
-    drawn = compare(arguments.recipe, arguments.output, weightings, arguments.seeds, minimum)
+def _compare(arguments, compare, family_of, program):
+    drawn = compare(
+        arguments.recipe,
+        arguments.output,
+        arguments.rows(),
+        arguments.seeds,
+        arguments.minimum_targets,
+        downstream=family_of(arguments) if arguments.tasks else None,
+        select=arguments.select,
+    )
     failed = _print_drawn(drawn)
     print(f"Report and runs: {arguments.output.resolve()}")
     exit_if_failed(failed, program)
 
 
-def _downstream(arguments):
-    from keras_taskrobust.recipes.text_comparison import Downstream
+def _text_tasks(arguments):
+    from keras_taskrobust.downstream.text import TextTasks
 
     _, settings = text_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
-    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
-    return Downstream(arguments.tasks, settings, data_dir, select=arguments.select)
+    return TextTasks(arguments.tasks, settings, _data_dir(arguments))
+
+
+def _image_tasks(arguments):
+    from keras_taskrobust.downstream.images import ImageTasks
+
+    _, settings = image_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
+    return ImageTasks(arguments.tasks, settings, arguments.recipe.images)
 
 
 def _finetune_text(words, program):
@@ -224,23 +234,9 @@ def _finetune_text(words, program):
     refuse_unused(words, arguments.recipe.unused())
     presets = _presets(arguments)
     with starting_keras():
-        from keras_taskrobust.recipes.text_comparison import Downstream, finetune_presets
-    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
-    downstream = Downstream(
-        arguments.tasks, arguments.recipe, data_dir, arguments.from_scratch, arguments.select
-    )
-    drawn = finetune_presets(presets, arguments.seeds, downstream, arguments.output)
-    failed = _print_drawn(drawn)
-    print(f"Report and predictions: {arguments.output.resolve()}")
-    exit_if_failed(failed, program)
-
-
-def _image_downstream(arguments):
-    from keras_taskrobust.recipes.image_finetuning import ImageDownstream
-
-    _, settings = image_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
-    images = arguments.recipe.images
-    return ImageDownstream(arguments.tasks, images, settings, select=arguments.select)
+        from keras_taskrobust.downstream.text import TextTasks
+    family = TextTasks(arguments.tasks, arguments.recipe, _data_dir(arguments))
+    _finetune(arguments, presets, family, "predictions", program)
 
 
 def _finetune_images(words, program):
@@ -249,19 +245,18 @@ def _finetune_images(words, program):
     arguments = parse_with_recipe(words, program, kind, recipes)
     refuse_unused(words, arguments.recipe.unused(arguments.tasks) | arguments.images.unused())
     with starting_keras():
-        from keras_taskrobust.recipes import image_finetuning
-    downstream = image_finetuning.ImageDownstream(
-        arguments.tasks,
-        arguments.images,
-        arguments.recipe,
-        arguments.from_scratch,
-        arguments.select,
-    )
-    drawn = image_finetuning.finetune_image_presets(
-        _presets(arguments), arguments.seeds, downstream, arguments.output
-    )
+        from keras_taskrobust.downstream.images import ImageTasks
+    family = ImageTasks(arguments.tasks, arguments.recipe, arguments.images)
+    _finetune(arguments, _presets(arguments), family, "cells", program)
+
+
+def _finetune(arguments, presets, family, left, program):
+    with starting_keras():
+        from keras_taskrobust.recipes.finetuning import finetune
+    output, from_scratch = arguments.output, arguments.from_scratch
+    drawn = finetune(presets, arguments.seeds, family, output, from_scratch, arguments.select)
     failed = _print_drawn(drawn)
-    print(f"Report and cells: {arguments.output.resolve()}")
+    print(f"Report and {left}: {output.resolve()}")
     exit_if_failed(failed, program)
 
 
@@ -269,39 +264,48 @@ def _inherit_text(words, program):
     arguments = parse_with_recipe(words, program, InheritText, inheritance_recipes.TEXT_RECIPES)
     refuse_unused(words, inheritance_recipes.unused_of_settings(arguments.recipe))
     with starting_keras():
-        from keras_taskrobust.recipes import text_inheritance as texts
-    data_dir = None if arguments.data_dir is None else str(arguments.data_dir)
-    head_task = arguments.head_task or next(iter(arguments.tasks), "")
-    related = texts.RelatedTexts(arguments.tasks, head_task, arguments.recipe, data_dir)
-    _inherit(arguments, texts.inherit_text, related, program)
+        from keras_taskrobust.downstream.text import RelatedTexts
+    family = RelatedTexts(
+        arguments.tasks,
+        arguments.recipe,
+        _data_dir(arguments),
+        head_task=arguments.head_task or "",
+    )
+    _inherit(arguments, family, program)
 
 
 def _inherit_images(words, program):
     kind = InheritImages[Recipe, TaskImages]
     arguments = parse_with_recipe(words, program, kind, inheritance_recipes.IMAGE_RECIPES)
     with starting_keras():
-        from keras_taskrobust.recipes import image_inheritance as images
-    refuse_unused(words, images.unused(arguments.recipe, arguments.tasks, arguments.images))
-    sets = images.named_sets(arguments.sets)
-    related = images.RelatedImages(
-        arguments.tasks or images.all_tasks(sets),
-        arguments.head_task,
-        arguments.recipe,
-        arguments.images,
+        from keras_taskrobust.downstream.images import RelatedImages, all_tasks
+    recipe, images = arguments.recipe, arguments.images
+    refuse_unused(words, inheritance_recipes.unused_of_images(recipe, arguments.tasks, images))
+    sets = inheritance_recipes.named_sets(arguments.sets)
+    family = RelatedImages(
+        arguments.tasks or all_tasks(sets),
+        recipe,
+        images,
+        {name: inheritance_recipes.related_images(images, one) for name, one in sets.items()},
         arguments.severity,
-        sets,
+        head_task=arguments.head_task,
     )
-    _inherit(arguments, images.inherit_images, related, program)
+    _inherit(arguments, family, program)
 
 
-def _inherit(arguments, inherit, related, program):
-    from keras_taskrobust.evaluation.inheritance_report import print_inheritance
-
+def _inherit(arguments, family, program):
+    with starting_keras():
+        from keras_taskrobust.evaluation.inheritance_report import print_inheritance
+        from keras_taskrobust.recipes.inheritance import inherit
     output = arguments.output
-    found = inherit(_presets(arguments), arguments.seeds, related, output, arguments.select)
+    found = inherit(_presets(arguments), arguments.seeds, family, output, arguments.select)
     print_inheritance(found.results, found.failures)
     print(f"Report and cells: {output.resolve()}")
     exit_if_failed(len(found.failures), program)
+
+
+def _data_dir(arguments):
+    return None if arguments.data_dir is None else str(arguments.data_dir)
 
 
 def _presets(arguments):

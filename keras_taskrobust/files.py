@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import os
+import re
 import secrets
 import struct
 import tempfile
@@ -37,6 +39,8 @@ _ABANDONED = 24 * 3600.0
 #: The most folders of a name, and the most bytes of each: file systems have no room for more.
 _DEEPEST = 10
 _LONGEST = 255
+#: Bytes that are left to a name beside others in the same one.
+_LONGEST_PART = 80
 
 
 def write_atomically(path: str | os.PathLike, content: bytes) -> None:
@@ -115,6 +119,21 @@ def sync_files(directory: str | os.PathLike) -> None:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         _sync_folder(Path(folder))
+
+
+def file_name(name: str) -> str:
+    """A name that anybody chose as a part of a file's: of up to 80 bytes, none of them odd.
+
+    Example:
+
+    >>> file_name("minimax alpha=3"), file_name("../a/b")
+    ('minimax-alpha=3', '-a-b')
+    """
+    safe = re.sub(r"^\.+|[^\w.=-]+", "-", name)
+    if len(safe.encode()) <= _LONGEST_PART:
+        return safe
+    digest = hashlib.sha256(safe.encode()).hexdigest()[:8]
+    return f"{safe.encode()[: _LONGEST_PART - 9].decode(errors='ignore')}-{digest}"
 
 
 def path_inside(directory: str | os.PathLike, name: str) -> Path:

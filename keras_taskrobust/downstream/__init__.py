@@ -53,7 +53,12 @@ def text_task(name: str) -> TextTask:
 
 
 _LAZY = {
-    "FineTuned": "text_finetuning",
+    "FineTuned": "finetuning_run",
+    "ImageTasks": "images",
+    "RelatedImages": "images",
+    "RelatedTexts": "text",
+    "TaskFamily": "tasks",
+    "TextTasks": "text",
     "encode_task": "text_finetuning",
     "finetune_text": "text_finetuning",
     "open_bert": "text_finetuning",

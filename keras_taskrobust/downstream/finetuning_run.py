@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -29,6 +30,34 @@ class Outcome:
 
     weights: list[np.ndarray]
     predictions: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FineTuned:
+    """What a fine-tuning run leaves, of its last report and of the best, that with the best score.
+
+    Attributes:
+        model: the model, with the weights of the best report.
+        history: one dict a report: "step", "loss" and "score", of held-out examples.
+        scores: "last" and "best" to metric names to values on the held-out examples.
+        further_scores: names of what is recorded beside them and enters no report, "test_scores"
+            of a text task or "errors" of an image task, to the same.
+        trivial_scores: metric names to the values of a prediction that does not look at inputs.
+        predictions: "last" and "best" to the predictions of the held-out examples.
+        test_predictions: the same of test examples, where a task has them.
+        weights: "last" and "best" to the weights of the model.
+        seconds: float. What training and scoring took.
+    """
+
+    model: Any
+    history: History
+    scores: dict[str, dict[str, float]]
+    further_scores: dict[str, dict[str, dict[str, float]]]
+    trivial_scores: dict[str, float]
+    predictions: dict[str, Any]
+    test_predictions: dict[str, Any]
+    weights: dict[str, list[np.ndarray]]
+    seconds: float
 
 
 class FineTuningRun(abc.ABC):
@@ -83,12 +112,58 @@ class FineTuningRun(abc.ABC):
         """The score of such predictions that models are selected by, higher being better."""
 
     @abc.abstractmethod
+    def evaluate(self, predictions: Any) -> dict[str, float]:
+        """The metrics of such predictions."""
+
+    @abc.abstractmethod
+    def evaluate_trivial(self) -> dict[str, float]:
+        """The metrics of a prediction that does not look at inputs."""
+
+    @abc.abstractmethod
+    def further_scores(
+        self, predictions: Mapping[str, Any], test_predictions: Mapping[str, Any]
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """As in `FineTuned`, from the predictions of both reports."""
+
+    def predict_test(self) -> Any:
+        """The predictions of the test examples."""
+        return {}
+
+    @abc.abstractmethod
     def examples(self, number: int) -> tuple[Any, Any]:
         """Inputs and targets of some training examples, the same ones every time."""
 
     @abc.abstractmethod
     def distilled(self) -> keras.Model:
         """The model to train in place of `model` so that its encoder's outputs stay."""
+
+    def finetune(self, seed: int) -> FineTuned:
+        """Trains, and scores the weights of the last and of the best report.
+
+        Args:
+            seed: int. Chooses the order of the examples.
+
+        Returns:
+            `FineTuned`.
+        """
+        began = time.perf_counter()
+        outcomes, history = self.train_all(seed)
+        predictions = {name: outcome.predictions for name, outcome in outcomes.items()}
+        test_predictions = {}
+        for name, outcome in outcomes.items():  # the best come last, and stay
+            self._assign(outcome.weights)
+            test_predictions[name] = self.predict_test()
+        return FineTuned(
+            self.model,
+            history,
+            {name: self.evaluate(found) for name, found in predictions.items()},
+            self.further_scores(predictions, test_predictions),
+            self.evaluate_trivial(),
+            predictions,
+            test_predictions,
+            {name: outcome.weights for name, outcome in outcomes.items()},
+            time.perf_counter() - began,
+        )
 
     def train_all(self, seed: int) -> tuple[dict[str, Outcome], History]:
         """Trains the model, or all members of a soup.

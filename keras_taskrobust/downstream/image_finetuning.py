@@ -1,7 +1,5 @@
 """Fine-tuning a pre-trained encoder on an image task: train, score."""
 
-import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 
 from keras_taskrobust.data_loading import read_ahead
 from keras_taskrobust.downstream.depth import BerHu
-from keras_taskrobust.downstream.finetuning_run import FineTuningRun, History
+from keras_taskrobust.downstream.finetuning_run import FineTuned, FineTuningRun
 from keras_taskrobust.downstream.image_encoder import OpenedModel
 from keras_taskrobust.downstream.image_examples import (
     ImageTaskData,
@@ -27,31 +25,6 @@ from keras_taskrobust.downstream.image_model import (
 from keras_taskrobust.downstream.settings import ImageFineTuning
 from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.vision.image_source import IGNORE_LABEL
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FineTunedImages:
-    """What a fine-tuning run leaves.
-
-    Attributes:
-        model: `ImageModel`, with the weights of the best report.
-        history: one dict a report: "step", "loss" and "score", of the held-out images.
-        scores: "last" and "best" (the report with the best score) to metric names to values.
-        errors: the same for measures that enter no score, such as RMSE.
-        trivial_scores: metric names to the values of a prediction that does not look at images.
-        predictions: of the held-out images, of the best report, as `ImageTask` describes them.
-        seconds: float. What training and scoring took.
-        weights: "last" and "best" to the weights of the model.
-    """
-
-    model: Any
-    history: History
-    scores: dict[str, dict[str, float]]
-    errors: dict[str, dict[str, float]]
-    trivial_scores: dict[str, float]
-    predictions: np.ndarray
-    seconds: float
-    weights: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def image_size_of(opened: OpenedModel, settings: ImageFineTuning) -> tuple[int, int]:
@@ -73,7 +46,7 @@ def finetune_images(
     settings: ImageFineTuning,
     seed: int = 0,
     head: Sequence[np.ndarray] | None = None,
-) -> FineTunedImages:
+) -> FineTuned:
     """Fine-tunes a pre-trained encoder on an image task.
 
     Args:
@@ -86,47 +59,36 @@ def finetune_images(
             default the head is new.
 
     Returns:
-        `FineTunedImages`.
+        `FineTuned`. Its predictions are as `ImageTask` describes them.
 
     Raises:
         FloatingPointError: the loss became infinite or not a number.
         ValueError: settings, model and data do not fit each other.
     """
-    start_time = time.perf_counter()
-    run = _ImageRun(opened, data, settings, head)
-    outcomes, history = run.train_all(seed)
-    found = {name: outcome.predictions for name, outcome in outcomes.items()}
-    weights = {name: outcome.weights for name, outcome in outcomes.items()}
-    run.model.set_weights(weights["best"])
-    return FineTunedImages(
-        run.model,
-        history,
-        {name: data.task.evaluate(data.labels, predictions) for name, predictions in found.items()},
-        {name: data.task.errors(data.labels, predictions) for name, predictions in found.items()},
-        data.task.evaluate_trivial(data.train_labels, data.labels),
-        found["best"],
-        time.perf_counter() - start_time,
-        weights,
-    )
+    return _ImageRun(opened, data, settings, head).finetune(seed)
 
 
-def score_classes(model: Any, data: ImageTaskData, settings: ImageFineTuning) -> float:
-    """Scores a fine-tuned classifier on the held-out images of a set.
+def score_images(model: Any, data: ImageTaskData, settings: ImageFineTuning) -> float:
+    """Scores a fine-tuned model on the held-out images of a task.
 
-    Predictions are among the classes that the held-out images have: of the 1,000 of ImageNet,
+    Classes are predicted among those that the held-out images have: of the 1,000 of ImageNet,
     ImageNet-A and ImageNet-R have 200.
 
     Args:
-        model: `ImageModel` with the classes of the set's task.
-        data: `ImageTaskData` for classification, which need not be those it was fine-tuned on.
+        model: `ImageModel` with the outputs of the task.
+        data: `ImageTaskData`, which need not be those it was fine-tuned on.
         settings: `ImageFineTuning`.
 
     Returns:
-        The accuracy.
+        The mean of the task's metrics.
     """
-    classes = np.unique(data.labels)
-    logits = _outputs(model, data, settings)[:, classes]
-    return mean_score(data.task.evaluate(data.labels, classes[logits.argmax(axis=-1)]))
+    if data.task.target == "label":
+        classes = np.unique(data.labels)
+        logits = _outputs(model, data, settings)[:, classes]
+        predictions = classes[logits.argmax(axis=-1)]
+    else:
+        predictions = _predict(model, data, settings)
+    return mean_score(data.task.evaluate(data.labels, predictions))
 
 
 class _ImageRun(FineTuningRun):
@@ -158,7 +120,18 @@ class _ImageRun(FineTuningRun):
         return layer_decay_optimizer(self.model, self.settings, learning_rate, steps, warmup)
 
     def score(self, predictions) -> float:
-        return mean_score(self.data.task.evaluate(self.data.labels, predictions))
+        return mean_score(self.evaluate(predictions))
+
+    def evaluate(self, predictions):
+        return self.data.task.evaluate(self.data.labels, predictions)
+
+    def evaluate_trivial(self):
+        return self.data.task.evaluate_trivial(self.data.train_labels, self.data.labels)
+
+    def further_scores(self, predictions, test_predictions):
+        labels = self.data.labels
+        errors = {name: self.data.task.errors(labels, found) for name, found in predictions.items()}
+        return {"errors": errors}
 
     def examples(self, number):
         batches = training_batches(self.data, self.settings, seed=0, augment=False)
@@ -169,14 +142,19 @@ class _ImageRun(FineTuningRun):
         return DistilledModel(self.model, former, self.settings.strength)
 
     def predict(self) -> np.ndarray:
-        """The predictions of the held-out images, as `ImageTask` describes them."""
-        return _outputs(self.model, self.data, self.settings, self._prediction)
+        return _predict(self.model, self.data, self.settings)
 
-    def _prediction(self, outputs):
-        if self.data.task.target != "depth":
+
+def _predict(model, data, settings) -> np.ndarray:
+    """The predictions of the held-out images, as `ImageTask` describes them."""
+
+    def prediction(outputs):
+        if data.task.target != "depth":
             return outputs.argmax(axis=-1)
-        mean, deviation = self.data.depth_scale
+        mean, deviation = data.depth_scale
         return outputs[..., 0] * deviation + mean
+
+    return _outputs(model, data, settings, prediction)
 
 
 def _outputs(model, data, settings, function=lambda outputs: outputs) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The settings of a fine-tuning run."""
 
 import dataclasses
-from collections.abc import Collection
-from typing import Literal, get_args
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from keras_taskrobust import checks
 
@@ -22,6 +22,8 @@ _OF_CLASSIFICATION = (
     "cutmix",
     "label_smoothing",
 )
+#: What is of a method of fine-tuning, and not of the head that is trained beforehand.
+_OF_A_METHOD = ("strength", "fisher_examples", "lora_rank", "wise_share", "soup_size", "soup")
 #: [CLS], a word, [SEP], a word, [SEP].
 _SHORTEST_PAIR = 5
 
@@ -29,6 +31,11 @@ _SHORTEST_PAIR = 5
 @dataclasses.dataclass(frozen=True)
 class Adaptation:
     """Fine-tunes a pre-trained encoder on a downstream task: what texts and images share."""
+
+    #: What a batch has several of.
+    unit: ClassVar[str] = "examples"
+    #: Further settings that differ for the head.
+    probe_changes: ClassVar[Mapping[str, Any]] = {}
 
     learning_rate: float = 2e-5
     """Largest learning rate."""
@@ -101,6 +108,46 @@ class Adaptation:
         unused = {name: what for name, (users, what) in uses.items() if self.method not in users}
         return unused if self.soup_size > 1 else unused | {"soup": "a `soup_size` above 1"}
 
+    @property
+    def probe(self) -> Self:
+        """The settings that the head alone is trained with, the encoder being frozen."""
+        fields = Adaptation.__dataclass_fields__
+        changes: dict[str, Any] = {name: fields[name].default for name in _OF_A_METHOD}
+        return dataclasses.replace(
+            self,
+            method="linear_probe",
+            epochs=self.probe_epochs,
+            learning_rate=self.probe_learning_rate,
+            **changes,
+            **self.probe_changes,
+        )
+
+    def in_words(self) -> str:
+        """How it is trained, for a report."""
+        steps = f", at most {self.max_steps} steps" if self.max_steps else ""
+        return (
+            f"{self.epochs} epochs{steps} of {self.batch_size} {self.unit}, AdamW, "
+            f"peak rate {self.learning_rate:g}, {self._decays_in_words()}"
+        )
+
+    def method_in_words(self) -> str:
+        """The method, for a report: what is used and is not the default."""
+        is_used = {
+            "method": True,
+            "strength": self.method in ("l2_sp", "ewc", "lwf"),
+            "lora_rank": self.method == "lora",
+            "wise_share": True,
+            "soup_size": True,
+            "soup": self.soup_size > 1,
+        }
+        values = {name: getattr(self, name) for name, used in is_used.items() if used}
+        defaults = type(self).__dataclass_fields__
+        special = [f"{name} {v}" for name, v in values.items() if v != defaults[name].default]
+        return ", ".join(special) or "full"
+
+    def _decays_in_words(self):
+        return f"weight decay {self.weight_decay:g}"
+
     def _refuse_unused(self):
         """But for those of the probe, with which others train a head, too."""
         for name, what in Adaptation.unused(self).items():
@@ -134,6 +181,9 @@ class FineTuning(Adaptation):
 @dataclasses.dataclass(frozen=True)
 class ImageFineTuning(Adaptation):
     """Fine-tunes a pre-trained ViT or MM-MAE on an image task."""
+
+    unit: ClassVar[str] = "images"
+    probe_changes: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 0}
 
     learning_rate: float = 1e-4
     """Largest learning rate."""
@@ -202,6 +252,9 @@ class ImageFineTuning(Adaptation):
         elif self.head != "standard":
             unused["head_width"] = "the head standard"
         return unused
+
+    def _decays_in_words(self):
+        return f"layer decay {self.layer_decay:g}, {super()._decays_in_words()}"
 
     def _check_ranges(self):
         for name, least, most in (

@@ -1,7 +1,6 @@
 """Fine-tuning a BERT on a text task: open, train, score."""
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras_hub
 import numpy as np
 
 from keras_taskrobust.downstream import robust
-from keras_taskrobust.downstream.finetuning_run import FineTuningRun
+from keras_taskrobust.downstream.finetuning_run import FineTuned, FineTuningRun
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
@@ -31,34 +30,6 @@ class EncodedTask:
     train: tuple[dict[str, np.ndarray], Examples]
     dev: dict[str, tuple[dict[str, np.ndarray], Examples]]
     test: dict[str, tuple[dict[str, np.ndarray], Examples]]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FineTuned:
-    """What a fine-tuning run leaves.
-
-    Attributes:
-        classifier: the `keras_hub.models.BertTextClassifier`, with the weights of the best epoch.
-        history: one dict an epoch: "step", "loss" and "score", of the first held-out split.
-        scores: "last" and "best" (the epoch with the best score) to metric names to values on
-            the held-out splits.
-        test_scores: the same on the test splits that have labels.
-        trivial_scores: metric names to the values of the best constant prediction.
-        dev_predictions: "last" and "best" to held-out split to predictions `(N,)`.
-        test_predictions: "last" and "best" to prediction file to predictions `(N,)`.
-        seconds: float. What training and scoring took.
-        weights: "last" and "best" to the weights of the classifier.
-    """
-
-    classifier: Any
-    history: list[dict[str, float]]
-    scores: dict[str, dict[str, float]]
-    test_scores: dict[str, dict[str, float]]
-    trivial_scores: dict[str, float]
-    dev_predictions: dict[str, Predictions]
-    test_predictions: dict[str, Predictions]
-    seconds: float
-    weights: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
 
 def open_bert(
@@ -146,34 +117,16 @@ def finetune_text(
             default the head is new.
 
     Returns:
-        `FineTuned`.
+        `FineTuned`. Its predictions are dicts of splits, or of test files, to `(N,)` class ids or
+        numbers.
 
     Raises:
         FloatingPointError: the loss became infinite or not a number.
     """
-    start_time = time.perf_counter()
     classifier = keras_hub.models.BertTextClassifier(
         backbone, num_classes=task.num_outputs, dropout=settings.dropout
     )
-    run = _TextRun(classifier, task, data, settings, head)
-    outcomes, history = run.train_all(seed)
-    dev = {name: outcome.predictions for name, outcome in outcomes.items()}
-    weights = {name: outcome.weights for name, outcome in outcomes.items()}
-    test = {}
-    for name in ("last", "best"):
-        classifier.set_weights(weights[name])
-        test[name] = _predict(classifier, task, data.test)
-    return FineTuned(
-        classifier,
-        history,
-        {name: _evaluate(task, data.dev, found) for name, found in dev.items()},
-        {name: _evaluate(task, data.test, found) for name, found in test.items()},
-        _evaluate_trivial(task, data),
-        dev,
-        test,
-        time.perf_counter() - start_time,
-        weights,
-    )
+    return _TextRun(classifier, task, data, settings, head).finetune(seed)
 
 
 def score_text(classifier: Any, task: TextTask, data: EncodedTask) -> float:
@@ -222,13 +175,34 @@ class _TextRun(FineTuningRun):
         return optimizer
 
     def predict(self) -> dict[str, np.ndarray]:
-        """The predictions of all held-out splits."""
         return _predict(self.model, self.task, self.data.dev)
+
+    def predict_test(self) -> dict[str, np.ndarray]:
+        return _predict(self.model, self.task, self.data.test)
 
     def score(self, predictions) -> float:
         """The score on the first held-out split."""
         split, (_, examples) = next(iter(self.data.dev.items()))
         return mean_score(self.task.evaluate(examples.labels, predictions[split]))
+
+    def evaluate(self, predictions):
+        return _evaluate(self.task, self.data.dev, predictions)
+
+    def evaluate_trivial(self):
+        labels = self.data.train[1].labels
+        return _flat(
+            {
+                split: self.task.evaluate_trivial(labels, examples.labels)
+                for split, (_, examples) in self.data.dev.items()
+            }
+        )
+
+    def further_scores(self, predictions, test_predictions):
+        scores = {
+            name: _evaluate(self.task, self.data.test, found)
+            for name, found in test_predictions.items()
+        }
+        return {"test_scores": scores}
 
     def examples(self, number):
         arrays, examples = self.data.train
@@ -265,16 +239,6 @@ def _evaluate(task: TextTask, splits: Mapping, predictions: Predictions) -> dict
         if examples.labels is not None
     }
     return _flat(scores)
-
-
-def _evaluate_trivial(task: TextTask, data: EncodedTask) -> dict[str, float]:
-    labels = data.train[1].labels
-    return _flat(
-        {
-            split: task.evaluate_trivial(labels, examples.labels)
-            for split, (_, examples) in data.dev.items()
-        }
-    )
 
 
 def _flat(scores: Mapping[str, dict[str, float]]) -> dict[str, float]:

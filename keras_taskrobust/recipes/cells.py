@@ -1,4 +1,4 @@
-"""A grid of fine-tuning: every start on every task, each cell computed once."""
+"""What is computed once: the cells of a grid, each under the hash of what decides its figures."""
 
 import dataclasses
 import hashlib
@@ -10,25 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from keras_taskrobust import checks
-from keras_taskrobust.downstream.preset_files import preset_files
-from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import make_folder, path_to_write, write_atomically
-from keras_taskrobust.recipes.checks import SCRATCH, check_names, check_rows
-from keras_taskrobust.recipes.comparison import PretrainedCell, file_name
+from keras_taskrobust.files import file_name, make_folder, path_to_write, write_atomically
+from keras_taskrobust.recipes.checks import check_names
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.failures import tried
-from keras_taskrobust.recipes.settings import Pretraining
+from keras_taskrobust.recipes.progress import progress_bars
 from keras_taskrobust.recipes.stored import (
     FIGURE,
     NAME,
@@ -40,12 +28,6 @@ from keras_taskrobust.recipes.stored import (
     mapping_to,
     read_object,
 )
-
-DOWNSTREAM_INTRODUCTION = (
-    "Each of them is then fine-tuned on every downstream task, with the same settings for all; "
-    '"scratch" is the same network fine-tuned from random weights.'
-)
-
 
 _FIELDS = {
     "row": NAME,
@@ -110,102 +92,19 @@ class Cell:
             "task": self.task,
             "settings": dataclasses.asdict(self.settings),
             **self.data,
-            "backend": keras.backend.backend(),
         }
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{file_name(self.start.row)}-{self.start.seed}-{file_name(self.task)}-{digest}"
+        row, task = file_name(self.start.row), file_name(self.task)
+        return f"{row}-{self.start.seed}-{task}-{digest(content)}"
 
 
-def start_from_preset(row: str, seed: int, preset: str) -> Start:
-    """The start from a finished preset, known by the content of what is read of it.
-
-    Args:
-        row: string. The row of the report.
-        seed: int.
-        preset: string. Folder, file, name or URI of a pre-trained model.
-
-    Returns:
-        `Start`.
-    """
-    folder = Path(preset)
-    digest = hashlib.sha256(str(preset).encode())
-    if folder.is_file():
-        digest = hashlib.sha256(folder.read_bytes())
-    elif folder.is_dir():
-        digest = hashlib.sha256()
-        for file in preset_files(folder):
-            digest.update(file.relative_to(folder).as_posix().encode())
-            digest.update(file.read_bytes())
-    return Start(row, seed, preset, digest.hexdigest())
-
-
-def starts_from_presets(
-    presets: Mapping[str, str], seeds: Sequence[int], from_scratch: bool
-) -> list[Start]:
-    """The starts from finished presets.
+def digest(content: Mapping[str, Any]) -> str:
+    """Tells what is computed from all else: eight characters of the hash of what decides it.
 
     Args:
-        presets: rows of the report to presets.
-        seeds: sequence of ints.
-        from_scratch: bool. Whether to add the first preset's architecture with random weights.
-
-    Returns:
-        list of `Start`.
-
-    Raises:
-        ValueError: there are no presets or seeds, or a row or seed twice.
+        content: names to JSON values. The backend is added.
     """
-    check_rows("presets", presets, from_scratch)
-    checks.seeds("seeds", seeds)
-    starts = [
-        start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
-    ]
-    if from_scratch:
-        first = start_from_preset(SCRATCH, 0, next(iter(presets.values())))
-        starts += [dataclasses.replace(first, seed=seed, from_scratch=True) for seed in seeds]
-    return starts
-
-
-def starts_from_grid(
-    recipe: Pretraining,
-    cells: Sequence[PretrainedCell],
-    directory: Path,
-    preset: str,
-    from_scratch: bool,
-) -> list[Start]:
-    """The starts from the runs of a comparison.
-
-    Args:
-        recipe: the settings that all runs share.
-        cells: what `pretrain_all` returned.
-        directory: the folder of the comparison.
-        preset: string. The preset's name in the folder of a run.
-        from_scratch: bool. Whether to add the same architecture with random weights.
-
-    Returns:
-        list of `Start`.
-    """
-    starts = [
-        Start(
-            cell.row,
-            cell.recipe.seed,
-            str(directory / cell.folder / preset),
-            json.dumps(cell.recipe.decisive(), sort_keys=True),
-            cell.run.seconds if cell.run is not None else 0.0,
-            failure=cell.failure,
-        )
-        for cell in cells
-    ]
-    finished = [start for start in starts if not start.failure]
-    if not from_scratch or not finished:
-        return starts
-    shared = dataclasses.replace(recipe, seed=0).decisive()
-    identity = json.dumps(shared, sort_keys=True)
-    scratch = [
-        Start(SCRATCH, seed, finished[0].preset, identity, from_scratch=True)
-        for seed in dict.fromkeys(start.seed for start in starts)
-    ]
-    return [*scratch, *starts]
+    text = json.dumps({**content, "backend": keras.backend.backend()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def compute_cells(
@@ -234,31 +133,15 @@ def compute_cells(
     check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
     to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
-    with _progress() as progress:
-        bar = progress.add_task("fine-tuning", total=len(cells), figures="")
-        progress.advance(bar, len(cells) - len(to_do))
+    done = len(cells) - len(to_do)
+    with progress_bars() as progress:
+        bar = progress.add_task("fine-tuning", total=len(cells), completed=done, figures="")
         for cell in to_do:
             label = f"{cell.task}, {cell.start.row}, seed {cell.start.seed}"
             progress.update(bar, figures=label)
             _compute(cell, directory, compute)
             progress.advance(bar)
     return [cell.key for cell in cells]
-
-
-def special_settings(settings: Adaptation) -> str:
-    """The method of fine-tuning in words, for a report: what is used and is not the default."""
-    is_used = {
-        "method": True,
-        "strength": settings.method in ("l2_sp", "ewc", "lwf"),
-        "lora_rank": settings.method == "lora",
-        "wise_share": True,
-        "soup_size": True,
-        "soup": settings.soup_size > 1,
-    }
-    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
-    values = {name: getattr(settings, name) for name, used in is_used.items() if used}
-    special = [f"{name} {value}" for name, value in values.items() if value != defaults[name]]
-    return ", ".join(special) or "full"
 
 
 def load_results(
@@ -351,14 +234,3 @@ def _read(directory: Path, key: str) -> dict[str, Any]:
     if not (content["failure"] or all(content["scores"].get(name) for name in ("last", "best"))):
         raise damaged(path, 'a `failure`, or `scores` of "last" and "best"', "neither")
     return content
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )

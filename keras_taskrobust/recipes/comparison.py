@@ -1,26 +1,19 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
-import hashlib
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import keras
-
 from keras_taskrobust import checks
 from keras_taskrobust.evaluation import Run
-from keras_taskrobust.files import make_folder, path_to_write
+from keras_taskrobust.files import file_name, make_folder, path_to_write
+from keras_taskrobust.recipes.cells import digest
 from keras_taskrobust.recipes.checks import check_rows
 from keras_taskrobust.recipes.failures import tried
 from keras_taskrobust.recipes.settings import Pretraining
 
 Recipe = TypeVar("Recipe", bound=Pretraining)
-
-#: Bytes. File systems have room for 255, and a cell has the names of a row and a task.
-_LONGEST_NAME = 80
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +111,6 @@ def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
     return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
 
 
-def file_name(name: str) -> str:
-    """A row's or task's name as a part of file names, of up to `_LONGEST_NAME` bytes."""
-    safe = re.sub(r"^\.+|[^\w.=-]+", "-", name)
-    if len(safe.encode()) <= _LONGEST_NAME:
-        return safe
-    digest = hashlib.sha256(safe.encode()).hexdigest()[:8]
-    return f"{safe.encode()[: _LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
-
-
 def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
     """The lines of a report's settings that all recipes have.
 
@@ -157,11 +141,7 @@ def _described(name, fields):
 def _cell(name, recipe, seed, fields):
     """Folder and settings."""
     settings = dataclasses.replace(recipe, seed=seed, **fields)
-    content = json.dumps(
-        {**settings.decisive(), "backend": keras.backend.backend()}, sort_keys=True
-    ).encode()
-    digest = hashlib.sha256(content).hexdigest()[:8]
-    return f"runs/{file_name(name)}-{seed}-{digest}", settings
+    return f"runs/{file_name(name)}-{seed}-{digest(settings.decisive())}", settings
 
 
 def _pretrain(cell, directory, pretrain):

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.locks import locks_directory
-from keras_taskrobust.recipes.cells import DOWNSTREAM_INTRODUCTION, starts_from_grid
+from keras_taskrobust.recipes import finetuning
 from keras_taskrobust.recipes.comparison import (
     described,
     failures,
@@ -14,14 +15,10 @@ from keras_taskrobust.recipes.comparison import (
     pretrain_all,
     settings_of_training,
 )
-from keras_taskrobust.recipes.image_finetuning import (
-    ImageDownstream,
-    finetune_image_cells,
-    image_finetuning_settings,
-)
 from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
 from keras_taskrobust.recipes.images import IMAGES, open_images, pretrain_images
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
+from keras_taskrobust.recipes.starts import starts_from_grid
 
 WEIGHTINGS: dict[str, dict] = {
     "uniform": {"weighting": "uniform"},
@@ -45,7 +42,9 @@ def compare_images(
     seeds: Iterable[int] = (0,),
     minimum_targets: int = 1000,
     title: str = "MM-MAE: who pays for the mean?",
-    downstream: ImageDownstream | None = None,
+    downstream: TaskFamily | None = None,
+    from_scratch: bool = True,
+    select: str = "last",
 ) -> Drawn:
     """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
 
@@ -62,7 +61,9 @@ def compare_images(
         seeds: each fixes initial weights, order and masks of a run of every weighting.
         minimum_targets: held-out images that a task needs to count for worst and mean.
         title: the heading of the report.
-        downstream: `ImageDownstream`, or `None` for no fine-tuning.
+        downstream: `TaskFamily` to fine-tune on, such as `ImageTasks`, or `None`.
+        from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
+        select: "last" or "best": the report of a fine-tuning run whose scores are shown.
 
     Returns:
         `Drawn`.
@@ -70,7 +71,7 @@ def compare_images(
     Raises:
         ValueError: a weighting is unknown, no run is finished, or another process is in the folder.
     """
-    from_scratch = downstream is not None and downstream.from_scratch
+    from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)
     images = open_images(recipe)
     cells = pretrain_all(
@@ -84,10 +85,10 @@ def compare_images(
     }
     introduction, keys = INTRODUCTION, []
     if downstream is not None:
-        starts = starts_from_grid(recipe, cells, directory, "model.keras", downstream.from_scratch)
-        keys = finetune_image_cells(starts, downstream, directory)
-        settings |= image_finetuning_settings(downstream)
-        introduction = f"{INTRODUCTION} {DOWNSTREAM_INTRODUCTION}"
+        starts = starts_from_grid(recipe, cells, directory, "model.keras", from_scratch)
+        keys = finetuning.finetune_cells(starts, downstream, directory)
+        settings |= finetuning.finetuning_settings(downstream, select)
+        introduction = f"{INTRODUCTION} {finetuning.INTRODUCTION}"
     manifest = Manifest(
         title,
         settings,
@@ -96,6 +97,6 @@ def compare_images(
         keys,
         failures(cells),
         minimum_targets,
-        downstream.select if downstream else "last",
+        select,
     )
     return save_and_draw(manifest, directory)

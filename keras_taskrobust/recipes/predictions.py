@@ -1,25 +1,10 @@
-"""The prediction files of cells, and those of them that belong to a report."""
+"""The prediction files of cells that belong to a report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import path_inside, path_to_write, write_atomically
-from keras_taskrobust.recipes.comparison import file_name
-
-
-def write_predictions(directory: Path, key: str, epoch: str, texts: Mapping[str, str]) -> None:
-    """Writes the predictions of a cell, as `cells/<key>/<epoch>/<name>.tsv`.
-
-    Args:
-        directory: the folder of the cells.
-        key: the key of the cell.
-        epoch: "last" or "best".
-        texts: names to the contents of files.
-    """
-    for name, text in texts.items():
-        path = path_to_write(directory, f"cells/{key}/{epoch}/{name}.tsv")
-        write_atomically(path, text.encode())
+from keras_taskrobust.files import file_name, path_inside, path_to_write, write_atomically
 
 
 def publish_predictions(

@@ -1,4 +1,4 @@
-"""A progress bar for a run of many short epochs."""
+"""Progress bars, of runs and of grids."""
 
 import keras
 from rich.progress import (
@@ -11,8 +11,22 @@ from rich.progress import (
 )
 
 
+def progress_bars() -> Progress:
+    """Bars whose tasks have `figures`, a text at their end."""
+    return Progress(
+        TextColumn("{task.description:<24}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+
+
 class ProgressBar(keras.callbacks.Callback):
-    """Shows one bar over all steps, with the worst and the mean task loss of the last report.
+    """Shows one bar over all steps of a run of many short epochs.
+
+    It has the worst and the mean task loss of the last report.
 
     Args:
         label: what the bar calls the run.
@@ -23,14 +37,7 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, label: str, steps: int, done: int = 0):
         super().__init__()
         self._label = label
-        self._progress = Progress(
-            TextColumn("{task.description:<24}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
-        )
+        self._progress = progress_bars()
         self._bar = self._progress.add_task(label, total=steps, completed=done, figures="")
 
     def on_train_begin(self, logs=None):

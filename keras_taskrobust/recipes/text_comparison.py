@@ -4,16 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keras_taskrobust import checks
-from keras_taskrobust.downstream import text_task
-from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.locks import locks_directory
-from keras_taskrobust.recipes.cells import (
-    DOWNSTREAM_INTRODUCTION,
-    special_settings,
-    starts_from_grid,
-    starts_from_presets,
-)
+from keras_taskrobust.recipes import finetuning
 from keras_taskrobust.recipes.comparison import (
     described,
     failures,
@@ -23,9 +16,8 @@ from keras_taskrobust.recipes.comparison import (
     settings_of_training,
 )
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
+from keras_taskrobust.recipes.starts import starts_from_grid
 from keras_taskrobust.recipes.text import TEXTS, prepare_text, pretrain_text
-from keras_taskrobust.recipes.text_finetuning import finetune_cells
-from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
 from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 
 WEIGHTINGS: dict[str, dict] = {
@@ -42,33 +34,6 @@ INTRODUCTION = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Downstream:
-    """The downstream stage of a comparison.
-
-    Args:
-        tasks: names of text tasks.
-        settings: `FineTuning`, the same for all.
-        data_dir: folder of GLUE's tables, or `None` for TFDS.
-        from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
-        select: "last" or "best": the epoch whose scores are shown.
-
-    Raises:
-        ValueError: there is no such task, no task, or one twice.
-    """
-
-    tasks: tuple[str, ...]
-    settings: FineTuning = SMALL
-    data_dir: str | None = None
-    from_scratch: bool = True
-    select: str = "last"
-
-    def __post_init__(self):
-        checks.distinct("tasks", self.tasks)
-        for name in self.tasks:
-            text_task(name)
-
-
 @locks_directory
 def compare_text(
     recipe: TextPretraining,
@@ -77,7 +42,9 @@ def compare_text(
     seeds: Iterable[int] = (0,),
     minimum_targets: int = 1000,
     title: str = "PoS-BERT: who pays for the mean?",
-    downstream: Downstream | None = None,
+    downstream: TaskFamily | None = None,
+    from_scratch: bool = True,
+    select: str = "last",
 ) -> Drawn:
     """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
 
@@ -94,7 +61,9 @@ def compare_text(
         seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
         minimum_targets: held-out targets that a task needs to count for worst and mean.
         title: the heading of the report.
-        downstream: `Downstream`, or `None` for no fine-tuning.
+        downstream: `TaskFamily` to fine-tune on, such as `TextTasks`, or `None`.
+        from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
+        select: "last" or "best": the epoch of fine-tuning whose scores are shown.
 
     Returns:
         `Drawn`.
@@ -103,7 +72,7 @@ def compare_text(
         ValueError: a weighting is unknown, nothing is finished, or another process is in the
             folder.
     """
-    from_scratch = downstream is not None and downstream.from_scratch
+    from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)
     text = prepare_text(recipe, directory)
     pretrained = pretrain_all(
@@ -116,12 +85,10 @@ def compare_text(
     }
     introduction, cells = INTRODUCTION, []
     if downstream is not None:
-        starts = starts_from_grid(recipe, pretrained, directory, "preset", downstream.from_scratch)
-        cells = finetune_cells(
-            starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
-        )
-        settings |= finetuning_settings(downstream.settings, downstream.select)
-        introduction = f"{INTRODUCTION} {DOWNSTREAM_INTRODUCTION}"
+        starts = starts_from_grid(recipe, pretrained, directory, "preset", from_scratch)
+        cells = finetuning.finetune_cells(starts, downstream, directory)
+        settings |= finetuning.finetuning_settings(downstream, select)
+        introduction = f"{INTRODUCTION} {finetuning.INTRODUCTION}"
     manifest = Manifest(
         title,
         settings,
@@ -130,47 +97,6 @@ def compare_text(
         cells,
         failures(pretrained),
         minimum_targets,
-        downstream.select if downstream else "last",
+        select,
     )
     return save_and_draw(manifest, directory)
-
-
-@locks_directory
-def finetune_presets(
-    presets: Mapping[str, str], seeds: Iterable[int], downstream: Downstream, directory: Path
-) -> Drawn:
-    """Fine-tunes finished presets on downstream tasks and writes a report.
-
-    Args:
-        presets: rows of the report to folders, names or URIs of KerasHub BERT presets.
-        seeds: each fixes the head's initial weights, the order and dropout.
-        downstream: `Downstream`.
-        directory: the folder for the report, the cells and the predictions.
-
-    Returns:
-        `Drawn`.
-    """
-    starts = starts_from_presets(presets, tuple(seeds), downstream.from_scratch)
-    cells = finetune_cells(
-        starts, downstream.tasks, downstream.settings, directory, downstream.data_dir
-    )
-    settings = {
-        "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
-        **finetuning_settings(downstream.settings, downstream.select),
-    }
-    title = "Fine-tuning on downstream tasks"
-    return save_and_draw(
-        Manifest(title, settings, cells=cells, select=downstream.select), directory
-    )
-
-
-def finetuning_settings(settings: FineTuning, select: str) -> dict[str, str]:
-    """The lines of a report's table that say how fine-tuning was done."""
-    steps = f", at most {settings.max_steps} steps" if settings.max_steps else ""
-    return {
-        "fine-tuning": f"{settings.epochs} epochs{steps} of {settings.batch_size} examples, AdamW, "
-        f"peak rate {settings.learning_rate:g}, weight decay {settings.weight_decay:g}, warm-up "
-        f"{settings.warmup_share:.0%}",
-        "method of fine-tuning": special_settings(settings),
-        "scores": f"of the {select} epoch",
-    }

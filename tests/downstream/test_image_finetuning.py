@@ -18,11 +18,12 @@ from keras_taskrobust.downstream.image_examples import (
 from keras_taskrobust.downstream.image_finetuning import (
     finetune_images,
     image_size_of,
-    score_classes,
+    score_images,
     strides_of,
 )
 from keras_taskrobust.downstream.image_model import build_image_model
 from keras_taskrobust.downstream.settings import ImageFineTuning
+from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.vision import (
     ArrayImages,
     ProceduralScenes,
@@ -185,11 +186,13 @@ def test_dense_tasks_train_from_several_modalities(name):
     data = task_data(name, model, settings)
     result = finetune_images(opened(model), data, settings)
     assert [line["step"] for line in result.history] == [2, 4]
-    assert result.predictions.shape == data.labels.shape
+    assert result.predictions["best"].shape == data.labels.shape
     assert set(result.scores["last"]) == set(result.trivial_scores)
-    assert set(result.errors["best"]) == ({"rmse", "rel"} if name == "depth" else set())
-    again = data.task.evaluate(data.labels, result.predictions)
+    errors = result.further_scores["errors"]["best"]
+    assert set(errors) == ({"rmse", "rel"} if name == "depth" else set())
+    again = data.task.evaluate(data.labels, result.predictions["best"])
     assert again == result.scores["best"]
+    assert score_images(result.model, data, settings) == mean_score(again)
     for old, weight in zip(before, model.weights, strict=True):
         np.testing.assert_array_equal(old, as_array(weight))
 
@@ -214,7 +217,7 @@ def test_scores_are_those_of_the_weights(images, changes):
     result = finetune_images(opened(model), data, settings)
     for report in ("last", "best"):
         result.model.set_weights(result.weights[report])
-        assert score_classes(result.model, data, settings) == result.scores[report]["accuracy"]
+        assert score_images(result.model, data, settings) == result.scores[report]["accuracy"]
 
 
 @pytest.mark.parametrize("method", ["linear_probe", slow("l2_sp"), "lwf", slow("ewc"), "lora"])
@@ -341,5 +344,5 @@ def test_classes_that_a_set_lacks_are_not_predicted(images, tmp_path):
     logits = np.concatenate([as_array(wide(inputs[k], training=False)) for k in range(2)])[:7]
     assert (logits.argmax(-1) == 0).all()
     expected = np.mean(logits[:, 1:].argmax(-1) + 1 == other.labels)
-    assert score_classes(wide, other, SETTINGS) == pytest.approx(expected)
-    assert score_classes(trained, data, SETTINGS) == pytest.approx(expected)
+    assert score_images(wide, other, SETTINGS) == pytest.approx(expected)
+    assert score_images(trained, data, SETTINGS) == pytest.approx(expected)

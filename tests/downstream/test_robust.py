@@ -185,7 +185,7 @@ def test_a_pull_takes_the_place_of_weight_decay(method, is_decayed, preset, glue
         moved(preset, glue_folder, **fields, weight_decay=rate) for rate in (0.0, 5.0)
     )
     assert (free != decayed) == is_decayed
-    kernels = [head_variables(result.classifier)[0].numpy() for result in (one, other)]
+    kernels = [head_variables(result.model)[0].numpy() for result in (one, other)]
     assert not np.array_equal(*kernels)
 
 
@@ -221,6 +221,6 @@ def test_model_stock_pulls_a_head_only_if_it_was_trained(is_trained, preset, glu
         for soup in ("uniform", "model_stock")
     )
     assert sum(near.values()) < sum(far.values())
-    heads = [head_variables(one.classifier) for one in (mean, stock)]
+    heads = [head_variables(one.model) for one in (mean, stock)]
     same = [np.array_equal(a.numpy(), b.numpy()) for a, b in zip(*heads, strict=True)]
     assert all(same) != is_trained

@@ -84,7 +84,7 @@ def test_every_kind_of_task_fine_tunes(name, glue_folder, preset):
     for scores in result.scores.values():
         assert len(scores) == splits * len(task.metrics)
         assert set(scores) == set(result.trivial_scores)
-    assert result.test_scores["best"] == {}
+    assert result.further_scores["test_scores"]["best"] == {}
     for epoch in ("last", "best"):
         assert list(result.test_predictions[epoch]) == list(task.test_files)
         for file, predictions in result.test_predictions[epoch].items():
@@ -108,7 +108,7 @@ def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch(preset, glue_fol
     assert result.scores["last"]["accuracy"] == scores[-1]
     labels = task.load(glue_folder).dev["dev"].labels
     for epoch in ("last", "best"):
-        correct = (result.dev_predictions[epoch]["dev"] == labels).mean()
+        correct = (result.predictions[epoch]["dev"] == labels).mean()
         assert correct == result.scores[epoch]["accuracy"]
 
 
@@ -209,7 +209,7 @@ def test_a_run_starts_from_a_trained_head(glue_folder, preset):
     task = text_task("SST-2")
     data = task.load(glue_folder)
     probe = dataclasses.replace(SETTINGS, method="linear_probe")
-    classifier = run(preset, task, data, probe).classifier
+    classifier = run(preset, task, data, probe).model
     head = [keras.ops.convert_to_numpy(one) for one in head_variables(classifier)]
     assert [array.shape for array in head] == [(8, 2), (2,)]
     backbone, encoder = open_bert(preset)
@@ -228,6 +228,6 @@ def test_a_classifier_is_scored_on_another_task(glue_folder, preset):
     _, encoder = open_bert(preset)
     encoded = encode_task(other.load(glue_folder), encoder, 32, SETTINGS)
     arrays, examples = encoded.dev["dev"]
-    logits = keras.ops.convert_to_numpy(result.classifier(arrays, training=False))
+    logits = keras.ops.convert_to_numpy(result.model(arrays, training=False))
     expected = np.mean(logits.argmax(-1) == examples.labels)
-    assert score_text(result.classifier, other, encoded) == pytest.approx(expected)
+    assert score_text(result.model, other, encoded) == pytest.approx(expected)

@@ -1,23 +1,19 @@
 """The cells of a grid: what fails or is damaged keeps nothing from the others."""
 
-import dataclasses
 import json
 import re
 import zipfile
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from keras_taskrobust import cli
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.recipes import failures, inheritance, text_comparison, text_inheritance
+from keras_taskrobust.recipes import failures
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells, load_results
 from keras_taskrobust.recipes.comparison import PretrainedCell, pretrain_all
 from keras_taskrobust.recipes.failures import is_out_of_memory, reason
-from keras_taskrobust.recipes.inheritance import RelatedTasks
-from keras_taskrobust.recipes.reporting import Manifest, save_and_draw
 from keras_taskrobust.recipes.text_settings import TINY
 
 pytestmark = pytest.mark.backend_free
@@ -173,21 +169,6 @@ def test_long_and_odd_names_make_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["cells"]
 
 
-def test_a_command_with_failed_parts_exits_with_a_status_of_its_own(tmp_path, monkeypatch, capsys):
-    def finetune(presets, seeds, downstream, output):
-        keys = compute_cells(cells("a", "b"), output, failing({"a": OpError("it broke")}))
-        return save_and_draw(Manifest("Title", {}, cells=keys), output)
-
-    monkeypatch.setattr(text_comparison, "finetune_presets", finetune)
-    words = ["finetune", "text", "small", "--preset", "x", "--output", str(tmp_path)]
-    with pytest.raises(SystemExit) as error:
-        cli.main(words)
-    assert error.value.code == 3
-    captured = capsys.readouterr()
-    assert "OpError: it broke" in captured.out
-    assert "1 runs or cells failed" in captured.err
-
-
 def test_debug_shows_tracebacks(tmp_path, monkeypatch, capsys, caplog):
     def fail(words, program):
         raise OpError("it broke")
@@ -202,60 +183,3 @@ def test_debug_shows_tracebacks(tmp_path, monkeypatch, capsys, caplog):
     with caplog.at_level("DEBUG", "keras_taskrobust"):
         compute_cells(cells("a"), tmp_path, failing({"a": OpError("it broke")}))
     assert "raise errors[cell.task]" in caplog.text
-
-
-class Model:
-    """What fine-tuning leaves: weights that are nothing."""
-
-    def set_weights(self, weights):
-        pass
-
-
-@dataclasses.dataclass(frozen=True)
-class Related(RelatedTasks):
-    calls: Counter = dataclasses.field(default_factory=Counter)
-    failing: tuple[str, ...] = ()
-    data = {}
-
-    def finetune(self, start, task, settings, head):
-        name = "head" if head is None else task
-        self.calls[name] += 1
-        if name in self.failing:
-            raise OpError("it broke")
-        return SimpleNamespace(weights={"last": [], "best": []}, history=[], seconds=1.0), Model()
-
-    def score(self, model, start, task):
-        return 0.5
-
-
-@pytest.fixture
-def related(monkeypatch):
-    monkeypatch.setattr(inheritance, "head_variables", lambda model: [np.arange(3.0)])
-    return Related(("a", "b"), "a", FineTuning())
-
-
-def test_a_damaged_head_is_trained_again(related, tmp_path):
-    inheritance.inherit({"row": "preset"}, (0,), related, tmp_path, {})
-    (path,) = (tmp_path / "heads").iterdir()
-    for damage in (path.read_bytes()[:50], b""):
-        related.calls.clear()
-        path.write_bytes(damage)
-        found = inheritance.inherit({"row": "preset"}, (0,), related, tmp_path, {})
-        assert (related.calls, found.failures) == ({"head": 1}, [])
-
-
-def test_inherit_goes_on_and_exits_with_the_status_of_failed_parts(related, tmp_path, monkeypatch):
-    def inherit_text(presets, seeds, texts, output, select):
-        broken = dataclasses.replace(related, failing=("b",))
-        keep = inheritance.inherit({"other": "preset"}, (0,), related, output, {})
-        with pytest.raises(ValueError, match="Nothing is finished .* Received: OpError: it broke"):
-            inheritance.inherit({"row": "preset"}, (0,), broken, output, {})
-        failures = [("row", 0, "b", "OpError: it broke")]
-        return inheritance.Inherited(keep.results, failures)
-
-    monkeypatch.setattr(text_inheritance, "inherit_text", inherit_text)
-    with pytest.raises(SystemExit) as error:
-        cli.main(["inherit", "text", "small", "--preset", "x", "--output", str(tmp_path)])
-    assert error.value.code == 3
-    assert related.calls["a"] == 2
-    assert "3, done and reported" in cli.HELP

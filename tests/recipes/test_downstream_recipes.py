@@ -11,14 +11,19 @@ from downstream_data import save_tiny_preset, write_glue_folder
 from marks import slow
 
 from keras_taskrobust import cli
+from keras_taskrobust.downstream import text
+from keras_taskrobust.downstream.finetuning_run import FineTuned
 from keras_taskrobust.downstream.preset_files import preset_files
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.downstream.text_finetuning import FineTuned, open_bert
+from keras_taskrobust.downstream.text import TextTasks
+from keras_taskrobust.downstream.text_finetuning import open_bert
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import text, text_comparison, text_finetuning
-from keras_taskrobust.recipes.cells import special_settings, start_from_preset
+from keras_taskrobust.recipes import finetuning, text_comparison
+from keras_taskrobust.recipes import text as pretraining
+from keras_taskrobust.recipes.finetuning import finetune
 from keras_taskrobust.recipes.reporting import draw
-from keras_taskrobust.recipes.text_comparison import Downstream, compare_text, finetune_presets
+from keras_taskrobust.recipes.starts import start_from_preset
+from keras_taskrobust.recipes.text_comparison import compare_text
 from keras_taskrobust.recipes.text_finetuning_recipe import GLUE
 from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
@@ -33,22 +38,25 @@ def preset(tmp_path_factory):
 
 
 @pytest.fixture
-def downstream(tmp_path):
-    folder = write_glue_folder(tmp_path / "glue")
-    return Downstream(("RTE", "STS-B"), SETTINGS, str(folder), from_scratch=False)
+def family(tmp_path):
+    return TextTasks(("RTE", "STS-B"), SETTINGS, str(write_glue_folder(tmp_path / "glue")))
+
+
+def finetuned(preset, seeds, family, output, select="last"):
+    return finetune({"mine": preset}, seeds, family, output, False, select)
 
 
 @pytest.fixture
 def counted(monkeypatch):
     """The cells that are computed, as (row, seed, task)."""
     computed = []
-    compute = text_finetuning._compute
+    compute = finetuning._compute
 
     def count(cell, *arguments):
         computed.append((cell.start.row, cell.start.seed, cell.task))
         return compute(cell, *arguments)
 
-    monkeypatch.setattr(text_finetuning, "_compute", count)
+    monkeypatch.setattr(finetuning, "_compute", count)
     return computed
 
 
@@ -60,16 +68,16 @@ def untrained(monkeypatch):
         rng = np.random.default_rng(seed)
         return {name: rng.integers(0, 2, len(examples)) for name, (_, examples) in splits.items()}
 
-    def finetune(backbone, task, data, settings, seed):
+    def finetune_text(backbone, task, data, settings, seed, head):
         labels = data.dev["dev"][1].labels
         seeds = {"last": (seed, settings.epochs), "best": (seed, settings.epochs, 1)}
         dev = {epoch: predict(task, data.dev, one) for epoch, one in seeds.items()}
         test = {epoch: predict(task, data.test, one) for epoch, one in seeds.items()}
         scores = {epoch: task.evaluate(labels, found["dev"]) for epoch, found in dev.items()}
         trivial = task.evaluate_trivial(data.train[1].labels, labels)
-        return FineTuned(None, [], scores, {"last": {}, "best": {}}, trivial, dev, test, 1.0)
+        return FineTuned(None, [], scores, {}, trivial, dev, test, {}, 1.0)
 
-    monkeypatch.setattr(text_finetuning, "finetune_text", finetune)
+    monkeypatch.setattr(text, "finetune_text", finetune_text)
 
 
 def without_times(directory):
@@ -83,10 +91,10 @@ def test_the_recipe_glue_has_the_settings_of_the_paper():
 
 
 def test_finetuning_writes_report_cells_and_predictions(
-    preset, downstream, tmp_path, counted, untrained
+    preset, family, tmp_path, counted, untrained
 ):
     output = tmp_path / "out"
-    drawn = finetune_presets({"mine": preset}, (0, 1), downstream, output)
+    drawn = finetuned(preset, (0, 1), family, output)
     assert len(counted) == 4
     assert all(set(one.scores) == set(one.trivial) for one in drawn.results)
     assert all((output / name).stat().st_size > 100 for name in REPORT)
@@ -97,20 +105,20 @@ def test_finetuning_writes_report_cells_and_predictions(
     assert (output / "predictions/mine/seed-0/STS-B-dev.tsv").exists()
     before = without_times(output)
     assert set(before[0]["scores"]) == {"last", "best"}
-    finetune_presets({"mine": preset}, (0, 1), downstream, output)
+    finetuned(preset, (0, 1), family, output)
     assert len(counted) == 4
-    finetune_presets({"mine": preset}, (0, 1, 2), downstream, output)
+    finetuned(preset, (0, 1, 2), family, output)
     assert counted[4:] == [("mine", 2, "RTE"), ("mine", 2, "STS-B")]
 
 
-def test_the_predictions_are_those_of_the_report(preset, downstream, tmp_path, counted, untrained):
+def test_the_predictions_are_those_of_the_report(preset, family, tmp_path, counted, untrained):
     labels = {f"{row + 100}": ("entailment", "not_entailment")[row % 2] for row in range(12)}
-    downstream = dataclasses.replace(downstream, tasks=("RTE",))
+    family = dataclasses.replace(family, tasks=("RTE",))
     longer = dataclasses.replace(SETTINGS, epochs=2)
 
-    def check(**changes):
-        case = dataclasses.replace(downstream, **changes)
-        drawn = finetune_presets({"mine": preset}, (0,), case, tmp_path / "out")
+    def check(settings=SETTINGS, select="last"):
+        case = dataclasses.replace(family, settings=settings)
+        drawn = finetuned(preset, (0,), case, tmp_path / "out", select)
         (path,) = (tmp_path / "out" / "predictions").glob("mine/seed-0/RTE-dev.tsv")
         rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
         share = np.mean([labels[index] == label for index, label in rows])
@@ -123,64 +131,62 @@ def test_the_predictions_are_those_of_the_report(preset, downstream, tmp_path, c
     assert check() == last
     assert len(counted) == 2
     (tmp_path / "glue" / "RTE" / "train.tsv.gz").unlink()
-    both = dataclasses.replace(downstream, tasks=("RTE", "STS-B"), settings=GLUE)
-    drawn = finetune_presets({"mine": preset}, (0,), both, tmp_path / "out")
+    both = dataclasses.replace(family, tasks=("RTE", "STS-B"), settings=GLUE)
+    drawn = finetuned(preset, (0,), both, tmp_path / "out")
     assert [bool(one.failure) for one in drawn.results] == [True, False]
     written = {path.stem for path in (tmp_path / "out" / "predictions").glob("mine/seed-0/*")}
     assert written == {"STS-B", "STS-B-dev"}
 
 
 def test_a_killed_grid_goes_on_to_the_same_report(
-    preset, downstream, tmp_path, counted, untrained, monkeypatch
+    preset, family, tmp_path, counted, untrained, monkeypatch
 ):
-    finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "whole")
-    finetune = text_finetuning.finetune_text
+    finetuned(preset, (0, 1), family, tmp_path / "whole")
+    finetune_text = text.finetune_text
     killed = []
 
     def kill(*arguments):
         killed.append(arguments)
         if len(killed) == 3:
             raise KeyboardInterrupt
-        return finetune(*arguments)
+        return finetune_text(*arguments)
 
     counted.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(text_finetuning, "finetune_text", kill)
+        patch.setattr(text, "finetune_text", kill)
         with pytest.raises(KeyboardInterrupt):
-            finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "killed")
-    finetune_presets({"mine": preset}, (0, 1), downstream, tmp_path / "killed")
+            finetuned(preset, (0, 1), family, tmp_path / "killed")
+    finetuned(preset, (0, 1), family, tmp_path / "killed")
     assert len(counted) == 5
     assert without_times(tmp_path / "killed") == without_times(tmp_path / "whole")
 
 
-def test_a_failing_cell_is_marked_and_tried_again(preset, downstream, tmp_path, counted, untrained):
+def test_a_failing_cell_is_marked_and_tried_again(preset, family, tmp_path, counted, untrained):
     path = tmp_path / "glue" / "STS-B" / "dev.tsv"
     good = path.read_text()
     path.unlink()
     output = tmp_path / "out"
-    drawn = finetune_presets({"mine": preset}, (0,), downstream, output)
+    drawn = finetuned(preset, (0,), family, output)
     assert [bool(one.failure) for one in drawn.results] == [False, True]
     report = (output / "report.md").read_text()
     assert "## Failed" in report
     assert "must hold dev.tsv or dev.tsv.gz" in report
     path.write_text(good)
-    drawn = finetune_presets({"mine": preset}, (0,), downstream, output)
+    drawn = finetuned(preset, (0,), family, output)
     assert counted[2:] == [("mine", 0, "STS-B")]
     assert not any(one.failure for one in drawn.results)
 
 
-def test_a_missing_package_leaves_the_other_cells(
-    preset, downstream, tmp_path, untrained, monkeypatch
-):
-    finetune = text_finetuning.finetune_text
+def test_a_missing_package_leaves_the_other_cells(preset, family, tmp_path, untrained, monkeypatch):
+    finetune_text = text.finetune_text
 
     def need_a_package(backbone, task, *others):
         if task.name == "STS-B":
             raise ModuleNotFoundError("No module named 'missing'")
-        return finetune(backbone, task, *others)
+        return finetune_text(backbone, task, *others)
 
-    monkeypatch.setattr(text_finetuning, "finetune_text", need_a_package)
-    drawn = finetune_presets({"mine": preset}, (0,), downstream, tmp_path)
+    monkeypatch.setattr(text, "finetune_text", need_a_package)
+    drawn = finetuned(preset, (0,), family, tmp_path)
     assert [one.failure for one in drawn.results] == ["", "No module named 'missing'"]
 
 
@@ -194,12 +200,12 @@ def identity_of(folder):
     return start_from_preset("row", 0, str(folder)).identity
 
 
-def test_a_start_is_known_by_what_is_read_of_it(preset, downstream, tmp_path, counted, untrained):
+def test_a_start_is_known_by_what_is_read_of_it(preset, family, tmp_path, counted, untrained):
     folder = tmp_path / "preset"
     shutil.copytree(preset, folder)
-    downstream = dataclasses.replace(downstream, tasks=("RTE",))
+    family = dataclasses.replace(family, tasks=("RTE",))
     for _ in range(2):
-        finetune_presets({"mine": str(folder)}, (0,), downstream, folder)
+        finetuned(str(folder), (0,), family, folder)
     assert len(counted) == 1
     assert identity_of(folder) == identity_of(preset)
     read = preset_files(folder)
@@ -241,7 +247,7 @@ def test_the_files_of_a_preset_are_all_that_is_opened(preset, tmp_path):
     ],
 )
 def test_a_report_names_the_settings_that_were_used(fields, words):
-    assert special_settings(dataclasses.replace(GLUE, **fields)) == words
+    assert dataclasses.replace(GLUE, **fields).method_in_words() == words
 
 
 @pytest.fixture
@@ -272,7 +278,7 @@ def recipe(tmp_path):
 
 @pytest.mark.parametrize("pretraining", [slow("real"), "none"])
 def test_a_comparison_of_both_stages_outlives_a_failed_row(
-    pretraining, preset, recipe, downstream, tmp_path, counted, untrained, monkeypatch
+    pretraining, preset, recipe, family, tmp_path, counted, untrained, monkeypatch
 ):
     pretrain = text_comparison.pretrain_text
 
@@ -290,8 +296,8 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
     monkeypatch.setattr(text_comparison, "pretrain_text", fail)
     output = tmp_path / "out"
     cases = {name: {"weighting": name} for name in ("uniform", "hard_max")}
-    downstream = dataclasses.replace(downstream, tasks=("RTE",), from_scratch=True)
-    drawn = compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
+    family = dataclasses.replace(family, tasks=("RTE",))
+    drawn = compare_text(recipe, output, cases, (0,), 1, downstream=family)
     assert [run.weighting for run in drawn.runs] == ["uniform"]
     assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE")]
     report = (output / "report.md").read_text()
@@ -302,7 +308,7 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
         (output / name).unlink()
     cli.main(["report", str(output)])
     assert (output / "report.md").read_text() == report
-    compare_text(recipe, output, cases, (0,), 1, downstream=downstream)
+    compare_text(recipe, output, cases, (0,), 1, downstream=family)
     assert len(counted) == 2
 
 
@@ -318,14 +324,14 @@ def test_the_command_fine_tunes(preset, tmp_path, capsys):
 
 
 def test_an_output_that_cannot_be_written_to_is_refused_first(
-    preset, recipe, downstream, tmp_path, counted, monkeypatch
+    preset, recipe, family, tmp_path, counted, monkeypatch
 ):
     output = tmp_path / "file"
     output.write_text("")
     message = f"The output must be a folder that can be written to. Received: {output}: "
     with pytest.raises(ValueError, match=message):
-        finetune_presets({"mine": preset}, (0,), downstream, output)
-    monkeypatch.delattr(text, "load_corpus")
+        finetuned(preset, (0,), family, output)
+    monkeypatch.delattr(pretraining, "load_corpus")
     with pytest.raises(ValueError, match=message):
         compare_text(recipe, output)
     assert not counted
@@ -352,11 +358,10 @@ def test_doubles_and_empty_lists_are_refused(preset, tmp_path, counted):
     assert not counted
 
 
-def test_a_comparison_refuses_a_row_called_scratch(recipe, downstream, tmp_path):
+def test_a_comparison_refuses_a_row_called_scratch(recipe, family, tmp_path):
     cases = {"scratch": {"weighting": "uniform"}}
-    downstream = dataclasses.replace(downstream, from_scratch=True)
     with pytest.raises(ValueError, match="`weightings` must have other names than 'scratch'"):
-        compare_text(recipe, tmp_path, cases, downstream=downstream)
+        compare_text(recipe, tmp_path, cases, downstream=family)
 
 
 def test_bad_input_is_one_sentence(preset, tmp_path):

@@ -10,14 +10,16 @@ import pytest
 from marks import slow
 
 from keras_taskrobust import cli
-from keras_taskrobust.downstream.image_finetuning import FineTunedImages
+from keras_taskrobust.downstream import images
+from keras_taskrobust.downstream.finetuning_run import FineTuned
+from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import image_comparison, image_finetuning
-from keras_taskrobust.recipes.cells import start_from_preset
-from keras_taskrobust.recipes.image_finetuning import ImageDownstream, finetune_image_presets
+from keras_taskrobust.recipes import image_comparison
+from keras_taskrobust.recipes.finetuning import finetune
 from keras_taskrobust.recipes.image_finetuning_recipe import FINETUNING_RECIPES, SMALL, TaskImages
 from keras_taskrobust.recipes.image_settings import TINY
 from keras_taskrobust.recipes.reporting import draw
+from keras_taskrobust.recipes.starts import start_from_preset
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
 from keras_taskrobust.vision import Modality, MultiModalMAE, ProceduralScenes
 
@@ -46,15 +48,15 @@ def untrained(monkeypatch):
     """Figures that the seed decides, in place of training. The list of what was computed."""
     computed = []
 
-    def finetune(opened, data, settings, seed):
+    def finetune_images(opened, data, settings, seed, head):
         computed.append((data.task.name, seed))
         generator = np.random.default_rng(seed)
         trivial = data.task.evaluate_trivial(data.train_labels, data.labels)
         scores = {name: value + 0.1 * generator.random() for name, value in trivial.items()}
         both = {"last": scores, "best": scores}
-        return FineTunedImages(None, [], both, {"last": {}, "best": {}}, trivial, data.labels, 1.0)
+        return FineTuned(None, [], both, {}, trivial, {}, {}, {}, 1.0)
 
-    monkeypatch.setattr(image_finetuning, "finetune_images", finetune)
+    monkeypatch.setattr(images, "finetune_images", finetune_images)
     return computed
 
 
@@ -93,8 +95,8 @@ def test_the_recipes_have_the_settings_of_the_paper(name):
 
 
 def test_an_mm_mae_is_fine_tuned_and_reported(preset, tmp_path):
-    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS, from_scratch=False)
-    drawn = finetune_image_presets({"tiny": str(preset)}, (0,), downstream, tmp_path)
+    family = ImageTasks(("depth",), SETTINGS, IMAGES)
+    drawn = finetune({"tiny": str(preset)}, (0,), family, tmp_path, from_scratch=False)
     (result,) = drawn.results
     assert result.failure == ""
     assert set(result.scores) == set(result.trivial) == {"delta_1"}
@@ -106,10 +108,10 @@ def test_an_mm_mae_is_fine_tuned_and_reported(preset, tmp_path):
 
 
 def test_finished_cells_are_kept_and_the_report_redrawn(preset, tmp_path, untrained):
-    downstream = ImageDownstream(("semseg", "depth"), IMAGES, SETTINGS)
-    first = finetune_image_presets({"tiny": str(preset)}, (0,), downstream, tmp_path)
+    family = ImageTasks(("semseg", "depth"), SETTINGS, IMAGES)
+    first = finetune({"tiny": str(preset)}, (0,), family, tmp_path)
     assert len(untrained) == len(first.results) == 4  # two tasks, scratch as well
-    again = finetune_image_presets({"tiny": str(preset)}, (0, 1), downstream, tmp_path)
+    again = finetune({"tiny": str(preset)}, (0, 1), family, tmp_path)
     assert untrained[4:] == [("semseg", 1), ("semseg", 1), ("depth", 1), ("depth", 1)]
     assert {one.weighting for one in again.results} == {"tiny", "scratch"}
     assert "mean_iou" in (tmp_path / "report.md").read_text()
@@ -130,9 +132,9 @@ def test_a_run_is_known_by_its_model(preset, tmp_path):
 
 
 def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untrained):
-    downstream = ImageDownstream(("classification", "depth"), IMAGES, SETTINGS, from_scratch=False)
+    family = ImageTasks(("classification", "depth"), SETTINGS, IMAGES)
     presets = {"tiny": str(preset), "none": str(tmp_path / "nowhere")}
-    drawn = finetune_image_presets(presets, (0,), downstream, tmp_path / "out")
+    drawn = finetune(presets, (0,), family, tmp_path / "out", from_scratch=False)
     failures = {(one.weighting, one.task): one.failure for one in drawn.results if one.failure}
     assert set(failures) == {
         ("tiny", "classification"),
@@ -150,8 +152,8 @@ def test_a_split_can_be_split(tmp_path):
     rgb = np.zeros((10, 8, 8, 3), "uint8")
     scenes = {"test_scene": np.arange(10) % 2, "scene_names": np.array(["office", "kitchen"])}
     np.savez(path, test_rgb=rgb, **scenes)
-    images = TaskImages(str(path), split="test", held_out_split="test", held_out_share=0.3)
-    train, held_out = images.open(("rgb", "label"), (8, 8))
+    split = TaskImages(str(path), split="test", held_out_split="test", held_out_share=0.3)
+    train, held_out = split.open(("rgb", "label"), (8, 8))
     assert (len(train), len(held_out)) == (7, 3)
     assert train.label_names == ("office", "kitchen")
 
@@ -167,7 +169,7 @@ def test_the_command_fine_tunes(preset, tmp_path, untrained, capsys):
 
 def test_an_unknown_task_is_refused():
     with pytest.raises(ValueError, match=r"some of classification, semseg, depth.*normals"):
-        ImageDownstream(("normals",))
+        ImageTasks(("normals",), SETTINGS, IMAGES)
 
 
 def test_an_output_that_cannot_be_written_to_is_refused_first(tmp_path, monkeypatch):
@@ -181,15 +183,15 @@ def test_an_output_that_cannot_be_written_to_is_refused_first(tmp_path, monkeypa
 def test_doubles_and_no_tasks_are_refused(preset, tmp_path, untrained):
     for tasks, received in (((), "none"), (("depth", "depth"), "depth, depth")):
         with pytest.raises(ValueError, match=f"`tasks` must be one or more.* Received: {received}"):
-            ImageDownstream(tasks)
-    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS)
+            ImageTasks(tasks, SETTINGS, IMAGES)
+    family = ImageTasks(("depth",), SETTINGS, IMAGES)
     for presets, seeds, message in (
         ({"tiny": str(preset)}, (1, 1), "`seeds` must be .* Received: 1, 1"),
         ({"scratch": str(preset)}, (0,), "`presets` must have other names than 'scratch'"),
         ({}, (0,), "`presets` must be one or more"),
     ):
         with pytest.raises(ValueError, match=message):
-            finetune_image_presets(presets, seeds, downstream, tmp_path)
+            finetune(presets, seeds, family, tmp_path)
     assert not untrained
 
 
@@ -228,11 +230,11 @@ def test_a_comparison_fine_tunes_what_it_trained(pretraining, tmp_path, untraine
         decoder_heads=2,
         pictures=1,
     )
-    downstream = ImageDownstream(("depth",), IMAGES, SETTINGS)
+    family = ImageTasks(("depth",), SETTINGS, IMAGES)
     arguments = (recipe, tmp_path, {"uniform": {"weighting": "uniform"}}, (0,), 1)
-    drawn = image_comparison.compare_images(*arguments, downstream=downstream)
+    drawn = image_comparison.compare_images(*arguments, downstream=family)
     assert {one.weighting for one in drawn.results} == {"scratch", "uniform"}
     assert not [one.failure for one in drawn.results if one.failure]
     assert all((tmp_path / name).exists() for name in ("report.md", "downstream.png"))
-    image_comparison.compare_images(*arguments, downstream=downstream)
+    image_comparison.compare_images(*arguments, downstream=family)
     assert len(untrained) == 2

@@ -13,20 +13,16 @@ import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
 
 from keras_taskrobust import cli
-from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream import text, text_task
 from keras_taskrobust.downstream.image_encoder import open_image_model
 from keras_taskrobust.downstream.image_examples import open_image_task
 from keras_taskrobust.downstream.image_finetuning import finetune_images
+from keras_taskrobust.downstream.images import RelatedImages, all_tasks
 from keras_taskrobust.downstream.settings import FineTuning
-from keras_taskrobust.recipes import text_inheritance
+from keras_taskrobust.downstream.text import LABEL_SPACES, RelatedTexts
 from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
-from keras_taskrobust.recipes.image_inheritance import (
-    RelatedImages,
-    all_tasks,
-    inherit_images,
-    named_sets,
-)
-from keras_taskrobust.recipes.text_inheritance import LABEL_SPACES, RelatedTexts, inherit_text
+from keras_taskrobust.recipes.inheritance import inherit
+from keras_taskrobust.recipes.inheritance_recipes import named_sets, related_images
 from keras_taskrobust.vision import CORRUPTIONS
 from keras_taskrobust.vision.corruptions import corrupt
 
@@ -93,20 +89,20 @@ def untrained(monkeypatch):
 def counted(monkeypatch):
     """The runs of texts that are computed, as (task, method)."""
     computed = []
-    finetune = text_inheritance.finetune_text
+    finetune = text.finetune_text
 
     def count(backbone, task, data, settings, *others):
         computed.append((task.name, settings.method))
         return finetune(backbone, task, data, settings, *others)
 
-    monkeypatch.setattr(text_inheritance, "finetune_text", count)
+    monkeypatch.setattr(text, "finetune_text", count)
     return computed
 
 
 def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
     output = tmp_path / "out"
-    related = RelatedTexts(("RTE", "QNLI"), "QNLI", TEXT, glue)
-    first = inherit_text({"mine": bert}, (0,), related, output)
+    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="QNLI")
+    first = inherit({"mine": bert}, (0,), related, output)
     assert counted == [("QNLI", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
     assert all((output / name).stat().st_size for name in ("report.md", "report.html"))
     lines = (output / "inheritance.csv").read_text().splitlines()
@@ -114,7 +110,7 @@ def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
     assert [line.split(",")[:3] for line in lines[1:]] == [
         ["mine", "0", name] for name in ("nothing", "RTE", "QNLI")
     ]
-    again = inherit_text({"mine": bert}, (0, 1), related, output)
+    again = inherit({"mine": bert}, (0, 1), related, output)
     assert len(counted) == 6
     np.testing.assert_array_equal(again.results["mine"][0].after, first.results["mine"][0].after)
     assert set(again.results["mine"]) == {0, 1}
@@ -124,10 +120,10 @@ def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
 
 
 def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch, untrained):
-    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
-    whole = inherit_text({"mine": bert}, (0,), related, tmp_path / "whole")
+    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
+    whole = inherit({"mine": bert}, (0,), related, tmp_path / "whole")
     counted.clear()
-    finetune = text_inheritance.finetune_text
+    finetune = text.finetune_text
 
     def kill(*arguments):
         if len(counted) == 2:
@@ -135,10 +131,10 @@ def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch, untrai
         return finetune(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(text_inheritance, "finetune_text", kill)
+        patch.setattr(text, "finetune_text", kill)
         with pytest.raises(KeyboardInterrupt):
-            inherit_text({"mine": bert}, (0,), related, tmp_path / "killed")
-    killed = inherit_text({"mine": bert}, (0,), related, tmp_path / "killed")
+            inherit({"mine": bert}, (0,), related, tmp_path / "killed")
+    killed = inherit({"mine": bert}, (0,), related, tmp_path / "killed")
     assert counted == [("RTE", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
     np.testing.assert_allclose(killed.results["mine"][0].after, whole.results["mine"][0].after)
 
@@ -148,8 +144,8 @@ def test_images_follow_the_protocol(vit, tmp_path):
     colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)
     settings = dataclasses.replace(IMAGE, epochs=3, max_steps=15, probe_epochs=2)
     tasks = ("clean", "contrast", "gaussian_noise")
-    related = RelatedImages(tasks, "clean", settings, TaskImages(colours), severity=5)
-    found = inherit_images({"mine": vit}, (0,), related, tmp_path / "out").results["mine"][0]
+    related = RelatedImages(tasks, settings, TaskImages(colours), severity=5)
+    found = inherit({"mine": vit}, (0,), related, tmp_path / "out").results["mine"][0]
 
     with np.load(colours) as arrays:
         sources = {"train": arrays["train_rgb"], "test": arrays["test_rgb"]}
@@ -198,23 +194,23 @@ def _corrupted(images, task):
 
 
 def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted, untrained):
-    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
-    whole = inherit_text({"mine": bert}, (0,), related, tmp_path)
+    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
+    whole = inherit({"mine": bert}, (0,), related, tmp_path)
     (head,) = (tmp_path / "heads").iterdir()
     head.unlink()
     (cell,) = (tmp_path / "cells").glob("mine-0-QNLI-*.json")
     cell.unlink()
     counted.clear()
-    again = inherit_text({"mine": bert}, (0,), related, tmp_path)
+    again = inherit({"mine": bert}, (0,), related, tmp_path)
     assert counted == [("RTE", "linear_probe"), ("QNLI", "full")]
     assert not again.failures
     np.testing.assert_allclose(again.results["mine"][0].after, whole.results["mine"][0].after)
 
 
 def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path, untrained):
-    related = RelatedTexts(("RTE", "QNLI"), "RTE", TEXT, glue)
+    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
     presets = {"mine": bert, "none": str(tmp_path / "nowhere")}
-    found = inherit_text(presets, (0,), related, tmp_path / "out")
+    found = inherit(presets, (0,), related, tmp_path / "out")
     assert list(found.results) == ["mine"]
     reasons = {task: reason for _, _, task, reason in found.failures}
     assert "nowhere" in reasons["before"]
@@ -224,8 +220,8 @@ def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path, untrained):
 
 def test_robust_methods_and_weights_of_the_start(bert, glue, tmp_path, untrained):
     settings = dataclasses.replace(TEXT, wise_share=0.0)
-    related = RelatedTexts(("RTE", "QNLI"), "RTE", settings, glue)
-    result = inherit_text({"mine": bert}, (0,), related, tmp_path).results["mine"][0]
+    related = RelatedTexts(("RTE", "QNLI"), settings, glue, head_task="RTE")
+    result = inherit({"mine": bert}, (0,), related, tmp_path).results["mine"][0]
     np.testing.assert_array_equal(result.changes, 0)
 
 
@@ -245,18 +241,19 @@ def test_sentiment_has_the_same_order_of_labels_in_all_domains(glue):
 
 def test_sets_with_some_of_the_classes(vit, colours, tmp_path, untrained):
     other = save_colours(tmp_path / "others.npz", ("blue", "green"), ("test",), number=10)
-    sets = named_sets([f"few={other}"])
-    related = RelatedImages(("clean", "few"), "clean", IMAGE, TaskImages(colours), sets=sets)
-    train, held_out = related.open("few", (16, 16))
+    images = TaskImages(colours)
+    sets = {"few": related_images(images, other)}
+    related = RelatedImages(("clean", "few"), IMAGE, images, sets)
+    train, held_out = related.sources("few", (16, 16))
     assert (len(train), len(held_out)) == (8, 2)
     labels = {int(train[index]["label"]) for index in range(8)}
     assert labels == {1, 2}
     assert all(one["rgb"][..., int(one["label"])].mean() > 150 for one in train)
-    found = inherit_images({"mine": vit}, (0,), related, tmp_path / "out")
+    found = inherit({"mine": vit}, (0,), related, tmp_path / "out")
     assert found.results["mine"][0].tasks == ("clean", "few")
-    turned = RelatedImages(("clean", "few"), "few", IMAGE, TaskImages(colours), sets=sets)
+    turned = RelatedImages(("clean", "few"), IMAGE, images, sets, head_task="few")
     with pytest.raises(ValueError, match=r"clean, with the head of few: .*Received: also red"):
-        turned.open("clean", (16, 16))
+        turned.sources("clean", (16, 16))
 
 
 BENCHMARK = (
@@ -270,16 +267,16 @@ BENCHMARK = (
 
 def test_the_sets_of_the_benchmark_open_from_tfds():
     tfds = pytest.importorskip("tensorflow_datasets")
-    sets = named_sets([f"tfds:{name}" for name in BENCHMARK])
-    tasks = ("clean", *sets)
     images = TaskImages("tfds:imagenet2012", held_out_split="validation")
-    related = RelatedImages(tasks, "clean", IMAGE, images, sets=sets)
+    named = named_sets([f"tfds:{name}" for name in BENCHMARK])
+    sets = {name: related_images(images, source) for name, source in named.items()}
+    related = RelatedImages(("clean", *sets), IMAGE, images, sets)
     with tfds.testing.mock_data(num_examples=10):
-        names = related.open("clean", (16, 16))[0].label_names
+        names = related.sources("clean", (16, 16))[0].label_names
         assert len(names) == 1000
         assert names[0] == "n01440764"
         for task in sets:
-            train, held_out = related.open(task, (16, 16))
+            train, held_out = related.sources(task, (16, 16))
             assert (len(train), len(held_out)) == (8, 2)
             assert train.label_names == held_out.label_names == names
             assert train[0]["rgb"].ndim == 3

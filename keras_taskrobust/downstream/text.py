@@ -1,0 +1,129 @@
+"""The kind of downstream task that texts are, and texts whose tasks share their classes."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream.settings import FineTuning
+from keras_taskrobust.downstream.tasks import TaskFamily
+from keras_taskrobust.downstream.text_finetuning import (
+    EncodedTask,
+    encode_task,
+    finetune_text,
+    open_bert,
+    score_text,
+)
+
+#: Tasks whose classes are the same, in the same order: negative and positive; entailment and not;
+#: other and same meaning.
+LABEL_SPACES = (
+    ("SST-2", "sentence_polarity", "movie_reviews"),
+    ("QNLI", "RTE"),
+    ("QQP", "MRPC"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTasks(TaskFamily):
+    """Text tasks, for BERTs.
+
+    A cell leaves the predictions of the last and the best epoch, those for test sets in the format
+    that GLUE's site takes.
+
+    Args:
+        tasks: names of text tasks.
+        settings: `FineTuning`.
+        data_dir: folder of GLUE's tables, or `None` for TFDS.
+
+    Raises:
+        ValueError: there is no such task, no task, or one twice.
+    """
+
+    settings: FineTuning
+    data_dir: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.tasks:
+            text_task(name)
+
+    def identity(self, task):
+        return {"data_dir": self.data_dir}
+
+    def open(self, preset, from_scratch=False):
+        return open_bert(preset, self.settings.dtype_policy, from_scratch)
+
+    def finetune(self, opened, task, settings, seed, head=None):
+        backbone, _ = opened
+        data = self._data(opened, task)
+        return finetune_text(backbone, text_task(task), data, settings, seed, head)
+
+    def score(self, model, opened, task):
+        return score_text(model, text_task(task), self._data(opened, task))
+
+    def describe(self):
+        warmup = f"warm-up {self.settings.warmup_share:.0%}"
+        return {"fine-tuning": f"{self.settings.in_words()}, {warmup}"}
+
+    def files(self, result, opened, task):
+        data, known = self._data(opened, task), text_task(task)
+        ids = {f"{task}-{split}": examples.ids for split, (_, examples) in data.dev.items()}
+        ids |= {file: examples.ids for file, (_, examples) in data.test.items()}
+        texts = {}
+        for epoch, dev in result.predictions.items():
+            predictions = {f"{task}-{split}": found for split, found in dev.items()}
+            predictions |= result.test_predictions[epoch]
+            for name, found in predictions.items():
+                lines = known.prediction_lines(name, found)
+                texts[f"{epoch}/{name}.tsv"] = _prediction_table(ids[name], lines)
+        return texts
+
+    def _data(self, opened, task) -> EncodedTask:
+        backbone, encoder = opened
+        form = (encoder.hash, backbone.max_sequence_length)
+        return self.once(task, form, lambda: self._encode(opened, task))
+
+    def _encode(self, opened, task) -> EncodedTask:
+        backbone, encoder = opened
+        data = text_task(task).load(self.data_dir)
+        return encode_task(data, encoder, backbone.max_sequence_length, self.settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class RelatedTexts(TextTasks):
+    """Text tasks that share a label space.
+
+    Args:
+        tasks: as in `TextTasks`.
+        settings: as in `TextTasks`. `probe_epochs` and `probe_learning_rate` are those of the head.
+        data_dir: as in `TextTasks`.
+        head_task: as in `TaskFamily`.
+
+    Raises:
+        ValueError: there is no such task, or they share no label space.
+    """
+
+    keeps_all = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        wanted = {text_task(name).name for name in (*self.tasks, self.head_task)}
+        if not any(wanted <= set(names) for names in LABEL_SPACES):
+            spaces = "; or ".join(", ".join(names) for names in LABEL_SPACES)
+            raise ValueError(
+                f"The tasks, that of the head too, must share their classes: {spaces}. "
+                f"Received: {', '.join((*self.tasks, self.head_task))}"
+            )
+
+    def describe(self):
+        return {"tasks": ", ".join(self.tasks), "fine-tuning": self.settings.in_words()}
+
+    def _encode(self, opened, task):
+        backbone, _ = opened
+        backbone.from_config(backbone.get_config())  # Keras's global seed moves on, as it ever did
+        return super()._encode(opened, task)
+
+
+def _prediction_table(ids: Sequence[str], lines: Sequence[str]) -> str:
+    rows = [f"{index}\t{line}" for index, line in zip(ids, lines, strict=True)]
+    return "".join(f"{row}\n" for row in ["index\tprediction", *rows])
