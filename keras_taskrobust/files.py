@@ -127,7 +127,7 @@ def file_name(name: str) -> str:
     Example:
 
     >>> file_name("minimax alpha=3"), file_name("../a/b")
-    ('minimax-alpha=3', '-a-b')
+    ('minimax-alpha=3', '--a-b')
     """
     safe = re.sub(r"^\.+|[^\w.=-]+", "-", name)
     if len(safe.encode()) <= _LONGEST_PART:
