@@ -8,6 +8,8 @@ import importlib
 import sys
 import warnings
 from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 #: Each is a file with an underscore now, and its public names are those of the room.
 _WEIGHTINGS = (
@@ -55,14 +57,14 @@ _PREFIX = f"{__package__}."
 class _MovedModules:
     """Finds what no other finder has found, and puts the new module in its place."""
 
-    def find_spec(self, name, path=None, target=None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         moved = name.startswith(_PREFIX) and name.removeprefix(_PREFIX) in MOVED_MODULES
         return ModuleSpec(name, self) if moved else None  # type: ignore[arg-type]
 
-    def create_module(self, spec) -> None:
+    def create_module(self, spec: ModuleSpec) -> None:
         """A module as ever, which `exec_module` replaces."""
 
-    def exec_module(self, module) -> None:
+    def exec_module(self, module: ModuleType) -> None:
         old = module.__name__
         new = _PREFIX + MOVED_MODULES[old.removeprefix(_PREFIX)]
         public = new.partition("._")[0]

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from typing import Any
 
 import keras
 import keras_hub
@@ -113,7 +114,9 @@ class PosBert(MinimaxModel):
                 auxiliary = {NEXT_SENTENCE: cross_entropy}
         super().compile(optimizer, loss, weighting, auxiliary, metrics, weighted_metrics, **kwargs)
 
-    def fill_mask(self, text: str, top_k: int = 5, tagger: str = "auto"):
+    def fill_mask(
+        self, text: str, top_k: int = 5, tagger: str = "auto"
+    ) -> list[list[dict[str, Any]]]:
         """Predicts the masked words of a text.
 
         Args:
@@ -196,7 +199,7 @@ class PosBert(MinimaxModel):
     def from_config(cls, config):
         return cls(**keras.saving.deserialize_keras_object(copy.deepcopy(config)))
 
-    def _require_preprocessor(self, method: str):
+    def _require_preprocessor(self, method: str) -> keras_hub.models.BertTextClassifierPreprocessor:
         if self.preprocessor is None:
             raise ValueError(
                 f"`{method}` needs a tokenizer: make the model with `preprocessor=`. "
@@ -205,7 +208,9 @@ class PosBert(MinimaxModel):
         return self.preprocessor
 
 
-def _pretraining_network(backbone, next_sentence: bool) -> keras.Model:
+def _pretraining_network(
+    backbone: keras_hub.models.BertBackbone, next_sentence: bool
+) -> keras.Model:
     def initializer():
         return keras.initializers.TruncatedNormal(stddev=INITIALIZER_RANGE)
 

@@ -13,6 +13,7 @@ import threading
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 _NOT_NEEDED = ("scipy", "sklearn")  # NLTK imports them where they are; its taggers do without
 
@@ -49,7 +50,7 @@ def _receive(requests: queue.SimpleQueue) -> None:
         os._exit(0)
 
 
-def _annotate(requests: queue.SimpleQueue, replies) -> None:
+def _annotate(requests: queue.SimpleQueue, replies: BinaryIO) -> None:
     from keras_taskrobust.text.annotator import Annotator, write_shard
 
     annotator = Annotator(*requests.get())

@@ -294,14 +294,16 @@ def restore_depth(standardized: np.ndarray, statistics: DepthStatistics) -> np.n
     return (standardized * statistics.deviation + statistics.mean).astype("float32")
 
 
-def _central_view(height, width, aspect) -> View:
+def _central_view(height: int, width: int, aspect: float) -> View:
     shown_width = min(width, max(1, round(height * aspect)))
     shown_height = min(height, max(1, round(width / aspect)))
     top, left = (height - shown_height) // 2, (width - shown_width) // 2
     return View(top, left, shown_height, shown_width, flip=False)
 
 
-def _jitter_axis(length, target, factor, share, multiple) -> tuple[int, int, int]:
+def _jitter_axis(
+    length: int, target: int, factor: float, share: float, multiple: int
+) -> tuple[int, int, int]:
     """Start and length of what is shown, and its new length."""
     if length * factor > target:
         shown = min(length, max(1, round(target / factor)))

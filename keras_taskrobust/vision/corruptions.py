@@ -105,7 +105,9 @@ CORRUPTIONS: dict[str, Corruption] = {
 """The corruptions by name: those of Hendrycks and Dietterich that need no files of theirs."""
 
 
-def corrupt(image: np.ndarray, name: str, severity: int, generator: np.random.Generator):
+def corrupt(
+    image: np.ndarray, name: str, severity: int, generator: np.random.Generator
+) -> np.ndarray:
     """Corrupts an image.
 
     The constants are those of CIFAR-10-C for images whose shorter side has at most 64 pixels, and

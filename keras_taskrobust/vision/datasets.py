@@ -2,8 +2,9 @@
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def load_images(
     source: str | os.PathLike | ImageSource,
     split: str = "train",
     strict: bool = False,
-    **options,
+    **options: Any,
 ) -> ImageSource:
     """Opens a source of images.
 
@@ -171,7 +172,12 @@ def load_images(
     return _open(ImageFolder, source, {"root": path, "strict": strict}, options)
 
 
-def _open(kind, source, arguments, options) -> ImageSource:
+def _open(
+    kind: type[ImageSource],
+    source: str | os.PathLike,
+    arguments: dict[str, Any],
+    options: dict[str, Any],
+) -> ImageSource:
     known = set(inspect.signature(kind).parameters) - set(arguments)
     unknown = sorted(set(options) - known)
     if unknown:
@@ -182,7 +188,7 @@ def _open(kind, source, arguments, options) -> ImageSource:
     return kind(**arguments, **options)
 
 
-def _load_npz(path, split) -> dict[str, np.ndarray]:
+def _load_npz(path: Path, split: str) -> dict[str, np.ndarray]:
     """The arrays of a split, and those about classes."""
     wanted = {f"{split}_{name}" for name in MAPS}
     others = {f"{split}_label", f"{split}_scene", "label_names", "scene_names"}
@@ -204,7 +210,9 @@ def _load_npz(path, split) -> dict[str, np.ndarray]:
     return contents
 
 
-def _image_labels(contents, split) -> tuple[np.ndarray | None, tuple]:
+def _image_labels(
+    contents: Mapping[str, np.ndarray], split: str
+) -> tuple[np.ndarray | None, tuple]:
     """The classes of whole images, and their names, if the file has them."""
     for name in ("label", "scene"):
         if f"{split}_{name}" in contents:
@@ -227,7 +235,12 @@ def _check_image_labels(labels, number, num_classes, path):
         )
 
 
-def _map_labels(arrays, contents, num_classes, path) -> np.ndarray:
+def _map_labels(
+    arrays: dict[str, np.ndarray],
+    contents: Mapping[str, np.ndarray],
+    num_classes: int,
+    path: str | os.PathLike,
+) -> np.ndarray:
     """Replaces the labels by those of 13 classes. Returns their names."""
     if num_classes != 13 or not {"class13_of_class", "class13_names"} <= set(contents):
         raise ValueError(

@@ -1,10 +1,12 @@
 """Maps to tokens: patches of images and of labels, each by one matrix product."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.vision.modalities import Modality
 from keras_taskrobust.vision.patches import patchify
 
@@ -19,12 +21,12 @@ class Patches(NamedTuple):
         in_range: `(B,)` float32, 0 for samples with a label outside the classes.
     """
 
-    values: Any
-    valid: Any
-    in_range: Any
+    values: Tensor
+    valid: Tensor
+    in_range: Tensor
 
 
-def cut(modality: Modality, maps, patch_size: tuple[int, int]) -> Patches:
+def cut(modality: Modality, maps: Tensor, patch_size: tuple[int, int]) -> Patches:
     """Cuts a modality's maps into patches and finds the missing pixels.
 
     Args:
@@ -127,7 +129,7 @@ def project(patches, kernel, bias, positions):
     return ops.add(projected, ops.expand_dims(offsets, 0))
 
 
-def add_table(layer: keras.layers.Layer, table):
+def add_table(layer: keras.layers.Layer, table: np.ndarray) -> keras.Variable:
     """Adds the fixed `(N, D)` table to the weights of `layer`."""
 
     def initial(shape, dtype=None):

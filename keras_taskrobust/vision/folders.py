@@ -128,7 +128,7 @@ class AlignedFolder(ImageSource):
             return read_depth(path, self._depth_scale)
         return clean_labels(read_labels(path, self._ignore_label), len(self.class_names), path)
 
-    def _verify(self, strict) -> Survey:
+    def _verify(self, strict: bool) -> Survey:
         sound, surveys = [], []
         number = len(self)
         with ThreadPoolExecutor() as pool:
@@ -145,7 +145,7 @@ class AlignedFolder(ImageSource):
         self._stems = sound
         return add_surveys(surveys, len(self.class_names))
 
-    def _survey_one(self, index) -> Survey | UnreadableFileError:
+    def _survey_one(self, index: int) -> Survey | UnreadableFileError:
         try:
             return survey_record(AlignedFolder.read(self, index), len(self.class_names))
         except UnreadableFileError as error:
@@ -297,12 +297,14 @@ def read_description(path: Path) -> dict:
         ) from error
 
 
-def _description_of(folders, name) -> dict:
+def _description_of(folders: Mapping[str, Path], name: str) -> dict:
     path = description_path(folders[name]) if name in folders else None
     return read_description(path) if path is not None and path.is_file() else {}
 
 
-def _match_stems(suffixes, folders) -> list[str]:
+def _match_stems(
+    suffixes: Mapping[str, Mapping[str, str]], folders: Mapping[str, Path]
+) -> list[str]:
     """The stems that all folders have; a `ValueError` if they differ."""
     (first, stems), *others = suffixes.items()
     for name, other in others:
@@ -322,7 +324,7 @@ def _match_stems(suffixes, folders) -> list[str]:
     return list(stems)
 
 
-def _first_folder(stem) -> str:
+def _first_folder(stem: str) -> str:
     return stem.split("/", 1)[0]
 
 

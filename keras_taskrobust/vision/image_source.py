@@ -5,8 +5,9 @@ import functools
 import hashlib
 import json
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class ImageSource(abc.ABC):
                 yield f"{name} {array.dtype.str} {array.shape}".encode()
                 yield array.tobytes()
 
-    def __getitem__(self, index) -> Record:
+    def __getitem__(self, index: SupportsIndex) -> Record:
         position = operator.index(index)
         if not -len(self) <= position < len(self):
             raise IndexError(f"`index` must be below {len(self)}. Received: index={position}")
@@ -257,7 +258,7 @@ def survey_record(record: Mapping[str, np.ndarray], num_classes: int) -> Survey:
     )
 
 
-def add_surveys(surveys, num_classes: int) -> Survey:
+def add_surveys(surveys: Iterable[Survey], num_classes: int) -> Survey:
     """The sum of counts."""
     totals = np.zeros(5 + num_classes, "int64")
     for survey in surveys:
@@ -281,7 +282,7 @@ def clean_depth(depth: np.ndarray) -> np.ndarray:
     return np.where(known, depth, np.float32("nan"))[..., None]
 
 
-def clean_labels(labels: np.ndarray, num_classes: int, where) -> np.ndarray:
+def clean_labels(labels: np.ndarray, num_classes: int, where: str | os.PathLike) -> np.ndarray:
     """Brings labels into the form of a record.
 
     Args:
@@ -304,7 +305,7 @@ def clean_labels(labels: np.ndarray, num_classes: int, where) -> np.ndarray:
     return labels.astype("uint8")
 
 
-def check_sizes(record: Mapping[str, np.ndarray], where) -> None:
+def check_sizes(record: Mapping[str, np.ndarray], where: str | os.PathLike) -> None:
     """Raises a `ValueError` if the maps of a record differ in size."""
     sizes = {name: record[name].shape[:2] for name in MAPS if name in record}
     if len(set(sizes.values())) > 1:

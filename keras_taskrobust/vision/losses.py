@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.vision.embeddings import Patches
 from keras_taskrobust.vision.modalities import Task
 
@@ -9,7 +10,13 @@ from keras_taskrobust.vision.modalities import Task
 PATCH_VARIANCE_FLOOR = 1e-6
 
 
-def reconstruction_total(task: Task, predictions, targets: Patches, masked, weights):
+def reconstruction_total(
+    task: Task,
+    predictions: Tensor,
+    targets: Patches,
+    masked: Tensor | None,
+    weights: Tensor | None,
+) -> tuple[Tensor, Tensor]:
     """The sum over samples of the mean loss of the masked valid pixels.
 
     Args:
@@ -30,7 +37,9 @@ def reconstruction_total(task: Task, predictions, targets: Patches, masked, weig
     return total, ops.sum(ops.where(used, weights, 0.0))
 
 
-def reconstruction_means(task: Task, predictions, targets: Patches, masked):
+def reconstruction_means(
+    task: Task, predictions: Tensor, targets: Patches, masked: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The mean loss of the masked valid pixels of each sample.
 
     Args:

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.types import Tensor
+
 #: Proposals a gamma variate is chosen from. Each is accepted with a probability above 0.95.
 _PROPOSALS = 12
 
@@ -122,7 +124,7 @@ class VisibleTokenSampler(keras.layers.Layer):
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
 
 
-def visible_ids(masks, visible_tokens: int):
+def visible_ids(masks: Tensor, visible_tokens: int) -> Tensor:
     """The positions of the visible tokens in the sequence of all modalities' tokens.
 
     Args:
@@ -138,7 +140,7 @@ def visible_ids(masks, visible_tokens: int):
     return ops.cast(ops.argsort(flat * tokens + index, axis=-1)[:, :visible_tokens], "int32")
 
 
-def masks_of(ids, modalities: int, tokens: int):
+def masks_of(ids: Tensor, modalities: int, tokens: int) -> Tensor:
     """The masks of given visible tokens: the inverse of `visible_ids`.
 
     Args:

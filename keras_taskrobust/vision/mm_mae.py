@@ -2,14 +2,16 @@
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_taskrobust.training import MinimaxModel, TaskTotals
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.vision.embeddings import cut
 from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
 from keras_taskrobust.vision.masking import visible_ids
@@ -23,6 +25,8 @@ from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.network import MultiModalNetwork
 from keras_taskrobust.vision.patches import unpatchify
 from keras_taskrobust.weighting.base import PACKAGE
+
+Maps = Mapping[str, Tensor]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -155,7 +159,7 @@ class MultiModalMAE(MinimaxModel):
         """The K task names: the target modalities', then those of the normalised twins."""
         return tuple(task.name for task in tasks_of(self.modalities))
 
-    def reconstruct(self, inputs, masks=None) -> dict[str, np.ndarray]:
+    def reconstruct(self, inputs: Maps, masks: Maps | None = None) -> dict[str, np.ndarray]:
         """Predicts every task's maps from the visible patches.
 
         Args:
@@ -175,7 +179,7 @@ class MultiModalMAE(MinimaxModel):
             for task in tasks_of(self.modalities)
         }
 
-    def task_losses(self, inputs, masks=None) -> dict[str, float]:
+    def task_losses(self, inputs: Maps, masks: Maps | None = None) -> dict[str, float]:
         """The loss of each task on one batch.
 
         Args:
@@ -191,7 +195,7 @@ class MultiModalMAE(MinimaxModel):
         losses = totals / np.where(counts > 0, counts, np.nan)
         return dict(zip(self.task_names, losses.tolist(), strict=True))
 
-    def sample_losses(self, inputs, masks=None) -> dict[str, np.ndarray]:
+    def sample_losses(self, inputs: Maps, masks: Maps | None = None) -> dict[str, np.ndarray]:
         """The loss of each task on each sample of one batch.
 
         Args:
@@ -212,7 +216,7 @@ class MultiModalMAE(MinimaxModel):
         absent = np.full(len(next(iter(inputs.values()))), np.nan, "float32")
         return {name: losses.get(name, absent) for name in self.task_names}
 
-    def draw_masks(self, inputs, seed: int) -> dict[str, np.ndarray]:
+    def draw_masks(self, inputs: Maps, seed: int) -> dict[str, np.ndarray]:
         """Draws masks as training does, from a seed instead of the model's state.
 
         Args:
@@ -226,7 +230,7 @@ class MultiModalMAE(MinimaxModel):
         arrays = np.moveaxis(ops.convert_to_numpy(masks), 1, 0).astype("int32")
         return dict(zip(self.network.input_names, arrays, strict=True))
 
-    def visible_ids(self, masks) -> np.ndarray:
+    def visible_ids(self, masks: Maps) -> np.ndarray:
         """What fixes the visible tokens of a batch, to be stored in it under `"visible_ids"`.
 
         Args:
@@ -242,7 +246,9 @@ class MultiModalMAE(MinimaxModel):
         stacked, visible = check_masks(masks, self.network.input_names, self.network.grid)
         return ops.convert_to_numpy(visible_ids(ops.convert_to_tensor(stacked), visible))
 
-    def compute_task_totals(self, x, y, y_pred, sample_weight) -> TaskTotals:
+    def compute_task_totals(
+        self, x: Maps, y: Any, y_pred: dict[str, Any], sample_weight: Tensor | None
+    ) -> TaskTotals:
         """Sums of the per-sample masked means, and the number of samples that have one.
 
         Args:
@@ -280,7 +286,7 @@ class MultiModalMAE(MinimaxModel):
             )
         return _DecodedTasks(self.task_names)
 
-    def check_arrays(self, x, y) -> None:
+    def check_arrays(self, x: Any, y: Any) -> None:
         if isinstance(x, Mapping):
             check_arrays(x, self.network)
 
@@ -327,7 +333,7 @@ class _DecodedTasks:
     def __init__(self, task_names):
         self.task_names = task_names
 
-    def outputs_of_tasks(self, y_pred) -> list:
+    def outputs_of_tasks(self, y_pred: dict[str, Any]) -> list[Tensor]:
         """The predicted patches of each task."""
         return [y_pred["patches"][name] for name in self.task_names]
 
@@ -340,7 +346,9 @@ class _DecodedTasks:
         return y, y_pred, sample_weight
 
 
-def _concentrations(visible_concentration, modalities) -> tuple[float, ...]:
+def _concentrations(
+    visible_concentration: float | Mapping[str, float], modalities: Sequence[Modality]
+) -> tuple[float, ...]:
     """One concentration for each input modality."""
     names = [m.name for m in modalities if m.is_input]
     if isinstance(visible_concentration, Mapping):

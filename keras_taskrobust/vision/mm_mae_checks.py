@@ -1,6 +1,7 @@
 """What is refused: arguments and batches that do not fit, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,14 +15,14 @@ VISIBLE_IDS = "visible_ids"
 
 def check_arguments(
     *,
-    backbone,
-    modalities,
-    visible_tokens,
-    decoder_dim,
-    decoder_heads,
-    visible_concentration,
-    positions,
-    **integers,
+    backbone: Any,
+    modalities: Sequence[Modality],
+    visible_tokens: int,
+    decoder_dim: int,
+    decoder_heads: int,
+    visible_concentration: float | Mapping[str, float],
+    positions: str,
+    **integers: Any,
 ) -> None:
     """Raises a `ValueError` if the arguments of a `MultiModalMAE` do not fit each other."""
     _check_modalities(modalities)
@@ -49,7 +50,7 @@ def check_arguments(
     _check_concentration(visible_concentration, inputs)
 
 
-def check_shapes(inputs, network) -> None:
+def check_shapes(inputs: Any, network: Any) -> None:
     """Raises a `ValueError` if a batch has unknown keys or maps of another size."""
     if not isinstance(inputs, Mapping):
         raise ValueError(
@@ -78,7 +79,7 @@ def check_shapes(inputs, network) -> None:
             )
 
 
-def check_arrays(inputs, network) -> None:
+def check_arrays(inputs: Any, network: Any) -> None:
     """As `check_shapes`, and raises a `ValueError` for a label outside the classes."""
     check_shapes(inputs, network)
     sizes = {name: len(array) for name, array in inputs.items()}
@@ -89,7 +90,9 @@ def check_arrays(inputs, network) -> None:
             _check_labels(modality, keras.ops.convert_to_numpy(inputs[modality.name]))
 
 
-def check_masks(masks, input_names, grid) -> tuple[np.ndarray, int]:
+def check_masks(
+    masks: Any, input_names: Sequence[str], grid: tuple[int, int]
+) -> tuple[np.ndarray, int]:
     """Stacks masks, and raises a `ValueError` if their shapes or visible patches differ.
 
     Args:
@@ -148,7 +151,7 @@ def _check_modalities(modalities):
             raise ValueError(f"At least one modality must be {what}. Received: {names}")
 
 
-def _check_backbone(backbone, modalities) -> int:
+def _check_backbone(backbone: Any, modalities: Sequence[Modality]) -> int:
     """Returns the number of patches of a modality."""
     needed = ("image_shape", "patch_size", "hidden_dim", "use_class_token")
     missing = [name for name in needed if not hasattr(backbone, name)]

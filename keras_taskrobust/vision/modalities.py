@@ -1,6 +1,7 @@
 """What a modality is: the kind of its maps, their size, and how they are scored."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -154,7 +155,7 @@ class Task(NamedTuple):
     normalized: bool
 
 
-def tasks_of(modalities) -> tuple[Task, ...]:
+def tasks_of(modalities: Iterable[Modality]) -> tuple[Task, ...]:
     """All tasks in order: the target modalities' own, then the normalised twins."""
     own = [Task(m.name, m, m.loss, False) for m in modalities if m.is_target]
     twins = [Task(m.task_names[1], m, "mse", True) for m in modalities if m.normalized_twin]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.modalities import tasks_of
 from keras_taskrobust.vision.patches import resize_positions
 
@@ -61,7 +62,9 @@ class LoadReport(NamedTuple):
     unused: tuple[str, ...]
 
 
-def load_multimae_weights(model, state_dict) -> LoadReport:
+def load_multimae_weights(
+    model: MultiModalMAE, state_dict: Mapping[str, Any] | str | os.PathLike
+) -> LoadReport:
     """Reads weights of the reference MultiMAE into a `MultiModalMAE`.
 
     Position tables of another grid are interpolated as the reference does (bicubic with the
@@ -132,7 +135,9 @@ def load_multimae_weights(model, state_dict) -> LoadReport:
     return report
 
 
-def save_multimae_weights(model, path=None) -> dict[str, np.ndarray]:
+def save_multimae_weights(
+    model: MultiModalMAE, path: str | os.PathLike | None = None
+) -> dict[str, np.ndarray]:
     """The model's weights under the reference MultiMAE's names and in its layout.
 
     Args:
@@ -152,7 +157,7 @@ def save_multimae_weights(model, path=None) -> dict[str, np.ndarray]:
     return arrays
 
 
-def reference_parameters(model) -> dict[str, Parameter]:
+def reference_parameters(model: MultiModalMAE) -> dict[str, Parameter]:
     """Every parameter of the model under the reference's name.
 
     Args:
@@ -181,14 +186,13 @@ def reference_parameters(model) -> dict[str, Parameter]:
     return parameters
 
 
-def _arrays_of(state_dict) -> dict[str, np.ndarray]:
-    if not isinstance(state_dict, Mapping):
-        state_dict = _read_torch_file(state_dict)
-    if isinstance(state_dict.get("model"), Mapping):
-        state_dict = state_dict["model"]
+def _arrays_of(state_dict: Mapping[str, Any] | str | os.PathLike) -> dict[str, np.ndarray]:
+    found = state_dict if isinstance(state_dict, Mapping) else _read_torch_file(state_dict)
+    if isinstance(found.get("model"), Mapping):
+        found = found["model"]
     return {
         name: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        for name, value in state_dict.items()
+        for name, value in found.items()
     }
 
 

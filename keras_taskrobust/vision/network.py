@@ -1,14 +1,17 @@
 """The network inside `MultiModalMAE`: maps in, predicted patches out."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.vision.decoders import TaskDecoder, gather_tokens
 from keras_taskrobust.vision.embeddings import LabelEmbedding, PatchEmbedding, cut, project
 from keras_taskrobust.vision.masking import VisibleTokenSampler, masks_of, visible_ids
 from keras_taskrobust.vision.mm_mae_checks import VISIBLE_IDS, check_shapes
-from keras_taskrobust.vision.modalities import tasks_of
+from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.patches import sin_cos_positions
 
 
@@ -108,7 +111,7 @@ class MultiModalNetwork(keras.layers.Layer):
         patches = {task: decoder(encoded, ids, slots) for task, decoder in self.decoders.items()}
         return {"patches": patches, "masks": masks}
 
-    def draw_masks(self, inputs, seed: int):
+    def draw_masks(self, inputs: Mapping[str, Tensor], seed: int) -> Tensor:
         """The masks that a sampler of the given seed draws for `inputs`, `(B, M, N)` float32."""
         own = self.sampler
         sampler = VisibleTokenSampler(
@@ -164,20 +167,20 @@ class MultiModalNetwork(keras.layers.Layer):
         token = ops.cast(ops.broadcast_to(token, shape), tokens.dtype)
         return ops.concatenate([tokens, token], axis=1)
 
-    def patch_size_of(self, modality) -> tuple[int, int]:
+    def patch_size_of(self, modality: Modality) -> tuple[int, int]:
         """The patch size in the pixels of the modality's maps."""
         height, width = self.patch_size
         return height // modality.stride, width // modality.stride
 
-    def pixels_of(self, modality) -> int:
+    def pixels_of(self, modality: Modality) -> int:
         """The pixels in one patch of the modality's maps."""
         return int(np.prod(self.patch_size_of(modality)))
 
-    def map_shape_of(self, modality) -> tuple[int, ...]:
+    def map_shape_of(self, modality: Modality) -> tuple[int, ...]:
         """The shape of one of the modality's maps."""
         height, width = self.patch_size_of(modality)
         size = (self.grid[0] * height, self.grid[1] * width)
-        return size if modality.is_labels else (*size, modality.channels)
+        return (*size, modality.channels) if modality.channels else size
 
     def _available(self, patches):
         return ops.any(patches.valid > 0, axis=(1, 2))

@@ -139,7 +139,7 @@ class NYUDepthV2(ImageSource):
         return number
 
 
-def _read_class_table(path, num_classes) -> np.ndarray:
+def _read_class_table(path: Path, num_classes: int) -> np.ndarray:
     """The class of every raw label; that of 0, unlabelled, is 255."""
     of_raw = _load_matrix(path, "mapClass")
     if of_raw.size == 0 or of_raw.min() < 1 or of_raw.max() > len(NYU_40):
@@ -153,7 +153,7 @@ def _read_class_table(path, num_classes) -> np.ndarray:
     return np.concatenate([[IGNORE_LABEL], classes])
 
 
-def _read_split(path, split, number) -> np.ndarray:
+def _read_split(path: Path, split: str, number: int) -> np.ndarray:
     images = _load_matrix(path, _SPLITS[split]) - 1
     if images.size == 0 or images.min() < 0 or images.max() >= number:
         raise ValueError(
@@ -163,7 +163,7 @@ def _read_split(path, split, number) -> np.ndarray:
     return images
 
 
-def _load_matrix(path, name) -> np.ndarray:
+def _load_matrix(path: Path, name: str) -> np.ndarray:
     """A flat int64 array from a .mat file of an older format than 7.3."""
     from scipy.io import loadmat
 

@@ -1,10 +1,14 @@
 """Images to patches and back, and the positions of patches."""
 
+from collections.abc import Callable
+
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.types import Tensor
 
-def patchify(images, patch_size: tuple[int, int]):
+
+def patchify(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     """Cuts images into patches, channel first inside a patch.
 
     `patches[b, i * columns + j, (c * ph + y) * pw + x] = images[b, i * ph + y, j * pw + x, c]`:
@@ -31,7 +35,7 @@ def patchify(images, patch_size: tuple[int, int]):
     return ops.reshape(ordered, (-1, rows * columns, channels * height * width))
 
 
-def unpatchify(patches, grid: tuple[int, int], patch_size: tuple[int, int]):
+def unpatchify(patches: Tensor, grid: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:
     """Puts patches together again: the inverse of `patchify`.
 
     Args:
@@ -103,7 +107,7 @@ def resize_positions(table: np.ndarray, grid: tuple[int, int], interpolation: st
     return resized.astype(table.dtype)
 
 
-def _resize_matrix(old: int, new: int, taps) -> np.ndarray:
+def _resize_matrix(old: int, new: int, taps: Callable) -> np.ndarray:
     """`(new, old)`: the weights of the old points for each new one."""
     positions = (np.arange(new) + 0.5) * old / new - 0.5
     matrix = np.zeros((new, old))
@@ -119,7 +123,7 @@ def _linear_taps(positions):
     return [(left, 1.0 - share), (left + 1, share)]
 
 
-def _cubic_taps(positions, a: float = -0.75):
+def _cubic_taps(positions, a=-0.75):
     left = np.floor(positions).astype(int)
     share = positions - left
 

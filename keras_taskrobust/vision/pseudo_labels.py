@@ -153,7 +153,7 @@ class _Predictor(abc.ABC):
         return self.to_maps(self.model.predict_on_batch(images.astype("float32")))
 
     @abc.abstractmethod
-    def to_maps(self, outputs) -> np.ndarray:
+    def to_maps(self, outputs: Any) -> np.ndarray:
         """Turns a batch of the model's outputs into maps."""
 
     @abc.abstractmethod
@@ -221,7 +221,14 @@ def _describe(folder, description):
     write_atomically(path, json.dumps(description, indent=1).encode("utf-8"))
 
 
-def _write_maps(source, folder, predictor, batch_size, strict, progress) -> PseudoLabelReport:
+def _write_maps(
+    source: ImageSource,
+    folder: Path,
+    predictor: _Predictor,
+    batch_size: int,
+    strict: bool,
+    progress: bool,
+) -> PseudoLabelReport:
     paths = [folder / f"{source.stem(index)}.png" for index in range(len(source))]
     pending = _find_pending(paths)
     skipped: dict[str, str] = {}
@@ -259,7 +266,7 @@ def _write_maps(source, folder, predictor, batch_size, strict, progress) -> Pseu
     return PseudoLabelReport(len(pending) - len(skipped), kept, skipped)
 
 
-def _find_pending(paths) -> list[int]:
+def _find_pending(paths: Sequence[Path]) -> list[int]:
     """The numbers of the maps that are missing or damaged."""
     with ThreadPoolExecutor() as pool:
         whole = list(pool.map(is_whole_picture, paths))
@@ -273,7 +280,7 @@ def _find_pending(paths) -> list[int]:
 
 
 def _read_ahead(
-    pool, source, indices, batch_size
+    pool: ThreadPoolExecutor, source: ImageSource, indices: Sequence[int], batch_size: int
 ) -> Iterator[list[tuple[int, np.ndarray | UnreadableFileError]]]:
     """Yields batches of images, or why they cannot be read, one batch ahead of its user."""
 
@@ -293,7 +300,7 @@ def _read_ahead(
         yield list(ahead)
 
 
-def _predict(predictor, images, batch_size) -> np.ndarray:
+def _predict(predictor: _Predictor, images: Sequence[np.ndarray], batch_size: int) -> np.ndarray:
     """Maps of the model's size; batches are filled up, so that the model compiles once."""
     if not images:
         return np.zeros((0, *predictor.size))

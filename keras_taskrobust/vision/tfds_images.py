@@ -78,7 +78,9 @@ class TfdsImages(ImageSource):
             check_sizes(record, f"record {index}")
         return record
 
-    def _open_maps(self, maps) -> AlignedFolder:
+    def _open_maps(
+        self, maps: str | os.PathLike | Mapping[str, str | os.PathLike]
+    ) -> AlignedFolder:
         folders = {name: path for name, path in find_map_folders(maps).items() if name != "rgb"}
         opened = AlignedFolder(folders, verify=False)
         stems = [self.stem(index) for index in range(len(self._records))]

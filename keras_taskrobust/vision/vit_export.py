@@ -1,15 +1,23 @@
 """The encoder, handed on: ViT backbones for classification, ViTDet backbones for dense tasks."""
 
 import os
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_taskrobust.vision.augmentation import RGB_DEVIATION, RGB_MEAN
+from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.patches import resize_positions
 
 
-def export_vit_backbone(model, path=None, mean=RGB_MEAN, deviation=RGB_DEVIATION):
+def export_vit_backbone(
+    model: MultiModalMAE,
+    path: str | os.PathLike | None = None,
+    mean: Sequence[float] = RGB_MEAN,
+    deviation: Sequence[float] = RGB_DEVIATION,
+) -> keras.Model:
     """Copies the encoder into a `keras_hub.models.ViTBackbone` of its own.
 
     The copy reads images as the model reads its first modality with their channels. All its
@@ -42,7 +50,7 @@ def export_vit_backbone(model, path=None, mean=RGB_MEAN, deviation=RGB_DEVIATION
     return copy
 
 
-def transfer_to_vit_det(model, vit_det) -> tuple[str, ...]:
+def transfer_to_vit_det(model: MultiModalMAE, vit_det: keras.Model) -> tuple[str, ...]:
     """Copies the encoder's patch embedding, positions and blocks into a ViTDet backbone.
 
     Positions are interpolated (bicubic) to the ViTDet's grid. ViTDet normalises images itself, by

@@ -359,15 +359,26 @@ FLOOR_PIECES: tuple[Callable[[Draws], Piece], ...] = (chair, chair, standing_lam
 HUNG_PIECES: tuple[Callable[[Draws], Piece], ...] = (framed_picture, framed_picture, window, door)
 
 
-def _box(width, depth, height, x, y, bottom, label, look) -> Part:
+def _box(
+    width: float,
+    depth: float,
+    height: float,
+    x: float,
+    y: float,
+    bottom: float,
+    label: int,
+    look: Material,
+) -> Part:
     centre = (x, y, bottom + height / 2)
     return Part(BOX, centre, (width / 2, depth / 2, height / 2), label, look)
 
 
-def _cylinder(radius, height, x, y, bottom, label, look) -> Part:
+def _cylinder(
+    radius: float, height: float, x: float, y: float, bottom: float, label: int, look: Material
+) -> Part:
     return Part(CYLINDER, (x, y, bottom + height / 2), (radius, radius, height / 2), label, look)
 
 
-def _legs(width, depth, height, label, look) -> list[Part]:
+def _legs(width: float, depth: float, height: float, label: int, look: Material) -> list[Part]:
     corners = [(x, y) for x in (-width / 2, width / 2) for y in (-depth / 2, depth / 2)]
     return [_box(0.05, 0.05, height, x, y, 0, label, look) for x, y in corners]

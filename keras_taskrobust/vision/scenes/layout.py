@@ -18,7 +18,9 @@ from keras_taskrobust.vision.scenes.furniture import (
     trinket,
 )
 from keras_taskrobust.vision.scenes.geometry import CYLINDER, SURFACE, Parts, Scene
-from keras_taskrobust.vision.scenes.materials import Draws, Material, material
+from keras_taskrobust.vision.scenes.materials import Draws, Material, Vector, material, scaled
+
+Placed = tuple[Part, float, float, float, float]  # x, y, z and yaw
 
 _CAMERA_ROOM = 0.45  # metres kept free around the camera
 _GAP = 0.06  # metres kept free around a piece
@@ -76,10 +78,10 @@ class _Furnisher:
         parts: list of `(part, x, y, z, yaw)`.
     """
 
-    def __init__(self, draws: Draws, room, camera):
+    def __init__(self, draws: Draws, room: Vector, camera: Vector):
         self.draws = draws
         self.room = room
-        self.parts: list[tuple[Part, float, float, float, float]] = []
+        self.parts: list[Placed] = []
         x, y, _ = camera
         self._taken = [(x - _CAMERA_ROOM, y - _CAMERA_ROOM, x + _CAMERA_ROOM, y + _CAMERA_ROOM)]
 
@@ -159,7 +161,7 @@ class _Furnisher:
             (away, position, 0.0, -math.pi / 2),
         )[wall]
 
-    def _scatter(self, make: Callable[[Draws], Piece]):
+    def _scatter(self, make: Callable[[Draws], Piece]) -> None:
         piece = make(self.draws)
         x, y = (self.draws.number(0.4, size - 0.4) for size in self.room[:2])
         self._put(piece, x, y, self.draws.number(0, 2 * math.pi))
@@ -182,7 +184,7 @@ class _Furnisher:
                     yaw + self.draws.number(-0.4, 0.4),
                 )
 
-    def _put(self, piece, x, y, yaw) -> bool:
+    def _put(self, piece: Piece, x: float, y: float, yaw: float) -> bool:
         """Adds a piece that stands on the floor, if there is room. Returns whether there was."""
         cosine, sine = abs(math.cos(yaw)) / 2, abs(math.sin(yaw)) / 2
         wide = cosine * piece.width + sine * piece.depth
@@ -194,12 +196,12 @@ class _Furnisher:
         self._add(piece, x, y, 0.0, yaw)
         return True
 
-    def _is_inside(self, x, y, margin) -> bool:
+    def _is_inside(self, x: float, y: float, margin: float) -> bool:
         return all(
             margin < at < size - margin for at, size in zip((x, y), self.room[:2], strict=True)
         )
 
-    def _is_free(self, x, y, wide, deep, number) -> bool:
+    def _is_free(self, x: float, y: float, wide: float, deep: float, number: int) -> bool:
         """Whether a rectangle is clear of the first `number` taken ones."""
         return not any(
             x + wide + _GAP > left
@@ -235,11 +237,11 @@ def _place_camera(draws, room):
     return (x, y, z), np.stack([right, np.cross(forward, right), forward])
 
 
-def _surfaces(draws) -> list[Material]:
+def _surfaces(draws: Draws) -> list[Material]:
     """The looks of the floor, the ceiling and the four walls."""
     paint = draws.colour((0.0, 0.45), (0.6, 0.95))
     trim = draws.colour((0.0, 0.4), (0.5, 0.95))
-    dark = tuple(0.75 * value for value in paint)
+    dark = scaled(paint, 0.75)
     patterns = ("plain", "plain", "plain", "stripes", "bricks", "tiles", "dots", "marbled")
     wall = material(draws, draws.choice(patterns), paint, dark, scale=draws.number(0.15, 0.4))
     walls = [wall] * 4
@@ -255,14 +257,14 @@ def _floor(draws):
     pattern = draws.choice(("planks", "planks", "tiles", "checks", "marbled", "plain"))
     if pattern == "planks":
         colour = (draws.number(0.25, 0.6), draws.number(0.15, 0.35), draws.number(0.06, 0.2))
-        dark = tuple(0.4 * value for value in colour)
+        dark = scaled(colour, 0.4)
         return material(draws, pattern, colour, dark, scale=draws.number(0.1, 0.18), gloss=0.15)
     colour = draws.colour((0.05, 0.45), (0.35, 0.9))
     other = tuple(draws.number(0.3, 0.7) * value for value in colour)
     return material(draws, pattern, colour, other, scale=draws.number(0.3, 0.5), gloss=0.15)
 
 
-def _stack(surfaces, placed) -> Parts:
+def _stack(surfaces: list[Material], placed: list[Placed]) -> Parts:
     """The arrays of the room's surfaces and of all placed parts, sorted by kind."""
     placed = sorted(placed, key=lambda item: item[0].kind)
     names = ("floor", "ceiling", "wall", "wall", "wall", "wall")

@@ -54,7 +54,9 @@ class Material(NamedTuple):
     emission: float = 0.0
 
 
-def material(draws: Draws, pattern: str, first: Vector, second: Vector, **numbers) -> Material:
+def material(
+    draws: Draws, pattern: str, first: Vector, second: Vector, **numbers: float
+) -> Material:
     """A material with a random phase."""
     phase = draws.number(0, 6)
     return Material(PATTERNS.index(pattern), (first, second), phase=phase, **numbers)
@@ -87,7 +89,7 @@ def metal(draws: Draws) -> Material:
     return material(draws, "plain", (grey, grey, grey), (grey, grey, grey), gloss=0.6)
 
 
-def linear(hue, saturation, value) -> Vector:
+def linear(hue: float, saturation: float, value: float) -> Vector:
     """Linear RGB of a hue, saturation and value in [0, 1]."""
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return red * red, green * green, blue * blue

@@ -55,7 +55,9 @@ def render(scene: Scene, height: int, width: int) -> dict[str, np.ndarray]:
     }
 
 
-def pixel_rays(scene: Scene, rows, columns, height: int, width: int) -> np.ndarray:
+def pixel_rays(
+    scene: Scene, rows: np.ndarray, columns: np.ndarray, height: int, width: int
+) -> np.ndarray:
     """The directions of the rays through a grid of points of the image.
 
     Args:
