@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-from keras_taskrobust.training.logs import hear_steps
 from keras_taskrobust.training.lone_tasks import with_warning_of_lone_tasks
 from keras_taskrobust.training.recovery import RecoveringModel
 from keras_taskrobust.training.task_losses import TaskLosses
@@ -11,13 +10,8 @@ from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
 
 
 class CheckedTrainer(RecoveringModel, Wrapper):
-    """A wrapper of a network that checks arrays before a step gets them.
+    """A wrapper of a network that checks arrays before a step gets them."""
 
-    Attributes:
-        steps_are_heard: bool. Whether anything looks at the logs of single steps.
-    """
-
-    steps_are_heard = True
     # What `compile` made of its losses.
     _task_losses: Any = None
 
@@ -61,25 +55,21 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         held_out = validation_split if validation_data is None else 0.0
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
         callbacks = with_warning_of_lone_tasks(callbacks, getattr(self, "weighting", None))
-        self.steps_are_heard = verbose != 0 or hear_steps(callbacks)
-        try:
-            return super().fit(
-                x,
-                y,
-                batch_size,
-                epochs,
-                verbose,
-                callbacks,
-                validation_split,
-                validation_data,
-                shuffle,
-                class_weight,
-                sample_weight,
-                *args,
-                **kwargs,
-            )
-        finally:
-            self.steps_are_heard = True
+        return super().fit(
+            x,
+            y,
+            batch_size,
+            epochs,
+            verbose,
+            callbacks,
+            validation_split,
+            validation_data,
+            shuffle,
+            class_weight,
+            sample_weight,
+            *args,
+            **kwargs,
+        )
 
     def evaluate(
         self,

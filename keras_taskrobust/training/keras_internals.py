@@ -27,7 +27,6 @@ PRIVATE_NAMES = {
     "optimizer": ("_get_variable_index", "_model_variables_moving_average"),
     "variable": ("_direct_assign", "_value"),
     "loss": ("_fn_kwargs",),
-    "hook of a callback": ("_is_default",),
     "model on JAX": (
         "_get_jax_state",
         "_jax_state",
@@ -112,8 +111,3 @@ def assign_outside_scopes(variable: keras.Variable, value: Any) -> None:
 def arguments_of_loss(loss: Any) -> dict[str, Any]:
     """The arguments of a Keras loss that are passed on to its function."""
     return getattr(loss, "_fn_kwargs", {})
-
-
-def does_nothing(hook: Any) -> bool:
-    """Whether a method of a callback is the one of `keras.callbacks.Callback`."""
-    return getattr(hook, "_is_default", False)

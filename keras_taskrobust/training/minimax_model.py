@@ -23,7 +23,6 @@ from keras_taskrobust.training.keras_internals import (
     additional_loss,
     compiled_metrics,
 )
-from keras_taskrobust.training.logs import UnheardLogs
 from keras_taskrobust.training.optimizers import (
     build_optimizer,
     with_weighting_rate,
@@ -388,8 +387,7 @@ class MinimaxModel(CheckedTrainer):
 
     def _training_logs(self, logs):
         self.step_finished()
-        logs = self._task_metric.unpack(logs)
-        return logs if self.steps_are_heard else UnheardLogs(logs)
+        return self._task_metric.unpack(logs)
 
     def _evaluation_logs(self, logs):
         """Without the figures of the gradients, which evaluation does not take."""

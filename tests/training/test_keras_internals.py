@@ -30,7 +30,6 @@ EXAMPLES = {
     "optimizer": (lambda: trained_model().optimizer, None),
     "variable": (lambda: keras.Variable(1.0), None),
     "loss": (lambda: keras.losses.CategoricalCrossentropy(axis=1), None),
-    "hook of a callback": (lambda: keras.callbacks.Callback().on_train_batch_end, None),
     "model on JAX": (trained_model, "jax"),
     "probabilities on TensorFlow": (
         lambda: keras.activations.softmax(keras.ops.ones((1, 2))),
