@@ -55,12 +55,6 @@ def own_randomness(stream):
 
 
 def reached(model, x, layer):
-    """For each of `task_outputs`, by which trainable variables of the network it has a gradient.
-
-    And, as the last entry, whether it has one by an output of `layer`. With a layer, the same for
-    its outputs comes last.
-    """
-
     def outputs(trainable, non_trainable, x, offsets=None):
         uncut = []
 
