@@ -9,37 +9,37 @@ LARGEST_FLOAT32 = 3.4028235e38
 _LARGEST_SEED = 2**32 - 1
 
 
-def is_number(value) -> bool:
+def is_number(value: Any) -> bool:
     """Whether `value` is a real number, and no bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def is_integer(value, least: int | None = None) -> bool:
+def is_integer(value: Any, least: int | None = None) -> bool:
     """Whether `value` is an integer, of at least `least`, and no bool."""
     is_one = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     return is_one and (least is None or value >= least)
 
 
-def is_positive(value) -> bool:
+def is_positive(value: Any) -> bool:
     """Whether `value` is a positive number that float32 can hold."""
     return is_number(value) and 0 < value <= LARGEST_FLOAT32
 
 
-def positive(name: str, value) -> float:
+def positive(name: str, value: Any) -> float:
     """A positive number."""
     if not is_positive(value):
         raise ValueError(f"`{name}` must be a positive number. Received: {name}={value}")
     return float(value)
 
 
-def nonnegative(name: str, value) -> float:
+def nonnegative(name: str, value: Any) -> float:
     """A number >= 0."""
     if not (is_positive(value) or (is_number(value) and value == 0)):
         raise ValueError(f"`{name}` must be a number >= 0. Received: {name}={value}")
     return float(value)
 
 
-def fraction(name: str, value) -> float:
+def fraction(name: str, value: Any) -> float:
     """A number above 0 and at most 1."""
     if not (is_positive(value) and value <= 1):
         raise ValueError(
@@ -48,21 +48,21 @@ def fraction(name: str, value) -> float:
     return float(value)
 
 
-def share(name: str, value) -> float:
+def share(name: str, value: Any) -> float:
     """A number of at least 0 and less than 1."""
     if not (is_number(value) and 0 <= value < 1):
         raise ValueError(f"`{name}` must be at least 0 and less than 1. Received: {name}={value}")
     return float(value)
 
 
-def open_share(name: str, value) -> float:
+def open_share(name: str, value: Any) -> float:
     """A number above 0 and less than 1."""
     if not (is_number(value) and 0 < value < 1):
         raise ValueError(f"`{name}` must lie strictly between 0 and 1. Received: {name}={value}")
     return float(value)
 
 
-def between(name: str, value, least: float, most: float) -> float:
+def between(name: str, value: Any, least: float, most: float) -> float:
     """A number from `least` to `most`."""
     if not (is_number(value) and least <= value <= most):
         raise ValueError(
@@ -71,7 +71,7 @@ def between(name: str, value, least: float, most: float) -> float:
     return float(value)
 
 
-def integer(name: str, value, least: int, most: int | None = None) -> int:
+def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """An integer of at least `least` and at most `most`."""
     if not is_integer(value, least) or (most is not None and value > most):
         wanted = f">= {least}" if most is None else f"from {least} to {most}"
@@ -79,7 +79,7 @@ def integer(name: str, value, least: int, most: int | None = None) -> int:
     return int(value)
 
 
-def integer_or_none(name: str, value, least: int) -> int | None:
+def integer_or_none(name: str, value: Any, least: int) -> int | None:
     """An integer of at least `least`, or `None`."""
     if value is not None and not is_integer(value, least):
         raise ValueError(
@@ -88,20 +88,20 @@ def integer_or_none(name: str, value, least: int) -> int | None:
     return value
 
 
-def boolean(name: str, value) -> bool:
+def boolean(name: str, value: Any) -> bool:
     """A bool."""
     if not isinstance(value, bool):
         raise ValueError(f"`{name}` must be a bool. Received: {name}={value}")
     return value
 
 
-def integers(settings, names: Iterable[str], least: int = 1) -> None:
+def integers(settings: Any, names: Iterable[str], least: int = 1) -> None:
     """Integers of at least `least`, all of them."""
     for name in names:
         integer(name, getattr(settings, name), least)
 
 
-def seed(name: str, value) -> int:
+def seed(name: str, value: Any) -> int:
     """What NumPy and Keras take for a seed."""
     return integer(name, value, 0, _LARGEST_SEED)
 
@@ -115,7 +115,7 @@ def multiple(name: str, value: int, of: str, factor: int) -> None:
         )
 
 
-def size(name: str, value) -> tuple[int, int]:
+def size(name: str, value: Any) -> tuple[int, int]:
     """A height and a width."""
     is_pair = isinstance(value, Sequence) and len(value) == 2
     if not (is_pair and all(is_integer(side, 1) for side in value)):
@@ -125,7 +125,7 @@ def size(name: str, value) -> tuple[int, int]:
     return tuple(value)
 
 
-def choice(name: str, value, known: Collection[str]) -> str:
+def choice(name: str, value: Any, known: Collection[str]) -> str:
     """One of the `known` names."""
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {name}={value}")
@@ -140,7 +140,7 @@ def distinct(name: str, values: Collection[Any], least: int = 1) -> None:
         raise ValueError(f"`{name}` must be {number}different values. Received: {received}")
 
 
-def finite_floats(name: str, values) -> list[float] | None:
+def finite_floats(name: str, values: Any) -> list[float] | None:
     """Finite numbers, or `None`."""
     if values is None:
         return None
