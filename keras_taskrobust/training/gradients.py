@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.training.keras_internals import get_keras_mask, layers_of, set_keras_mask
 from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import TaskWeighting
@@ -70,15 +71,14 @@ def check_settings(
             f"`head_gradients` must be one of {', '.join(HEADS)}, or None. "
             f"Received: head_gradients={head_gradients!r}"
         )
-    is_number = isinstance(task_chunk, int) and not isinstance(task_chunk, bool)
-    if task_chunk is not None and not (is_number and task_chunk >= 1):
-        raise ValueError(
-            f"`task_chunk` must be an integer >= 1 or None. Received: task_chunk={task_chunk!r}"
-        )
-    at = tuple(at) if named else at
-    who = type(weighting).__name__
     return GradientSettings(
-        who, weighting.needs, at, representation, heads, task_chunk, bool(diagnostics)
+        weighting=type(weighting).__name__,
+        needs=weighting.needs,
+        gradients_at=tuple(at) if named else at,
+        representation=representation,
+        head_gradients=heads,
+        task_chunk=checks.integer_or_none("task_chunk", task_chunk, least=1),
+        diagnostics=bool(diagnostics),
     )
 
 
