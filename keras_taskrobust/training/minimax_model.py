@@ -370,12 +370,7 @@ class MinimaxModel(CheckedTrainer):
         return self._task_gradients.plan(find_reached)
 
     def weigh_gradients(self, losses, counts, rows):
-        """The weighted objective of a training step, from the task gradients.
-
-        Args:
-            losses: `(K,)`.
-            counts: `(K,)`.
-            rows: `TaskRows`, or `None`.
+        """The weighted objective of a training step. Arguments as of `TaskGradients.weigh`.
 
         Returns:
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
