@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.evaluation.scores import TaskScores, ratio
 
 #: Resamples of the intervals in a report, and the share of them between the bounds.
@@ -80,7 +81,8 @@ def bootstrap_intervals(
     2.0
     """
     _check_seeds("scores_of_seeds", scores_of_seeds)
-    _check_bootstrap(resamples, level)
+    checks.integer("resamples", resamples, 1)
+    checks.open_share("level", level)
     chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
     estimates = _estimate(scores_of_seeds, chosen)
     resampled = _resample(scores_of_seeds, chosen, resamples, seed)
@@ -121,7 +123,8 @@ def bootstrap_difference(
     _check_seeds("a", a)
     _check_seeds("b", b)
     _check_pairs(a, b)
-    _check_bootstrap(resamples, level)
+    checks.integer("resamples", resamples, 1)
+    checks.open_share("level", level)
     chosen = _chosen_tasks(a, minimum_targets)
     estimates = _estimate(a, chosen) - _estimate(b, chosen)
     # The draws depend on the numbers of records and seeds alone: they are the same for both.
@@ -267,12 +270,3 @@ def _check_pairs(a, b):
                 f"{one.targets.tolist()} targets and {other.totals.shape[0]} records of "
                 f"{other.task_names} with {other.targets.tolist()}"
             )
-
-
-def _check_bootstrap(resamples, level):
-    if isinstance(resamples, bool) or not isinstance(resamples, int) or resamples < 1:
-        raise ValueError(
-            f"`resamples` must be an integer of at least 1. Received: resamples={resamples!r}"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must lie between 0 and 1. Received: level={level}")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from keras_taskrobust.evaluation.figures import (
     MINUS,
-    NOTHING,
     PERCENT,
     difference_cell,
     interval_cell,
@@ -14,7 +13,7 @@ from keras_taskrobust.evaluation.figures import (
     percentage,
     worst_names,
 )
-from keras_taskrobust.evaluation.intervals import Interval
+from keras_taskrobust.evaluation.intervals import Interval, Intervals
 from keras_taskrobust.evaluation.loss_comparison import Comparison
 from keras_taskrobust.evaluation.rendering import MARK, Block, Cell, Heading, Paragraph, Table
 from keras_taskrobust.evaluation.report_files import table_of_rows
@@ -27,6 +26,7 @@ _LEAST = len("[-10.000,")
 _MOST = len("[-0.000, -0.000]")
 _BETWEEN = 2
 _NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+_NO_DIFFERENCE = Intervals({}, _NO_INTERVAL, _NO_INTERVAL)
 
 
 def summary_table(comparison: Comparison) -> Table:
@@ -50,9 +50,8 @@ def _summary_row(comparison, row, is_best):
         Cell(number(row.spread)),
     ]
     if comparison.baseline:
-        difference = row.difference
-        cells.append(difference_cell(difference.worst) if difference else Cell(NOTHING))
-        cells.append(difference_cell(difference.mean) if difference else Cell(NOTHING))
+        difference = row.difference or _NO_DIFFERENCE
+        cells += [difference_cell(difference.worst), difference_cell(difference.mean)]
     return (*cells, Cell(str(len(row.seeds))), Cell(f"{row.seconds:.1f}"))
 
 
@@ -172,11 +171,11 @@ def _terminal_sections(comparison, rows):
         _line("spread", "", [Cell(number(row.spread)) for row in rows]),
     ]
     if comparison.baseline:
-        worst = [row.difference.worst if row.difference else _NO_INTERVAL for row in rows]
-        mean = [row.difference.mean if row.difference else _NO_INTERVAL for row in rows]
+        names = [f"{figure} {MINUS} {comparison.baseline}" for figure in ("worst", "mean")]
+        differences = [row.difference or _NO_DIFFERENCE for row in rows]
         yield [
-            *_interval_lines(f"worst {MINUS} {comparison.baseline}", worst, difference_cell),
-            *_interval_lines(f"mean {MINUS} {comparison.baseline}", mean, difference_cell),
+            *_interval_lines(names[0], [one.worst for one in differences], difference_cell),
+            *_interval_lines(names[1], [one.mean for one in differences], difference_cell),
         ]
     if comparison.apart:
         yield [_task_line(comparison, rows, name, f"({name})") for name in comparison.apart]

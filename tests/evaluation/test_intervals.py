@@ -164,7 +164,7 @@ class TestBootstrap:
             (lambda: bootstrap_intervals([]), "`scores_of_seeds` must hold the scores of at least"),
             (lambda: bootstrap_intervals([one, other]), "same records and tasks"),
             (lambda: bootstrap_intervals([one], resamples=0), "`resamples` must be an integer"),
-            (lambda: bootstrap_intervals([one], level=1.0), "`level` must lie between 0 and 1"),
+            (lambda: bootstrap_intervals([one], level=1.0), "`level` must lie strictly between"),
             (lambda: bootstrap_intervals([one], minimum_targets=2), "the largest has 1 targets"),
             (lambda: bootstrap_difference([one], [one, one]), "1 seeds and 2 seeds"),
             (lambda: bootstrap_difference([one], [more]), "same held-out records and targets"),
