@@ -146,7 +146,8 @@ def _heading(text, runs):
 def _plot(panels, limits, path, heading, columns, label="", raw=True, colours=TASK_COLOURS):
     """Panels of lines, `{title: {name: series}}`; a `label` names the axis that a row shares."""
     names = next(iter(panels.values()))
-    figure, grid = _panel_grid(math.ceil(len(panels) / columns), columns, names)
+    gap = 0.12 if label else 0.5
+    figure, grid = _panel_grid(math.ceil(len(panels) / columns), columns, names, gap)
     for index, (title, series) in enumerate(panels.items()):
         axes = grid[index]
         for position, line in enumerate(series.values()):
@@ -302,18 +303,18 @@ def spread_out(positions: Sequence[float], gap: float) -> list[float]:
     return [min(max(start, 0.0), highest) + index * gap for index, start in enumerate(starts)]
 
 
-def _panel_grid(rows, columns, labels):
-    """A figure with equal panels, room for the labels of lines at the right of each."""
+def _panel_grid(rows, columns, labels, gap):
+    """A figure with equal panels, room for the labels of lines at the right of each, and a gap."""
     names = 0.25 + 0.075 * max(len(shown(label, _LONGEST_LABEL)) for label in labels)
     left, top, bottom, heading = 0.75, 0.4, 0.5, 0.32
-    width = (WIDTH - left - columns * names - (columns - 1) * 0.12) / columns
+    width = (WIDTH - left - columns * names - (columns - 1) * gap) / columns
     height = max(2.6, min(4.5, LINE_HEIGHT * len(labels)))
     total = top + bottom + rows * (height + heading) + (rows - 1) * 0.3
     figure = Figure(figsize=(WIDTH, total), facecolor="white")
     panels: list[Axes] = []
     for index in range(rows * columns):
         row, column = divmod(index, columns)
-        x = left + column * (width + names + 0.12)
+        x = left + column * (width + names + gap)
         y = total - top - heading - height - row * (height + heading + 0.3)
         panels.append(figure.add_axes((x / WIDTH, y / total, width / WIDTH, height / total)))
     return figure, panels

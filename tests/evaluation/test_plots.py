@@ -84,6 +84,19 @@ def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp
         assert across <= 1 or down <= 2, (one, other)
 
 
+def test_names_of_lines_end_before_the_axis_of_the_next_panel(make_runs, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
+    runs = make_runs({"uniform": 0.0, "minimax": -0.2}, records=50)
+    plot_gradient_conflicts(runs, tmp_path / "picture.png")
+    canvas = FigureCanvasAgg(figures[0])
+    canvas.draw()
+    left, right = figures[0].axes
+    names = [text.get_window_extent(canvas.get_renderer()) for text in left.texts]
+    ticks = [text.get_window_extent(canvas.get_renderer()) for text in right.get_yticklabels()]
+    assert max(box.x1 for box in names) < min(box.x0 for box in ticks)
+
+
 def test_draws_what_is_there(tmp_path, monkeypatch):
     """One step, a task never seen, one without finite values, twelve tasks, ten weightings."""
     monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
