@@ -71,6 +71,13 @@ def between(name: str, value: Any, least: float, most: float) -> float:
     return float(value)
 
 
+def above(name: str, value: Any, least: float) -> float:
+    """A number above `least`."""
+    if not (is_number(value) and least < value < math.inf):
+        raise ValueError(f"`{name}` must be a number above {least:g}. Received: {name}={value}")
+    return float(value)
+
+
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """An integer of at least `least` and at most `most`."""
     if not is_integer(value, least) or (most is not None and value > most):

@@ -29,7 +29,9 @@ class SmoothTchebycheff(TaskWeighting):
     them are the nadir `m`; afterwards it is `n mu log sum_k exp(log(L_k / m_k) / mu)`, hence
     `w_k = n softmax(log(L / m) / mu)_k / L_k`. The official code counts epochs and takes the nadir
     from the last one: pass `nadir_steps=steps_per_epoch`. A task that never appeared in the
-    nadir's steps counts as being at its nadir.
+    nadir's steps counts as being at its nadir. With the default `mu=1` these weights are
+    `(n / m_k) / sum_j (L_j / m_j)`: their ratios are constant, whatever the losses, and no task is
+    favoured for being the worst. Take a `mu` well below 1 for a minimax.
 
     As with every weighting here, weights are constants of the step: the objective's value is the
     weighted sum, its gradient that of the formula.

@@ -82,8 +82,8 @@ def options_of(name: str) -> tuple[str, ...]:
 
     Example:
 
-    >>> options_of("minimax")
-    ('alpha', 'loss_momentum', 'reference_losses', 'normalize_over')
+    >>> options_of("dwa")
+    ('temperature', 'window')
     >>> options_of("uniform")
     ()
     """

@@ -68,21 +68,46 @@ class MovingAverages:
         return {k: self.values[k] for k in present_tasks(counts)}
 
 
-class Minimax:
-    """Equation 7; `alpha` is a function of t = 1, 2, ..."""
+class ElementAverages:
+    """One average a task over about its last `memory` elements."""
 
-    def __init__(self, alpha, momentum=0.0, reference=None):
+    def __init__(self, memory):
+        self.kept = 1 - 1 / memory
+        self.sums = {}
+
+    def update(self, losses, counts):
+        for k in present_tasks(counts):
+            total, elements = self.sums.get(k, (0.0, 0.0))
+            kept = self.kept ** counts[k]
+            self.sums[k] = (kept * total + counts[k] * losses[k], kept * elements + counts[k])
+        return {k: self.sums[k][0] / self.sums[k][1] for k in present_tasks(counts)}
+
+
+class Minimax:
+    """Equation 7 and its scores; `alpha` is a function of t = 1, 2, ..."""
+
+    def __init__(self, alpha, momentum=0.0, reference=None, memory=None, trivial=None, **scores):
         self.alpha = alpha if callable(alpha) else lambda t: alpha
-        self.averages = MovingAverages(momentum)
+        self.averages = MovingAverages(momentum) if memory is None else ElementAverages(memory)
         self.reference = reference
+        self.trivial = trivial
+        self.unit_free = scores.get("unit_free", False)
+        self.largest = scores.get("largest", math.inf)
         self.t = 0
 
     def step(self, losses, counts):
         self.t += 1
         smooth = self.averages.update(losses, counts)
-        excess = {k: v - (self.reference[k] if self.reference else 0) for k, v in smooth.items()}
+        reference = self.reference or [0.0] * len(losses)
+        units = [1.0] * len(losses)
+        if self.trivial:
+            units = [t - f for t, f in zip(self.trivial, reference, strict=True)]
+        scores = {k: min((v - reference[k]) / units[k], self.largest) for k, v in smooth.items()}
         alpha = self.alpha(self.t)
-        return spread(softmax_over({k: alpha * v for k, v in excess.items()}), len(losses))
+        weights = softmax_over({k: alpha * v for k, v in scores.items()})
+        if self.unit_free:
+            weights = {k: w / units[k] for k, w in weights.items()}
+        return spread(weights, len(losses))
 
 
 class GroupDRO:

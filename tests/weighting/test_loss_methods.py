@@ -312,3 +312,13 @@ def test_bad_arguments(make, message):
 def test_one_value_for_each_task(layer):
     with pytest.raises(ValueError, match="must hold one value for each of the 3 tasks. Received"):
         layer().build((3,))
+
+
+def test_a_nadir_without_smoothing_keeps_the_ratios_of_weights():
+    layer = w.SmoothTchebycheff(warmup_steps=1)
+    nadir, counts = np.array([4.0, 1.0, 2.0, 8.0]), np.ones(K)
+    layer(nadir, counts)
+    for losses in np.random.default_rng(0).uniform(0.1, 9.0, (3, K)):
+        expected = K / nadir / (losses / nadir).sum()
+        weights = to_numpy(layer.compute_weights(losses, counts))
+        np.testing.assert_allclose(weights, expected, rtol=1e-5)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import references
 from autodiff import gradient, to_numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import ops
 from scipy import special
 from weighting_cases import make_batches, step
@@ -14,6 +16,7 @@ from keras_taskrobust.weighting import HardMaximum, SoftmaxWeightedLoss, SquareR
 
 K = 4
 REFERENCE = [0.5, 0.0, 1.5, -1.0]
+TRIVIAL = [2.0, 0.5, 7.0, 3.0]
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -42,6 +45,21 @@ CASES = {
     "keras_schedule": (
         SoftmaxWeightedLoss(keras.optimizers.schedules.PolynomialDecay(1.0, 10, 5.0)),
         references.Minimax(lambda t: 1.0 + 4.0 * min(t - 1, 10) / 10),
+    ),
+    "memory": (SoftmaxWeightedLoss(3.0, loss_memory=6), references.Minimax(3.0, memory=6)),
+    "anchored": (
+        SoftmaxWeightedLoss(4.0, trivial_losses=TRIVIAL),
+        references.Minimax(4.0, trivial=TRIVIAL),
+    ),
+    "unit_free": (
+        SoftmaxWeightedLoss(4.0, 0.8, REFERENCE, trivial_losses=TRIVIAL, unit_free=True),
+        references.Minimax(4.0, 0.8, REFERENCE, trivial=TRIVIAL, unit_free=True),
+    ),
+    "largest_score": (
+        SoftmaxWeightedLoss(
+            SquareRootSchedule(), loss_memory=3, trivial_losses=TRIVIAL, largest_score=0.5
+        ),
+        references.Minimax(lambda t: t**0.5, memory=3, trivial=TRIVIAL, largest=0.5),
     ),
     "everything": (
         SoftmaxWeightedLoss(SquareRootSchedule(), 0.5, REFERENCE),
@@ -91,6 +109,143 @@ def test_with_reference_losses_the_gradient_is_that_of_the_excess():
         for e in width * np.eye(K)
     ]
     np.testing.assert_allclose(gradient(lambda x: layer(x), losses), differences, atol=1e-5)
+
+
+def numeric_slope(function, at):
+    """Central differences in float64."""
+    widths = 1e-6 * np.maximum(abs(at), 1e-2)
+    return np.array(
+        [
+            (function(at + e) - function(at - e)) / (2 * width)
+            for e, width in zip(np.diag(widths), widths, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("reference", [None, [0.5, 0.0, 1.5, -1.0]])
+@pytest.mark.parametrize("alpha", [0.3, 3.0, 10.0])
+def test_the_gradient_over_trivial_losses_is_that_of_the_docstring(alpha, reference):
+    losses, trivial = np.array([1.4, 0.4, 5.0, 2.0]), np.array(TRIVIAL)
+    floor = np.array(reference or 0.0)
+    units = trivial - floor
+
+    def unit_free(values):
+        return smooth_maximum((values - floor) / units, alpha)
+
+    def anchored(values):
+        return special.logsumexp(alpha * (values - floor) / units, b=units) / alpha
+
+    options = {"reference_losses": reference, "trivial_losses": TRIVIAL}
+    layer = SoftmaxWeightedLoss(alpha, **options, unit_free=True)
+    slope = gradient(lambda x: layer(x), losses)
+    np.testing.assert_allclose(slope, numeric_slope(unit_free, losses), rtol=2e-5, atol=1e-6)
+    slope = gradient(lambda x: SoftmaxWeightedLoss(alpha, **options)(x), losses)
+    factor = special.softmax(alpha * (losses - floor) / units) @ units
+    expected = factor * numeric_slope(anchored, losses)
+    np.testing.assert_allclose(slope, expected, rtol=2e-5, atol=1e-6)
+
+
+def test_the_gaps_over_trivial_losses_stay_within_their_bounds():
+    """Of scores: unit-free as Theorem 3.1, anchored as a softmax with the prior `T / sum(T)`."""
+    trivial = np.array([1.0, 0.25, 4.0, 16.0])
+    prior = trivial / trivial.sum()
+    bounds = {
+        True: special.lambertw((K - 1) / np.e).real,
+        False: special.lambertw((1 - prior.min()) / (np.e * prior.min())).real,
+    }
+    rng = np.random.default_rng(0)
+    for alpha in (1.0, 10.0):
+        layers = {
+            unit_free: SoftmaxWeightedLoss(alpha, trivial_losses=trivial, unit_free=unit_free)
+            for unit_free in (True, False)
+        }
+        for scores in rng.exponential(2.0 / alpha, size=(20, K)):
+            for unit_free, layer in layers.items():
+                weights = to_numpy(layer.compute_weights(scores * trivial)).astype("float64")
+                direction = weights * trivial  # the weights of the gradients of the scores
+                gap = scores.max() - direction @ scores / direction.sum()
+                assert -1e-5 <= gap <= bounds[unit_free] / alpha + 1e-5
+    scores = np.zeros(K)
+    scores[1] = (1.0 + bounds[False]) / alpha  # the task of the least prior, at the worst distance
+    direction = to_numpy(layers[False].compute_weights(scores * trivial)) * trivial
+    gap = scores.max() - direction @ scores / direction.sum()
+    np.testing.assert_allclose(gap, bounds[False] / alpha, rtol=1e-4)
+
+
+@given(st.lists(st.integers(-20, 20), min_size=K, max_size=K), st.booleans())
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+def test_units_do_not_matter(exponents, has_momentum):
+    """Losses times powers of two: the same shares to the bit, weights divided by the factors."""
+    factors = 2.0 ** np.array(exponents)
+    momentum = 0.5 if has_momentum else 0.0
+    layers = [
+        SoftmaxWeightedLoss(3.0, momentum, trivial_losses=scale * np.array(TRIVIAL), unit_free=True)
+        for scale in (np.ones(K), factors)
+    ]
+    for losses in np.random.default_rng(0).uniform(0.1, 5.0, (3, K)).astype("float32"):
+        plain, scaled = (
+            to_numpy(layer(losses * scale, return_weights=True)[1])
+            for layer, scale in zip(layers, (1.0, factors), strict=True)
+        )
+        np.testing.assert_array_equal(plain, scaled * factors.astype("float32"))
+
+
+def test_what_lies_above_the_largest_score_is_not_told_apart():
+    layer = SoftmaxWeightedLoss(5.0, trivial_losses=[1.0, 1.0, 1.0], largest_score=0.8)
+    weights = to_numpy(layer.compute_weights(np.array([0.9, 3.0, 0.2])))
+    np.testing.assert_allclose(weights, special.softmax(5.0 * np.array([0.8, 0.8, 0.2])), rtol=1e-6)
+
+
+@pytest.mark.parametrize("reference", [None, [0.5, 0.0, 1.5, -1.0]])
+def test_weights_that_are_not_detached(reference):
+    losses, alpha = np.array([0.2, 1.4, 0.9, 5.0]), 1.5
+    floor = np.array(reference or 0.0)
+    layer = SoftmaxWeightedLoss(alpha, reference_losses=reference, through_weights=True)
+    weights = to_numpy(layer.compute_weights(losses))
+    expected = numeric_slope(lambda x: special.softmax(alpha * (x - floor)) @ x, losses)
+    np.testing.assert_allclose(weights, expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(weights.sum(), 1.0, rtol=1e-5)
+    assert weights.min() < 0
+    assert not layer.facts.nonnegative
+
+
+def test_a_memory_counts_elements_not_batches():
+    """A batch of 30 and two of 15 leave much the same; one element changes little."""
+    layer = SoftmaxWeightedLoss(1.0, loss_memory=30)
+    layer(np.array([2.0, 2.0]), np.array([30, 1000]))
+    layer(np.array([8.0, 2.0]), np.array([1, 0]))
+    kept = 29 / 30
+    average = (kept * 30 * 2.0 + 8.0) / (kept * 30 + 1)
+    weights = to_numpy(layer.compute_weights(np.array([9.0, 9.0]), np.array([1e-6, 1e-6])))
+    np.testing.assert_allclose(weights, special.softmax([average, 2.0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss_memory": 1}, "`loss_memory` must be a number above 1"),
+        ({"loss_memory": float("inf")}, "`loss_memory` must be a number above 1"),
+        ({"loss_memory": 5, "loss_momentum": 0.5}, "`loss_memory` takes the place"),
+        ({"trivial_losses": [1.0, 0.0]}, "`trivial_losses` must lie above 0"),
+        (
+            {"trivial_losses": [1.0, 1.0], "reference_losses": [0.2, 0.9995]},
+            "`trivial_losses` must lie above 0, or above the `ref.*0.9995",
+        ),
+        ({"trivial_losses": [1.0, 1.0], "reference_losses": [0.2]}, "`trivial_losses` must lie"),
+        ({"trivial_losses": [1.0, float("nan")]}, "`trivial_losses` must be finite numbers"),
+        ({"unit_free": True}, "which need `trivial_losses`"),
+        ({"largest_score": 2.0}, "which need `trivial_losses`"),
+        ({"trivial_losses": [1.0, 1.0], "largest_score": 0}, "`largest_score` must be a positive"),
+        ({"unit_free": 1}, "`unit_free` must be"),
+        ({"through_weights": True, "loss_momentum": 0.5}, "`through_weights` is the derivative"),
+        ({"through_weights": True, "loss_memory": 5}, "`through_weights` is the derivative"),
+        ({"through_weights": True, "trivial_losses": [1.0]}, "`through_weights` is the derivative"),
+    ],
+)
+def test_options_that_do_not_go_together(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        SoftmaxWeightedLoss(**options)
+    assert "Received: " in str(error.value)
 
 
 def test_small_alpha_is_the_mean_and_large_alpha_the_maximum():
@@ -196,10 +351,11 @@ def test_bad_reference_losses(values):
         SoftmaxWeightedLoss(reference_losses=values)
 
 
+@pytest.mark.parametrize("name", ["reference_losses", "trivial_losses"])
 @pytest.mark.parametrize("values", [[1.0, 2.0], [1.0] * 4, []])
-def test_reference_losses_of_another_number(values):
-    layer = SoftmaxWeightedLoss(reference_losses=values)
-    with pytest.raises(ValueError, match=r"each of the 3 tasks. Received: reference_losses="):
+def test_losses_of_another_number_of_tasks(values, name):
+    layer = SoftmaxWeightedLoss(**{name: values})
+    with pytest.raises(ValueError, match=rf"each of the 3 tasks. Received: {name}="):
         layer.build((3,))
 
 

@@ -36,6 +36,7 @@ STATELESS = {
     "minimax",
     "minimax_reference",
     "minimax_sharp",
+    "minimax_through_weights",
     "uncertainty",
     "uncertainty_half",
     "static",

@@ -22,6 +22,13 @@ VARIANTS = {
         w.SquareRootSchedule(), loss_momentum=0.5, reference_losses=np.linspace(1.0, 0.0, K)
     ),
     "minimax_sharp": lambda K: w.SoftmaxWeightedLoss(1e4),
+    "minimax_memory": lambda K: w.SoftmaxWeightedLoss(
+        2.0, loss_memory=5.0, trivial_losses=np.linspace(0.5, 4.0, K), largest_score=1.5
+    ),
+    "minimax_unit_free": lambda K: w.SoftmaxWeightedLoss(
+        10.0, 0.5, trivial_losses=np.linspace(0.5, 4.0, K), unit_free=True
+    ),
+    "minimax_through_weights": lambda K: w.SoftmaxWeightedLoss(0.5, through_weights=True),
     "uncertainty_half": lambda K: w.UncertaintyWeighting(half=True, learning_rate=0.1),
     "gradnorm_half": lambda K: w.GradNorm(alpha=0.5, learning_rate=None),
     "gradnorm_plain": lambda K: w.GradNorm(alpha=0),
