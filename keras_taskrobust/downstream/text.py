@@ -37,6 +37,11 @@ class TextTasks(TaskFamily):
 
     Raises:
         ValueError: there is no such task, no task, or one twice.
+
+    Example:
+
+    >>> TextTasks(("RTE", "CoLA"), FineTuning(epochs=2), "glue").describe()["fine-tuning"]
+    '2 epochs of 32 examples, AdamW, peak rate 2e-05, weight decay 0.1, warm-up 6%'
     """
 
     settings: FineTuning

@@ -138,29 +138,6 @@ def test_the_predictions_are_those_of_the_report(preset, family, tmp_path, count
     assert written == {"STS-B", "STS-B-dev"}
 
 
-def test_a_killed_grid_goes_on_to_the_same_report(
-    preset, family, tmp_path, counted, untrained, monkeypatch
-):
-    finetuned(preset, (0, 1), family, tmp_path / "whole")
-    finetune_text = text.finetune_text
-    killed = []
-
-    def kill(*arguments):
-        killed.append(arguments)
-        if len(killed) == 3:
-            raise KeyboardInterrupt
-        return finetune_text(*arguments)
-
-    counted.clear()
-    with monkeypatch.context() as patch:
-        patch.setattr(text, "finetune_text", kill)
-        with pytest.raises(KeyboardInterrupt):
-            finetuned(preset, (0, 1), family, tmp_path / "killed")
-    finetuned(preset, (0, 1), family, tmp_path / "killed")
-    assert len(counted) == 5
-    assert without_times(tmp_path / "killed") == without_times(tmp_path / "whole")
-
-
 def test_a_failing_cell_is_marked_and_tried_again(preset, family, tmp_path, counted, untrained):
     path = tmp_path / "glue" / "STS-B" / "dev.tsv"
     good = path.read_text()
@@ -175,19 +152,6 @@ def test_a_failing_cell_is_marked_and_tried_again(preset, family, tmp_path, coun
     drawn = finetuned(preset, (0,), family, output)
     assert counted[2:] == [("mine", 0, "STS-B")]
     assert not any(one.failure for one in drawn.results)
-
-
-def test_a_missing_package_leaves_the_other_cells(preset, family, tmp_path, untrained, monkeypatch):
-    finetune_text = text.finetune_text
-
-    def need_a_package(backbone, task, *others):
-        if task.name == "STS-B":
-            raise ModuleNotFoundError("No module named 'missing'")
-        return finetune_text(backbone, task, *others)
-
-    monkeypatch.setattr(text, "finetune_text", need_a_package)
-    drawn = finetuned(preset, (0,), family, tmp_path)
-    assert [one.failure for one in drawn.results] == ["", "No module named 'missing'"]
 
 
 def test_a_start_is_known_by_its_content(preset, tmp_path):

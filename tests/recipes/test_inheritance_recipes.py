@@ -119,26 +119,6 @@ def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
     assert "trained beforehand on QNLI" in report
 
 
-def test_a_killed_run_goes_on(bert, glue, tmp_path, counted, monkeypatch, untrained):
-    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
-    whole = inherit({"mine": bert}, (0,), related, tmp_path / "whole")
-    counted.clear()
-    finetune = text.finetune_text
-
-    def kill(*arguments):
-        if len(counted) == 2:
-            raise KeyboardInterrupt
-        return finetune(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(text, "finetune_text", kill)
-        with pytest.raises(KeyboardInterrupt):
-            inherit({"mine": bert}, (0,), related, tmp_path / "killed")
-    killed = inherit({"mine": bert}, (0,), related, tmp_path / "killed")
-    assert counted == [("RTE", "linear_probe"), ("RTE", "full"), ("QNLI", "full")]
-    np.testing.assert_allclose(killed.results["mine"][0].after, whole.results["mine"][0].after)
-
-
 def test_images_follow_the_protocol(vit, tmp_path):
     """The same figures from plain fine-tunings, predictions on arrays, and sums by hand."""
     colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)
@@ -191,20 +171,6 @@ def _corrupted(images, task):
     crc = zlib.crc32(task.encode())
     noise = [np.random.default_rng([index, crc]) for index in range(len(images))]
     return np.stack([corrupt(one, task, 5, rng) for one, rng in zip(images, noise, strict=True)])
-
-
-def test_a_head_that_is_gone_is_trained_again(bert, glue, tmp_path, counted, untrained):
-    related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
-    whole = inherit({"mine": bert}, (0,), related, tmp_path)
-    (head,) = (tmp_path / "heads").iterdir()
-    head.unlink()
-    (cell,) = (tmp_path / "cells").glob("mine-0-QNLI-*.json")
-    cell.unlink()
-    counted.clear()
-    again = inherit({"mine": bert}, (0,), related, tmp_path)
-    assert counted == [("RTE", "linear_probe"), ("QNLI", "full")]
-    assert not again.failures
-    np.testing.assert_allclose(again.results["mine"][0].after, whole.results["mine"][0].after)
 
 
 def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path, untrained):
