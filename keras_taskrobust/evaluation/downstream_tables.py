@@ -7,12 +7,12 @@ from keras_taskrobust.evaluation.downstream_comparison import DownstreamComparis
 from keras_taskrobust.evaluation.figures import (
     NOTHING,
     PERCENT,
-    difference_cell,
-    interval_cell,
+    difference_entry,
+    interval_entry,
     number,
     worst_names,
 )
-from keras_taskrobust.evaluation.rendering import MARK, Block, Cell, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Paragraph, Table
 from keras_taskrobust.evaluation.report_files import table_of_rows
 
 
@@ -29,24 +29,24 @@ def summary_table(comparison: DownstreamComparison) -> Table:
     best = comparison.best_row
     rows = []
     for row in comparison.rows:
-        cells = [
-            Cell(row.weighting),
-            interval_cell(row.worst, "best" if row is best and several else ""),
-            Cell(worst_names(row.worst_tasks)),
-            interval_cell(row.mean),
-            Cell(number(row.mean_gain)),
-            Cell(NOTHING if math.isnan(row.rank) else f"{row.rank:.2f}"),
+        entries = [
+            Entry(row.weighting),
+            interval_entry(row.worst, "best" if row is best and several else ""),
+            Entry(worst_names(row.worst_tasks)),
+            interval_entry(row.mean),
+            Entry(number(row.mean_gain)),
+            Entry(NOTHING if math.isnan(row.rank) else f"{row.rank:.2f}"),
         ]
         if several and comparison.reference:
-            cells.append(Cell(_percent_change(row.relative_change)))
+            entries.append(Entry(_percent_change(row.relative_change)))
         for name in baselines:
-            cells += _difference_cells(row.differences.get(name))
-        cells += [
-            Cell(_seeds(row)),
-            Cell(f"{row.pretraining_seconds:.1f}"),
-            Cell(f"{row.seconds:.1f}"),
+            entries += _difference_entries(row.differences.get(name))
+        entries += [
+            Entry(_seeds(row)),
+            Entry(f"{row.pretraining_seconds:.1f}"),
+            Entry(f"{row.seconds:.1f}"),
         ]
-        rows.append(tuple(cells))
+        rows.append(tuple(entries))
     return Table(tuple(header), tuple(rows), text_columns=(0, 2), title="Downstream: summary")
 
 
@@ -57,7 +57,7 @@ def scores_table(comparison: DownstreamComparison) -> Table:
         "pre-training",
         comparison.rows,
         columns,
-        lambda row, task: interval_cell(row.scores[task]),
+        lambda row, task: interval_entry(row.scores[task]),
         "Downstream: score of each task",
     )
     return _with_trivial(table, [_trivial_score(comparison, task) for task in columns])
@@ -69,7 +69,9 @@ def gains_table(comparison: DownstreamComparison) -> Table:
         "pre-training",
         comparison.rows,
         _headings(comparison),
-        lambda row, task: interval_cell(row.gains[task], "worst" if task == row.worst_task else ""),
+        lambda row, task: interval_entry(
+            row.gains[task], "worst" if task == row.worst_task else ""
+        ),
         "Downstream: gain over the trivial baseline, as a share of what there was to gain",
     )
 
@@ -86,7 +88,7 @@ def difference_blocks(comparison: DownstreamComparison, baseline: str) -> list[B
         f"minus {baseline}",
         rows,
         _headings(comparison),
-        lambda row, task: difference_cell(row.differences[baseline].tasks[task]),
+        lambda row, task: difference_entry(row.differences[baseline].tasks[task]),
     )
     return [Paragraph(text), table]
 
@@ -102,7 +104,7 @@ def metrics_table(comparison: DownstreamComparison) -> Table:
         "pre-training",
         comparison.rows,
         columns,
-        lambda row, column: Cell(number(row.metrics[column[0]].get(column[1], math.nan))),
+        lambda row, column: Entry(number(row.metrics[column[0]].get(column[1], math.nan))),
         "Downstream: all metrics",
     )
     return _with_trivial(table, [comparison.trivial[task][metric] for task, metric in columns])
@@ -115,8 +117,8 @@ def terminal_table(comparison: DownstreamComparison) -> Table:
         name = f"({task})" if task in comparison.floor else task
         lines.append(
             (
-                Cell(name),
-                Cell(number(_trivial_score(comparison, task))),
+                Entry(name),
+                Entry(number(_trivial_score(comparison, task))),
                 *(
                     _marked(row.scores[task].estimate, task == row.worst_task)
                     for row in comparison.rows
@@ -129,7 +131,7 @@ def terminal_table(comparison: DownstreamComparison) -> Table:
 
 def _marked(value, is_worst):
     """All as wide as a marked one."""
-    return Cell(number(value), mark=MARK) if is_worst else Cell(f"{number(value)}  ")
+    return Entry(number(value), mark=MARK) if is_worst else Entry(f"{number(value)}  ")
 
 
 def _headings(comparison):
@@ -144,17 +146,17 @@ def _trivial_score(comparison, task):
 
 
 def _with_trivial(table, values):
-    line = (Cell("trivial baseline"), *(Cell(number(value)) for value in values))
+    line = (Entry("trivial baseline"), *(Entry(number(value)) for value in values))
     return dataclasses.replace(table, rows=(*table.rows, line))
 
 
-def _difference_cells(difference):
+def _difference_entries(difference):
     if difference is None or not difference.seeds:
-        return [Cell(NOTHING)] * 3
+        return [Entry(NOTHING)] * 3
     return [
-        difference_cell(difference.worst),
-        difference_cell(difference.mean),
-        Cell(f"{len(difference.wins)} / {len(difference.losses)}"),
+        difference_entry(difference.worst),
+        difference_entry(difference.mean),
+        Entry(f"{len(difference.wins)} / {len(difference.losses)}"),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.evaluation.rendering import Block, Cell, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import Block, Entry, Paragraph, Table
 from keras_taskrobust.evaluation.runs import Run
 
 MIXED = (
@@ -39,8 +39,8 @@ def environment_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:
     for group, members in groups.items():
         values = dict(group)
         which = "all" if len(groups) == 1 else "; ".join(members)
-        cells = (Cell(values.get(name, _NOT_RECORDED)) for name in names)
-        rows.append((Cell(which), *cells))
+        entries = (Entry(values.get(name, _NOT_RECORDED)) for name in names)
+        rows.append((Entry(which), *entries))
     columns = tuple(range(len(names) + 1))
     return [Table(("figures of", *names), tuple(rows), columns, title="Computed with")]
 

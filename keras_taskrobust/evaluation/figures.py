@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from keras_taskrobust.evaluation.intervals import LEVEL, Interval
-from keras_taskrobust.evaluation.rendering import Cell
+from keras_taskrobust.evaluation.rendering import Entry
 
 #: The level of the intervals.
 PERCENT = f"{LEVEL:.0%}"
@@ -33,15 +33,15 @@ def worst_names(worst_tasks: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {times}x" for name, times in worst_tasks.items()) or NOTHING
 
 
-def interval_cell(interval: Interval, mark: str = "") -> Cell:
+def interval_entry(interval: Interval, mark: str = "") -> Entry:
     """A figure with its interval in small print."""
-    return Cell(number(interval.estimate), bounds(interval), mark)
+    return Entry(number(interval.estimate), bounds(interval), mark)
 
 
-def difference_cell(interval: Interval) -> Cell:
+def difference_entry(interval: Interval) -> Entry:
     """A difference with its interval, starred if that excludes 0."""
     star = "*" if interval.excludes_zero else ""
-    return Cell(signed(interval.estimate) + star, bounds(interval, signed_figures=True))
+    return Entry(signed(interval.estimate) + star, bounds(interval, signed_figures=True))
 
 
 def bounds(interval: Interval, signed_figures: bool = False) -> str:

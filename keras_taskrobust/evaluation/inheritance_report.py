@@ -12,7 +12,7 @@ from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritanc
 from keras_taskrobust.evaluation.intervals import interval_over_seeds
 from keras_taskrobust.evaluation.rendering import (
     Block,
-    Cell,
+    Entry,
     Notes,
     Paragraph,
     Table,
@@ -94,11 +94,11 @@ def _summary(results, title) -> Table:
         start, harmed, change = _worst_of_all(mean)
         rows.append(
             (
-                Cell(row),
-                Cell(signed(overall.estimate), bounds(overall, signed_figures=True)),
-                Cell(signed(change), f"{harmed}, after {start}"),
-                Cell(signed(float(np.diag(mean.changes).mean()))),
-                Cell(str(len(seeds))),
+                Entry(row),
+                Entry(signed(overall.estimate), bounds(overall, signed_figures=True)),
+                Entry(signed(change), f"{harmed}, after {start}"),
+                Entry(signed(float(np.diag(mean.changes).mean()))),
+                Entry(str(len(seeds))),
             )
         )
     header = ("start", "mRI", "worst change", "own task", "seeds")
@@ -114,21 +114,21 @@ def _matrix(seeds, title) -> Table:
     runs = list(seeds.values())
     mean = mean_inheritance(runs)
     improvements = np.transpose([one.robustness_improvement for one in runs])
-    before = [Cell("nothing: the metric"), *(Cell(number(value)) for value in mean.before)]
-    rows = [(*before, Cell(""), Cell(""))]
+    before = [Entry("nothing: the metric"), *(Entry(number(value)) for value in mean.before)]
+    rows = [(*before, Entry(""), Entry(""))]
     for index, task in enumerate(mean.tasks):
         changes = [signed(value) for value in mean.changes[index].tolist()]
-        cells = [
-            Cell(f"({text})" if other == index else text) for other, text in enumerate(changes)
+        entries = [
+            Entry(f"({text})" if other == index else text) for other, text in enumerate(changes)
         ]
         harmed, change = mean.worst(task)
         improvement = interval_over_seeds(improvements[index])
         rows.append(
             (
-                Cell(task),
-                *cells,
-                Cell(signed(improvement.estimate), bounds(improvement, signed_figures=True)),
-                Cell(f"{harmed} {signed(change)}"),
+                Entry(task),
+                *entries,
+                Entry(signed(improvement.estimate), bounds(improvement, signed_figures=True)),
+                Entry(f"{harmed} {signed(change)}"),
             )
         )
     header = ("fine-tuned on", *mean.tasks, "RI", "worst other task")
@@ -179,4 +179,4 @@ def _csv_rows(results):
     ]
     yield ["start", "seed", *tables[0][1][0]]
     for key, (_, *rows) in tables:
-        yield from ([*key, *cells] for cells in rows)
+        yield from ([*key, *entries] for entries in rows)

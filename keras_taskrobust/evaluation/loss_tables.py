@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from keras_taskrobust.evaluation.figures import (
     MINUS,
     PERCENT,
-    difference_cell,
-    interval_cell,
+    difference_entry,
+    interval_entry,
     number,
     percentage,
     worst_names,
 )
 from keras_taskrobust.evaluation.intervals import Interval, Intervals
 from keras_taskrobust.evaluation.loss_comparison import Comparison
-from keras_taskrobust.evaluation.rendering import MARK, Block, Cell, Heading, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Heading, Paragraph, Table
 from keras_taskrobust.evaluation.report_files import table_of_rows
 
 # Characters of the terminal's table: of the longest name of a task, of the number of targets, of
@@ -41,18 +41,18 @@ def summary_table(comparison: Comparison) -> Table:
 
 
 def _summary_row(comparison, row, is_best):
-    cells = [
-        Cell(row.weighting),
-        interval_cell(row.losses.worst, "lowest" if is_best else ""),
-        Cell(worst_names(row.worst_tasks)),
-        interval_cell(row.losses.mean),
-        Cell(number(row.pooled)),
-        Cell(number(row.spread)),
+    entries = [
+        Entry(row.weighting),
+        interval_entry(row.losses.worst, "lowest" if is_best else ""),
+        Entry(worst_names(row.worst_tasks)),
+        interval_entry(row.losses.mean),
+        Entry(number(row.pooled)),
+        Entry(number(row.spread)),
     ]
     if comparison.baseline:
         difference = row.difference or _NO_DIFFERENCE
-        cells += [difference_cell(difference.worst), difference_cell(difference.mean)]
-    return (*cells, Cell(str(len(row.seeds))), Cell(f"{row.seconds:.1f}"))
+        entries += [difference_entry(difference.worst), difference_entry(difference.mean)]
+    return (*entries, Entry(str(len(row.seeds))), Entry(f"{row.seconds:.1f}"))
 
 
 def loss_table(comparison: Comparison) -> Table:
@@ -61,7 +61,7 @@ def loss_table(comparison: Comparison) -> Table:
         "weighting",
         comparison.rows,
         {name: name for name in comparison.tasks},
-        lambda row, name: interval_cell(
+        lambda row, name: interval_entry(
             row.losses.tasks[name], "worst" if name == row.worst_task else ""
         ),
         "Held-out loss of each task",
@@ -81,7 +81,7 @@ def difference_blocks(comparison: Comparison) -> list[Block]:
         f"minus {comparison.baseline}",
         rows,
         {name: name for name in comparison.tasks},
-        lambda row, name: difference_cell(row.difference.tasks[name]),
+        lambda row, name: difference_entry(row.difference.tasks[name]),
     )
     return [Paragraph(text), table]
 
@@ -94,7 +94,7 @@ def accuracy_blocks(comparison: Comparison) -> list[Block]:
         "weighting",
         comparison.rows,
         {**{name: name for name in comparison.tasks}, None: "all targets"},
-        lambda row, name: Cell(
+        lambda row, name: Entry(
             percentage(row.pooled_accuracy if name is None else row.accuracies[name])
         ),
         "Held-out accuracy of each task, in percent",
@@ -110,8 +110,8 @@ def targets_table(comparison: Comparison) -> Table:
     return Table(
         ("", *targets, "all"),
         (
-            (Cell("targets"), *(Cell(f"{one:,}") for one in numbers)),
-            (Cell("share"), *(Cell(f"{one / total:.1%}") for one in numbers)),
+            (Entry("targets"), *(Entry(f"{one:,}") for one in numbers)),
+            (Entry("share"), *(Entry(f"{one / total:.1%}") for one in numbers)),
         ),
         title="Held-out targets of each task",
     )
@@ -128,15 +128,15 @@ def apart_blocks(comparison: Comparison) -> list[Block]:
     kinds = ("loss", "accuracy, percent") if comparison.has_accuracies else ("loss",)
     columns = {(name, kind): f"{name}: {kind}" for name in comparison.apart for kind in kinds}
     heading = Heading("Shown apart: " + ", ".join(comparison.apart))
-    table = table_of_rows("weighting", comparison.rows, columns, _apart_cell)
+    table = table_of_rows("weighting", comparison.rows, columns, _apart_entry)
     return [heading, Paragraph(text), table]
 
 
-def _apart_cell(row, column):
+def _apart_entry(row, column):
     name, kind = column
     if kind == "loss":
-        return interval_cell(row.losses.tasks[name])
-    return Cell(percentage(row.accuracies[name]))
+        return interval_entry(row.losses.tasks[name])
+    return Entry(percentage(row.accuracies[name]))
 
 
 def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
@@ -162,20 +162,20 @@ def _terminal_table(comparison, rows, width):
 
 
 def _terminal_sections(comparison, rows):
-    """Lists of lines of cells, a rule between the lists."""
+    """Lists of lines of entries, a rule between the lists."""
     yield [_task_line(comparison, rows, name, name) for name in comparison.tasks]
     yield [
-        *_interval_lines("worst", [row.losses.worst for row in rows], interval_cell),
-        *_interval_lines("mean", [row.losses.mean for row in rows], interval_cell),
-        _line("pooled", "", [Cell(number(row.pooled)) for row in rows]),
-        _line("spread", "", [Cell(number(row.spread)) for row in rows]),
+        *_interval_lines("worst", [row.losses.worst for row in rows], interval_entry),
+        *_interval_lines("mean", [row.losses.mean for row in rows], interval_entry),
+        _line("pooled", "", [Entry(number(row.pooled)) for row in rows]),
+        _line("spread", "", [Entry(number(row.spread)) for row in rows]),
     ]
     if comparison.baseline:
         names = [f"{figure} {MINUS} {comparison.baseline}" for figure in ("worst", "mean")]
         differences = [row.difference or _NO_DIFFERENCE for row in rows]
         yield [
-            *_interval_lines(names[0], [one.worst for one in differences], difference_cell),
-            *_interval_lines(names[1], [one.mean for one in differences], difference_cell),
+            *_interval_lines(names[0], [one.worst for one in differences], difference_entry),
+            *_interval_lines(names[1], [one.mean for one in differences], difference_entry),
         ]
     if comparison.apart:
         yield [_task_line(comparison, rows, name, f"({name})") for name in comparison.apart]
@@ -183,18 +183,18 @@ def _terminal_sections(comparison, rows):
 
 def _task_line(comparison, rows, name, label):
     figures = [
-        Cell(number(row.losses.tasks[name].estimate), mark=MARK if name == row.worst_task else "")
+        Entry(number(row.losses.tasks[name].estimate), mark=MARK if name == row.worst_task else "")
         for row in rows
     ]
     return _line(label, f"{comparison.targets[name]:,}", figures)
 
 
-def _interval_lines(label, intervals, cell):
+def _interval_lines(label, intervals, entry):
     """The figures, and under them their bounds."""
-    cells = [cell(interval) for interval in intervals]
-    yield _line(label, "", [Cell(one.text) for one in cells])
-    yield _line("", PERCENT, [Cell(one.detail) for one in cells])
+    entries = [entry(interval) for interval in intervals]
+    yield _line(label, "", [Entry(one.text) for one in entries])
+    yield _line("", PERCENT, [Entry(one.detail) for one in entries])
 
 
-def _line(label, targets, cells):
-    return (Cell(label), Cell(targets), *cells)
+def _line(label, targets, entries):
+    return (Entry(label), Entry(targets), *entries)

@@ -53,7 +53,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """A figure in a table.
 
     Attributes:
@@ -69,19 +69,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns; the first cell of a row is its name.
+    """Named columns; the first entry of a row is its name.
 
     Attributes:
         header: the names of the columns.
-        rows: the cells of each row.
+        rows: the entries of each row.
         text_columns: indices of the columns that hold words, not figures.
         title: the heading over it, "" for none.
         rules: after how many rows the terminal leaves a line.
-        widths: characters that each column has in the terminal, by default what its cells need.
+        widths: characters that each column has in the terminal, by default what its entries need.
     """
 
     header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[Entry, ...], ...]
     text_columns: tuple[int, ...] = (0,)
     title: str = ""
     rules: tuple[int, ...] = ()
@@ -103,7 +103,7 @@ def to_markdown(title: str, blocks: Sequence[Block]) -> str:
 
     Example:
 
-    >>> table = Table(("", "noun"), ((Cell("uniform"), Cell("5.9", "[5.8, 6.0]", "worst")),))
+    >>> table = Table(("", "noun"), ((Entry("uniform"), Entry("5.9", "[5.8, 6.0]", "worst")),))
     >>> print(to_markdown("Losses", [table]))
     # Losses
     <BLANKLINE>
@@ -179,7 +179,7 @@ def _markdown(block):
                 escape=False,
             ),
             *(
-                _markdown_row([_markdown_cell(cell) for cell in row], escape=False)
+                _markdown_row([_markdown_entry(entry) for entry in row], escape=False)
                 for row in block.rows
             ),
         ]
@@ -190,9 +190,9 @@ def _markdown_row(texts, escape=True):
     return "| " + " | ".join(_markdown_text(text) if escape else text for text in texts) + " |"
 
 
-def _markdown_cell(cell):
-    text = _markdown_text(cell.text)
-    parts = [f"**{text}** {cell.mark}" if cell.mark else text, _markdown_text(cell.detail)]
+def _markdown_entry(entry):
+    text = _markdown_text(entry.text)
+    parts = [f"**{text}** {entry.mark}" if entry.mark else text, _markdown_text(entry.detail)]
     return " ".join(part for part in parts if part)
 
 
@@ -258,10 +258,10 @@ def _html(block, pictures):
 
 
 def _html_row(block, row):
-    name, *cells = row
+    name, *entries = row
     return f'<th scope="row" class="text">{_html_text(name.text)}</th>' + "".join(
-        f"<td{_text_class(block, index)}>{_html_cell(cell)}</td>"
-        for index, cell in enumerate(cells, start=1)
+        f"<td{_text_class(block, index)}>{_html_entry(entry)}</td>"
+        for index, entry in enumerate(entries, start=1)
     )
 
 
@@ -269,11 +269,11 @@ def _text_class(block, index):
     return ' class="text"' if index in block.text_columns else ""
 
 
-def _html_cell(cell):
-    text = _html_text(cell.text)
-    if cell.mark:
-        text = f'<strong class="mark">{text} {_html_text(cell.mark)}</strong>'
-    return f"{text}<br><small>{_html_text(cell.detail)}</small>" if cell.detail else text
+def _html_entry(entry):
+    text = _html_text(entry.text)
+    if entry.mark:
+        text = f'<strong class="mark">{text} {_html_text(entry.mark)}</strong>'
+    return f"{text}<br><small>{_html_text(entry.detail)}</small>" if entry.detail else text
 
 
 def _terminal(block: Block, shown: Callable[..., Text]):
@@ -304,16 +304,16 @@ def _terminal_table(table, shown):
             width=table.widths[index] if table.widths else None,
         )
     for number, row in enumerate(table.rows, start=1):
-        drawn.add_row(*(_terminal_cell(cell, shown) for cell in row))
+        drawn.add_row(*(_terminal_entry(entry, shown) for entry in row))
         if number in table.rules:
             drawn.add_section()
     return drawn
 
 
-def _terminal_cell(cell, shown):
-    text = f"{cell.text} {cell.mark}" if cell.mark else cell.text
-    lines = "\n".join(filter(None, (text, cell.detail)))
-    return shown(lines, "bold red" if cell.mark else "")
+def _terminal_entry(entry, shown):
+    text = f"{entry.text} {entry.mark}" if entry.mark else entry.text
+    lines = "\n".join(filter(None, (text, entry.detail)))
+    return shown(lines, "bold red" if entry.mark else "")
 
 
 def _encodable(text, console):

@@ -7,7 +7,7 @@ from typing import Any
 from keras_taskrobust.evaluation.environments import environment_blocks, mixed_blocks
 from keras_taskrobust.evaluation.rendering import (
     Block,
-    Cell,
+    Entry,
     Heading,
     Notes,
     Paragraph,
@@ -67,7 +67,7 @@ def table_of_rows(
     corner: str,
     rows: Iterable[Any],
     columns: Mapping[Any, str],
-    cell: Callable[[Any, Any], Cell],
+    entry: Callable[[Any, Any], Entry],
     title: str = "",
 ) -> Table:
     """A table with a line for each row of a comparison.
@@ -76,7 +76,7 @@ def table_of_rows(
         corner: the heading of the first column, which holds the names of the rows.
         rows: the rows.
         columns: what each further column is of, to its heading.
-        cell: from a row and what a column is of to the cell.
+        entry: from a row and what a column is of to the entry.
         title: the heading over the table.
 
     Returns:
@@ -84,7 +84,7 @@ def table_of_rows(
     """
     return Table(
         (corner, *columns.values()),
-        tuple((Cell(row.weighting), *(cell(row, key) for key in columns)) for row in rows),
+        tuple((Entry(row.weighting), *(entry(row, key) for key in columns)) for row in rows),
         title=title,
     )
 
@@ -95,7 +95,7 @@ def failure_blocks(
     """What failed, under a `text` that says what that means; empty if nothing did."""
     if not failures:
         return []
-    rows = tuple(tuple(Cell(str(field)) for field in failure) for failure in failures)
+    rows = tuple(tuple(Entry(str(field)) for field in failure) for failure in failures)
     return [Heading("Failed"), Paragraph(text), Table(header, rows, text_columns=(0, 2, 3))]
 
 
@@ -108,7 +108,7 @@ def failure_notes(failures: Sequence[Failure]) -> Notes:
 def _settings_table(settings):
     return Table(
         ("setting", "value"),
-        tuple((Cell(str(name)), Cell(str(value))) for name, value in settings.items()),
+        tuple((Entry(str(name)), Entry(str(value))) for name, value in settings.items()),
         text_columns=(0, 1),
         title="Settings",
     )

@@ -17,7 +17,7 @@ from keras_taskrobust.evaluation.drawing import shown
 from keras_taskrobust.evaluation.inheritance import Inheritance
 from keras_taskrobust.evaluation.inheritance_report import print_inheritance
 from keras_taskrobust.evaluation.rendering import (
-    Cell,
+    Entry,
     Heading,
     Notes,
     Paragraph,
@@ -67,7 +67,7 @@ def blocks(text):
         Paragraph(text),
         Notes((text, text)),
         Picture("picture.png", text),
-        Table((text, text), ((Cell(text), Cell("-0.3", text, "worst")),), title=f"{text}."),
+        Table((text, text), ((Entry(text), Entry("-0.3", text, "worst")),), title=f"{text}."),
     ]
 
 
@@ -178,7 +178,7 @@ def test_the_terminal_shows_every_block_as_it_is(text, encoding):
 
 
 def test_the_terminal_keeps_widths_and_rules():
-    rows = tuple((Cell(name * 6), Cell("0.5", "[0.4, 0.6]")) for name in "abc")
+    rows = tuple((Entry(name * 6), Entry("0.5", "[0.4, 0.6]")) for name in "abc")
     table = Table(("task", "loss"), rows, title="Losses", rules=(2, 3), widths=(4, 10))
     lines = [line.rstrip() for line in printed([table]).splitlines()]
     start = next(index for index, line in enumerate(lines) if "aaaa" in line)
