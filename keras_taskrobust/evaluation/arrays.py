@@ -1,11 +1,20 @@
-"""Archives of arrays, read as if anybody had written them."""
+"""Archives of arrays, written whole, and read as if anybody had written them."""
 
+import io
 import os
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 
-from keras_taskrobust.files import READING_ERRORS
+from keras_taskrobust.files import READING_ERRORS, write_atomically
+
+
+def write_arrays(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as a compressed `.npz` archive, whole or not at all."""
+    archive = io.BytesIO()
+    np.savez_compressed(archive, allow_pickle=False, **arrays)
+    write_atomically(path, archive.getvalue())
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -2,10 +2,8 @@
 
 import colorsys
 import dataclasses
-import io
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +11,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from keras_taskrobust.evaluation.arrays import read_arrays
+from keras_taskrobust.evaluation.arrays import read_arrays, write_arrays
 from keras_taskrobust.evaluation.drawing import save_figure, shown
-from keras_taskrobust.files import write_atomically
 from keras_taskrobust.vision import restore_rgb
 from keras_taskrobust.vision.losses import PATCH_VARIANCE_FLOOR
 from keras_taskrobust.vision.modalities import tasks_of
@@ -55,9 +52,7 @@ class Reconstructions:
             for kind, group in (("images", self.images), ("labels", self.labels))
             for name, array in group.items()
         }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_atomically(Path(path), buffer.getvalue())
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Reconstructions":

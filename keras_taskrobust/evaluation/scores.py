@@ -1,14 +1,11 @@
 """Held-out figures of one trained model, by task and record."""
 
-import io
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from keras_taskrobust.evaluation.arrays import read_arrays
-from keras_taskrobust.files import write_atomically
+from keras_taskrobust.evaluation.arrays import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +117,11 @@ class TaskScores:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the scores as an `.npz` archive, whole or not at all."""
-        arrays: dict[str, Any] = {"totals": self.totals, "counts": self.counts}
+        names = np.array(self.task_names)
+        arrays = {"task_names": names, "totals": self.totals, "counts": self.counts}
         if self.correct is not None:
             arrays["correct"] = self.correct
-        archive = io.BytesIO()
-        np.savez_compressed(archive, task_names=np.array(self.task_names), **arrays)
-        write_atomically(path, archive.getvalue())
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "TaskScores":
