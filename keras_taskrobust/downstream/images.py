@@ -51,7 +51,7 @@ class ImageTasks(TaskFamily):
     Args:
         tasks: some of "classification", "semseg" and "depth".
         settings: `ImageFineTuning`.
-        images: `Images`, such as the recipes' `TaskImages`.
+        images: `Images`, such as the recipes' `ImageData`.
         other_images: names of tasks to `Images`, for those with images of their own.
 
     Raises:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.downstream.finetuning_run import FineTuned
+from keras_taskrobust.downstream.settings import Adaptation
 
 Data = TypeVar("Data")
 
@@ -38,7 +39,7 @@ class TaskFamily(abc.ABC):
     keeps_all: ClassVar[bool] = False
 
     tasks: tuple[str, ...]
-    settings: Any
+    settings: Adaptation
     head_task: str = dataclasses.field(default="", kw_only=True)
     _kept: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -71,7 +72,7 @@ class TaskFamily(abc.ABC):
         self,
         opened: Any,
         task: str,
-        settings: Any,
+        settings: Adaptation,
         seed: int,
         head: Sequence[np.ndarray] | None = None,
     ) -> FineTuned:

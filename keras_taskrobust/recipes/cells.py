@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import file_name, make_folder, path_to_write, write_atomically
 from keras_taskrobust.recipes.checks import check_names
@@ -79,7 +80,7 @@ class Cell:
 
     start: Start
     task: str
-    settings: Any
+    settings: Adaptation
     data: Mapping[str, Any]
 
     @property
