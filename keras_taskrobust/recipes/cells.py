@@ -134,9 +134,9 @@ def compute_cells(
     check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
     to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
-    done = len(cells) - len(to_do)
     with progress_bars() as progress:
-        bar = progress.add_task("fine-tuning", total=len(cells), completed=done, figures="")
+        bar = progress.add_task("fine-tuning", total=len(cells), figures="")
+        progress.advance(bar, len(cells) - len(to_do))
         for cell in to_do:
             label = f"{cell.task}, {cell.start.row}, seed {cell.start.seed}"
             progress.update(bar, figures=label)
