@@ -1,13 +1,21 @@
 """Held-out scores of a trained model, per record."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_taskrobust.evaluation.scores import TaskScores
 
+if TYPE_CHECKING:
+    import keras
 
-def score_groups(model, batches: Iterable, output: str, groups: tuple[str, ...]) -> TaskScores:
+    from keras_taskrobust.vision import MultiModalMAE
+
+
+def score_groups(
+    model: "keras.Model", batches: Iterable, output: str, groups: tuple[str, ...]
+) -> TaskScores:
     """Scores the groups of one classification output.
 
     Args:
@@ -43,7 +51,7 @@ def _losses_and_hits(logits, labels):
     return losses.astype("float64"), shifted.argmax(-1) == labels
 
 
-def score_reconstructions(model, batches: Iterable, seed: int) -> TaskScores:
+def score_reconstructions(model: "MultiModalMAE", batches: Iterable, seed: int) -> TaskScores:
     """Scores a masked autoencoder; each sample is a record with one target a task.
 
     Args:

@@ -1,7 +1,7 @@
 """How much robustness fine-tuning leaves: the protocol of ImageNet-RIB."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +151,7 @@ def measure_inheritance(
     )
 
 
-def _scores(tasks, evaluate, when) -> Mapping[str, float]:
+def _scores(tasks: Sequence[str], evaluate: Evaluate, when: str) -> dict[str, float]:
     scores = {task: float(evaluate(task)) for task in tasks}
     broken = [task for task, score in scores.items() if not math.isfinite(score)]
     if broken:

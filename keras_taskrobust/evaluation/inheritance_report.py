@@ -86,7 +86,7 @@ def print_inheritance(
     to_terminal(Console() if console is None else console, blocks)
 
 
-def _summary(results, title) -> Table:
+def _summary(results: Results, title: str) -> Table:
     rows = []
     for row, seeds in results.items():
         mean = mean_inheritance(list(seeds.values()))
@@ -105,11 +105,11 @@ def _summary(results, title) -> Table:
     return Table(header, tuple(rows), title=title)
 
 
-def _matrices(results) -> list[Table]:
+def _matrices(results: Results) -> list[Table]:
     return [_matrix(seeds, f"{row}: change of each task") for row, seeds in results.items()]
 
 
-def _matrix(seeds, title) -> Table:
+def _matrix(seeds: Mapping[int, Inheritance], title: str) -> Table:
     """Before, and the change of every task after fine-tuning on each."""
     runs = list(seeds.values())
     mean = mean_inheritance(runs)
@@ -135,7 +135,7 @@ def _matrix(seeds, title) -> Table:
     return Table(header, tuple(rows), text_columns=(0, len(header) - 1), title=title)
 
 
-def _headline(results) -> str:
+def _headline(results: Results) -> str:
     means = {row: mean_inheritance(list(seeds.values())) for row, seeds in results.items()}
     best = max(means, key=lambda row: means[row].mean_robustness_improvement)
     mean = means[best]

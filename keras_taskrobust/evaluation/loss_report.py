@@ -106,7 +106,7 @@ def write_report(
     written = write_files(
         directory,
         title,
-        [*sections, *_sections(comparison, plots, dict(pictures or {}), baseline)],
+        [*sections, *_sections(comparison, plots, pictures or {}, baseline)],
         settings,
         environments(runs, downstream),
         {**tables, "metrics.csv": _csv_rows(runs, comparison.minimum_targets)},
@@ -219,7 +219,7 @@ def _csv_figures(scores, minimum_targets):
     yield "pooled", "", scores.pooled, scores.pooled_accuracy, int(scores.targets.sum())
 
 
-def _draw(runs, comparison, directory) -> dict[str, str]:
+def _draw(runs: Sequence[Run], comparison: Comparison, directory: Path) -> dict[str, str]:
     """Draws the plots; returns file names and what the pictures show."""
     pictures = {"final_losses.png": "Held-out loss of each task under each weighting."}
     draw_final_bars(comparison, directory / "final_losses.png")
@@ -242,7 +242,9 @@ def _draw(runs, comparison, directory) -> dict[str, str]:
     return pictures
 
 
-def _sections(comparison, plots, pictures, baseline) -> list[Block]:
+def _sections(
+    comparison: Comparison, plots: Mapping[str, str], pictures: Mapping[str, str], baseline: str
+) -> list[Block]:
     final, *training = (Picture(name, text) for name, text in plots.items())
     return [
         Paragraph(headline(comparison), important=True),
@@ -259,7 +261,7 @@ def _sections(comparison, plots, pictures, baseline) -> list[Block]:
     ]
 
 
-def _gallery(title, pictures) -> list[Block]:
+def _gallery(title: str, pictures: Sequence[Picture]) -> list[Block]:
     return [Heading(title), *pictures] if pictures else []
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from keras_taskrobust.evaluation.arrays import read_arrays, write_arrays
 from keras_taskrobust.evaluation.drawing import save_figure, shown
-from keras_taskrobust.vision import restore_rgb
+from keras_taskrobust.vision import Modality, MultiModalMAE, restore_rgb
 from keras_taskrobust.vision.losses import PATCH_VARIANCE_FLOOR
 from keras_taskrobust.vision.modalities import tasks_of
 
@@ -71,7 +71,7 @@ class Reconstructions:
 
 
 def paint_reconstructions(
-    model,
+    model: MultiModalMAE,
     batch: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray],
     class_names: Sequence[str] = (),
@@ -193,7 +193,9 @@ class _Block(NamedTuple):
     images: np.ndarray
 
 
-def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
+def _plot(
+    blocks: Sequence[Sequence[_Block]], labels: Mapping[str, np.ndarray], path: str | os.PathLike
+) -> None:
     """Draws rows of blocks side by side, and a legend of the labels."""
     _, samples, *size = blocks[0][0].images.shape[:4]
     height = _PANEL * size[0] / size[1]
@@ -230,7 +232,9 @@ def _plot(blocks: Sequence[Sequence[_Block]], labels, path):
     save_figure(figure, path)
 
 
-def _masked_pixels(model, modality, masks) -> np.ndarray:
+def _masked_pixels(
+    model: MultiModalMAE, modality: Modality, masks: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """`(B, h, w)` bool."""
     rows, columns = model.network.grid
     masked = np.asarray(masks.get(modality.name, np.ones((len(next(iter(masks.values()))), 1))))
@@ -238,11 +242,13 @@ def _masked_pixels(model, modality, masks) -> np.ndarray:
     return np.kron(masked, np.ones((1, *model.network.patch_size_of(modality)))) > 0
 
 
-def _colour(modality, truth, predicted) -> tuple[np.ndarray, np.ndarray]:
+def _colour(
+    modality: Modality, truth: np.ndarray, predicted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """`(h, w, 3)` uint8 images of the truth and the prediction."""
-    if modality.is_labels:
-        table = np.concatenate([label_colours(modality.num_classes), _GREY[None]])
-        labels = np.where(truth == modality.ignore_label, modality.num_classes, truth)
+    if (classes := modality.num_classes) is not None:
+        table = np.concatenate([label_colours(classes), _GREY[None]])
+        labels = np.where(truth == modality.ignore_label, classes, truth)
         return table[labels], table[predicted]
     known = np.isfinite(truth).all(-1, keepdims=True)
     if modality.channels == 3:
@@ -255,7 +261,9 @@ def _colour(modality, truth, predicted) -> tuple[np.ndarray, np.ndarray]:
     return np.where(known, images[0], _GREY), images[1]
 
 
-def _restore_patches(predicted, truth, patch_size) -> np.ndarray:
+def _restore_patches(
+    predicted: np.ndarray, truth: np.ndarray, patch_size: tuple[int, int]
+) -> np.ndarray:
     """Gives each predicted patch the mean and deviation of the true one."""
     height, width = patch_size
     rows, columns = truth.shape[0] // height, truth.shape[1] // width

@@ -5,7 +5,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,7 +276,7 @@ def _html_entry(entry):
     return f"{text}<br><small>{_html_text(entry.detail)}</small>" if entry.detail else text
 
 
-def _terminal(block: Block, shown: Callable[..., Text]):
+def _terminal(block: Block, shown: Callable[..., Text]) -> Iterator[Text | RichTable]:
     """What `rich` prints for a block; `shown(text, style)` is safe to print."""
     match block:
         case Heading():

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_taskrobust.evaluation.arrays import read_arrays, write_arrays
 
@@ -141,7 +142,7 @@ class TaskScores:
         )
 
 
-def ratio(totals, counts) -> np.ndarray:
+def ratio(totals: ArrayLike, counts: ArrayLike) -> np.ndarray:
     """`totals / counts` in float64, NaN where the count is 0."""
     totals = np.asarray(totals, dtype="float64")
     result = np.full(totals.shape, np.nan)
