@@ -167,27 +167,16 @@ def _markdown(block):
             return "\n".join(f"- {_markdown_line(item)}" for item in block.items)
         case Picture():
             return f"![{_markdown_text(block.description)}]({block.file_name})"
-    return "\n".join(
-        [
-            *([_markdown(Heading(block.title)), ""] if block.title else []),
-            _markdown_row(block.header),
-            _markdown_row(
-                [
-                    ":--" if index in block.text_columns else "--:"
-                    for index in range(len(block.header))
-                ],
-                escape=False,
-            ),
-            *(
-                _markdown_row([_markdown_entry(entry) for entry in row], escape=False)
-                for row in block.rows
-            ),
-        ]
-    )
+        case Table():
+            return _markdown_table(block)
 
 
-def _markdown_row(texts, escape=True):
-    return "| " + " | ".join(_markdown_text(text) if escape else text for text in texts) + " |"
+def _markdown_table(table):
+    title = [_markdown(Heading(table.title)), ""] if table.title else []
+    header = [_markdown_text(name) for name in table.header]
+    sides = [":--" if index in table.text_columns else "--:" for index in range(len(header))]
+    rows = [[_markdown_entry(entry) for entry in row] for row in table.rows]
+    return "\n".join([*title, *(f"| {' | '.join(texts)} |" for texts in (header, sides, *rows))])
 
 
 def _markdown_entry(entry):
@@ -245,28 +234,33 @@ def _html(block, pictures):
                 f'<figure><img alt="{description}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{description}</figcaption></figure>"
             )
+        case Table():
+            title = f"{_html(Heading(block.title), pictures)}\n" if block.title else ""
+            return f"{title}{_html_table(block)}"
+
+
+def _html_table(table):
     header = "".join(
-        f'<th scope="col"{_text_class(block, index)}>{_html_text(text)}</th>'
-        for index, text in enumerate(block.header)
+        f'<th scope="col"{_text_class(table, index)}>{_html_text(text)}</th>'
+        for index, text in enumerate(table.header)
     )
-    rows = "\n".join(f"<tr>{_html_row(block, row)}</tr>" for row in block.rows)
-    title = f"{_html(Heading(block.title), pictures)}\n" if block.title else ""
+    rows = "\n".join(f"<tr>{_html_row(table, row)}</tr>" for row in table.rows)
     return (
-        f'{title}<div class="table"><table>\n'
+        '<div class="table"><table>\n'
         f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 
 
-def _html_row(block, row):
+def _html_row(table, row):
     name, *entries = row
     return f'<th scope="row" class="text">{_html_text(name.text)}</th>' + "".join(
-        f"<td{_text_class(block, index)}>{_html_entry(entry)}</td>"
+        f"<td{_text_class(table, index)}>{_html_entry(entry)}</td>"
         for index, entry in enumerate(entries, start=1)
     )
 
 
-def _text_class(block, index):
-    return ' class="text"' if index in block.text_columns else ""
+def _text_class(table, index):
+    return ' class="text"' if index in table.text_columns else ""
 
 
 def _html_entry(entry):
