@@ -14,7 +14,7 @@ from typing import Literal
 import tyro
 
 from keras_taskrobust.evaluation import print_report
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import compare_text
 from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 from keras_taskrobust.text import PENN_TASKS, POS_TASKS, penn_tag_to_task
 from keras_taskrobust.weighting import AdaptiveGroups, SoftmaxWeightedLoss, TaskWeighting

@@ -12,7 +12,7 @@ from pathlib import Path
 import tyro
 
 from keras_taskrobust.evaluation import print_report
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import compare_text
 from keras_taskrobust.recipes.text_settings import TINY
 
 RECIPE = dataclasses.replace(

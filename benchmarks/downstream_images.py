@@ -15,9 +15,9 @@ import tyro
 
 from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
-from keras_taskrobust.recipes.image_comparison import compare_images
 from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
 from keras_taskrobust.recipes.image_settings import TINY
+from keras_taskrobust.recipes.images import compare_images
 
 RECIPE = dataclasses.replace(
     TINY,

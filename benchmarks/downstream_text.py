@@ -18,7 +18,7 @@ from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.files import write_atomically
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import compare_text
 from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
 from keras_taskrobust.recipes.text_settings import TINY
 

@@ -7,37 +7,20 @@ cells failed and the rest is done.
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
-from keras_taskrobust.cli_options import (
-    OF_A_ROW,
-    Demo,
-    FineTune,
-    FineTuneImages,
-    ImageComparison,
-    InheritImages,
-    InheritText,
-    Recipe,
-    Redraw,
-    Run,
-    TextComparison,
-)
+from keras_taskrobust.cli_modalities import IMAGES, TEXT
+from keras_taskrobust.cli_options import OF_A_ROW, Demo, Redraw, Run
 from keras_taskrobust.cli_parsing import flag, flags_of, parse, parse_with_recipe, refuse_unused
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
-from keras_taskrobust.recipes import (
-    image_finetuning_recipe,
-    image_settings,
-    inheritance_recipes,
-    text_finetuning_recipe,
-    text_settings,
-)
-from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
-from keras_taskrobust.recipes.settings import Pretraining
+
+#: Held-out targets that a task of the demo needs to count for worst and mean.
+_DEMO_MINIMUM = 100
 
 
 class Command(NamedTuple):
@@ -50,18 +33,6 @@ class Command(NamedTuple):
 
     summary: str
     run: Callable[[list[str], str], None]
-
-
-class Modality(NamedTuple):
-    """What the commands on texts, or those on images, have of their own.
-
-    Attributes:
-        recipes: names of the recipes of pre-training to a description and the settings.
-        family: loads Keras and returns the `PretrainingFamily`.
-    """
-
-    recipes: Mapping[str, tuple[str, Pretraining]]
-    family: Callable[[], Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,30 +70,27 @@ def _print_commands(words):
 def _demo(words, program):
     demo = parse(Demo, words, program)
     failed = 0
-    if demo.part in ("text", "all"):
-        with starting_keras():
-            from keras_taskrobust.recipes import text_comparison as text
-        failed += _show_demo(demo, "text", text.DEMO, text.compare_text, text.DEMO_MINIMUM)
-    if demo.part in ("images", "all"):
-        with starting_keras():
-            from keras_taskrobust.recipes import image_comparison as images
-        failed += _show_demo(
-            demo, "images", images.DEMO, images.compare_images, images.DEMO_MINIMUM
-        )
+    for part, modality in (("text", TEXT), ("images", IMAGES)):
+        if demo.part in (part, "all"):
+            with starting_keras():
+                family = modality.family()
+            failed += _show_demo(demo, part, family)
     exit_if_failed(failed, program)
 
 
-def _show_demo(demo, part, recipe, compare, minimum):
+def _show_demo(demo, part, family):
+    from keras_taskrobust.recipes.comparison import compare
+
+    recipe, output = family.demo, demo.output / part
     if demo.steps is not None:
         recipe = dataclasses.replace(recipe, steps=demo.steps, warmup_steps=demo.steps // 10)
-    output = demo.output / part
-    failed = _print_drawn(compare(recipe, output, minimum_targets=minimum))
+    failed = _print_drawn(compare(family, recipe, output, minimum_targets=_DEMO_MINIMUM))
     print(f"Report, plots and presets: {output.resolve()}")
     return failed
 
 
 def _prepare_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, text_settings.RECIPES)
+    arguments = parse_with_recipe(words, program, Run, TEXT.pretraining)
     refuse_unused(words, arguments.recipe.unused_to_prepare())
     with starting_keras():
         from keras_taskrobust.recipes.text import prepare_text
@@ -133,7 +101,7 @@ def _prepare_text(words, program):
 
 def _pretrain(modality, words, program):
     """One run, its report, and a list of what was written."""
-    arguments = parse_with_recipe(words, program, Run, modality.recipes)
+    arguments = parse_with_recipe(words, program, Run, modality.pretraining)
     recipe, output = arguments.recipe, arguments.output
     refuse_unused(words, recipe.unused())
     with starting_keras():
@@ -159,24 +127,30 @@ def _pretrain(modality, words, program):
         print(f"  {name}: {text}")
 
 
-def _compare_text(words, program):
+def _compare(modality, words, program):
     _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, TextComparison, text_settings.RECIPES)
-    refuse_unused(words, arguments.recipe.unused() | arguments.unused())
+    arguments = parse_with_recipe(words, program, modality.comparison, modality.pretraining)
+    refuse_unused(words, arguments.unused())
     _refuse_rows(arguments)
     with starting_keras():
-        from keras_taskrobust.recipes.text_comparison import compare_text
-    _compare(arguments, compare_text, _text_tasks, program)
+        from keras_taskrobust.recipes.comparison import compare
 
-
-def _compare_images(words, program):
-    _refuse_single_runs(words)
-    arguments = parse_with_recipe(words, program, ImageComparison, image_settings.RECIPES)
-    refuse_unused(words, arguments.recipe.unused() | arguments.unused())
-    _refuse_rows(arguments)
-    with starting_keras():
-        from keras_taskrobust.recipes.image_comparison import compare_images
-    _compare(arguments, compare_images, _image_tasks, program)
+        family = modality.family()
+    downstream = None
+    if arguments.tasks:
+        _, settings = modality.finetuning[arguments.finetuning]
+        downstream = modality.tasks(arguments, settings)
+    drawn = compare(
+        family,
+        arguments.recipe,
+        arguments.output,
+        arguments.rows(),
+        arguments.seeds,
+        arguments.minimum_targets,
+        downstream=downstream,
+        select=arguments.select,
+    )
+    _show(drawn, "runs", arguments, program)
 
 
 def _refuse_single_runs(words):
@@ -199,113 +173,32 @@ def _refuse_rows(arguments):
         dataclasses.replace(arguments.recipe, **fields)
 
 
-def _compare(arguments, compare, family_of, program):
-    drawn = compare(
-        arguments.recipe,
-        arguments.output,
-        arguments.rows(),
-        arguments.seeds,
-        arguments.minimum_targets,
-        downstream=family_of(arguments) if arguments.tasks else None,
-        select=arguments.select,
-    )
-    failed = _print_drawn(drawn)
-    print(f"Report and runs: {arguments.output.resolve()}")
-    exit_if_failed(failed, program)
-
-
-def _text_tasks(arguments):
-    from keras_taskrobust.downstream.text import TextTasks
-
-    _, settings = text_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
-    return TextTasks(arguments.tasks, settings, _data_dir(arguments))
-
-
-def _image_tasks(arguments):
-    from keras_taskrobust.downstream.images import ImageTasks
-
-    _, settings = image_finetuning_recipe.FINETUNING_RECIPES[arguments.finetuning]
-    return ImageTasks(arguments.tasks, settings, arguments.recipe.images)
-
-
-def _finetune_text(words, program):
-    recipes = text_finetuning_recipe.FINETUNING_RECIPES
-    arguments = parse_with_recipe(words, program, FineTune, recipes)
-    refuse_unused(words, arguments.recipe.unused())
+def _finetune(modality, words, program):
+    arguments = parse_with_recipe(words, program, modality.finetune, modality.finetuning)
+    refuse_unused(words, arguments.unused())
     presets = _presets(arguments)
     with starting_keras():
-        from keras_taskrobust.downstream.text import TextTasks
-    family = TextTasks(arguments.tasks, arguments.recipe, _data_dir(arguments))
-    _finetune(arguments, presets, family, "predictions", program)
-
-
-def _finetune_images(words, program):
-    kind = FineTuneImages[Recipe, TaskImages]
-    recipes = image_finetuning_recipe.FINETUNING_RECIPES
-    arguments = parse_with_recipe(words, program, kind, recipes)
-    refuse_unused(words, arguments.recipe.unused(arguments.tasks) | arguments.images.unused())
-    with starting_keras():
-        from keras_taskrobust.downstream.images import ImageTasks
-    family = ImageTasks(arguments.tasks, arguments.recipe, arguments.images)
-    _finetune(arguments, _presets(arguments), family, "cells", program)
-
-
-def _finetune(arguments, presets, family, left, program):
-    with starting_keras():
         from keras_taskrobust.recipes.finetuning import finetune
+
+        family = modality.tasks(arguments, arguments.recipe)
     output, from_scratch = arguments.output, arguments.from_scratch
     drawn = finetune(presets, arguments.seeds, family, output, from_scratch, arguments.select)
-    failed = _print_drawn(drawn)
-    print(f"Report and {left}: {output.resolve()}")
-    exit_if_failed(failed, program)
+    _show(drawn, modality.left, arguments, program)
 
 
-def _inherit_text(words, program):
-    arguments = parse_with_recipe(words, program, InheritText, inheritance_recipes.TEXT_RECIPES)
-    refuse_unused(words, inheritance_recipes.unused_of_settings(arguments.recipe))
-    with starting_keras():
-        from keras_taskrobust.downstream.text import RelatedTexts
-    family = RelatedTexts(
-        arguments.tasks,
-        arguments.recipe,
-        _data_dir(arguments),
-        head_task=arguments.head_task or "",
-    )
-    _inherit(arguments, family, program)
-
-
-def _inherit_images(words, program):
-    kind = InheritImages[Recipe, TaskImages]
-    arguments = parse_with_recipe(words, program, kind, inheritance_recipes.IMAGE_RECIPES)
-    with starting_keras():
-        from keras_taskrobust.downstream.images import RelatedImages, all_tasks
-    recipe, images = arguments.recipe, arguments.images
-    refuse_unused(words, inheritance_recipes.unused_of_images(recipe, arguments.tasks, images))
-    sets = inheritance_recipes.named_sets(arguments.sets)
-    family = RelatedImages(
-        arguments.tasks or all_tasks(sets),
-        recipe,
-        images,
-        {name: inheritance_recipes.related_images(images, one) for name, one in sets.items()},
-        arguments.severity,
-        head_task=arguments.head_task,
-    )
-    _inherit(arguments, family, program)
-
-
-def _inherit(arguments, family, program):
+def _inherit(modality, words, program):
+    arguments = parse_with_recipe(words, program, modality.inherit, modality.inheritance)
+    refuse_unused(words, arguments.unused())
     with starting_keras():
         from keras_taskrobust.evaluation.inheritance_report import print_inheritance
         from keras_taskrobust.recipes.inheritance import inherit
+
+        family = modality.related(arguments)
     output = arguments.output
     found = inherit(_presets(arguments), arguments.seeds, family, output, arguments.select)
     print_inheritance(found.results, found.failures)
     print(f"Report and cells: {output.resolve()}")
     exit_if_failed(len(found.failures), program)
-
-
-def _data_dir(arguments):
-    return None if arguments.data_dir is None else str(arguments.data_dir)
 
 
 def _presets(arguments):
@@ -332,6 +225,13 @@ def _report(words, program):
     print(f"Report: {directory.resolve()}")
 
 
+def _show(drawn, left, arguments, program):
+    """Prints the figures of a report, and where it lies with what."""
+    failed = _print_drawn(drawn)
+    print(f"Report and {left}: {arguments.output.resolve()}")
+    exit_if_failed(failed, program)
+
+
 def _print_drawn(drawn) -> int:
     """Prints the figures of a report; returns the number of runs and cells that failed."""
     from keras_taskrobust.evaluation import print_downstream, print_report
@@ -346,21 +246,6 @@ def _print_drawn(drawn) -> int:
     return len(failures) + sum(bool(one.failure) for one in drawn.results)
 
 
-def _texts():
-    from keras_taskrobust.recipes.text import TEXTS
-
-    return TEXTS
-
-
-def _images():
-    from keras_taskrobust.recipes.images import IMAGES
-
-    return IMAGES
-
-
-_TEXT = Modality(text_settings.RECIPES, _texts)
-_IMAGES = Modality(image_settings.RECIPES, _images)
-
 COMMANDS = {
     "demo": Command(
         "train a small PoS-BERT and a small MM-MAE under several weightings, and report", _demo
@@ -368,31 +253,35 @@ COMMANDS = {
     "prepare text": Command("tag and tokenize a corpus", _prepare_text),
     "pretrain text": Command(
         "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
-        functools.partial(_pretrain, _TEXT),
+        functools.partial(_pretrain, TEXT),
     ),
     "pretrain images": Command(
         "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
-        functools.partial(_pretrain, _IMAGES),
+        functools.partial(_pretrain, IMAGES),
     ),
     "finetune text": Command(
-        "fine-tune BERT presets on downstream tasks: recipes glue, small", _finetune_text
+        "fine-tune BERT presets on downstream tasks: recipes glue, small",
+        functools.partial(_finetune, TEXT),
     ),
     "finetune images": Command(
-        "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small", _finetune_images
+        "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small",
+        functools.partial(_finetune, IMAGES),
     ),
     "inherit text": Command(
-        "fine-tune BERT presets on related tasks, and test each on the others", _inherit_text
+        "fine-tune BERT presets on related tasks, and test each on the others",
+        functools.partial(_inherit, TEXT),
     ),
     "inherit images": Command(
-        "fine-tune MM-MAEs and ViTs on related images, and test on the others", _inherit_images
+        "fine-tune MM-MAEs and ViTs on related images, and test on the others",
+        functools.partial(_inherit, IMAGES),
     ),
     "compare text": Command(
         "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
-        _compare_text,
+        functools.partial(_compare, TEXT),
     ),
     "compare images": Command(
         "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
-        _compare_images,
+        functools.partial(_compare, IMAGES),
     ),
     "report": Command("draw the report of a comparison or fine-tuning again", _report),
 }

@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
+from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.recipes import inheritance_recipes
+from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
+from keras_taskrobust.recipes.settings import Pretraining
 
 #: The flags that a comparison has none of: they are those of a row.
 OF_A_ROW = ("alpha", "loss_momentum", "weighting_options")
 
-Recipe = TypeVar("Recipe")
-Images = TypeVar("Images")
+Recipe = TypeVar("Recipe", bound=Pretraining)
+ImageRecipe = TypeVar("ImageRecipe", bound=ImagePretraining)
+Settings = TypeVar("Settings", bound=Adaptation)
+Images = TypeVar("Images", bound=ImageData)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,8 @@ class Comparison(Generic[Recipe]):
         """The flags that change nothing beside the others, and what they are for."""
         names = {"finetuning", "data_dir", "select"} & set(vars(self))
         has_tasks = getattr(self, "tasks", ())
-        return {} if has_tasks else dict.fromkeys(sorted(names), "fine-tuning on `tasks`")
+        unused = {} if has_tasks else dict.fromkeys(sorted(names), "fine-tuning on `tasks`")
+        return self.recipe.unused() | unused
 
     def rows(self) -> dict[str, dict]:
         """Rows of the report to the fields of the recipe that differ."""
@@ -93,7 +100,7 @@ class TextComparison(Comparison[Recipe]):
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageComparison(Comparison[Recipe]):
+class ImageComparison(Comparison[ImageRecipe]):
     """Runs that differ in weighting and seed, fine-tuned on their images if there are `--tasks`."""
 
     tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ()
@@ -114,12 +121,17 @@ class ImageComparison(Comparison[Recipe]):
         super().__post_init__()
         checks.distinct("tasks", self.tasks, least=0)
 
+    @property
+    def images(self) -> ImageData:
+        """The images of the tasks: those of pre-training."""
+        return self.recipe.images
+
 
 @dataclasses.dataclass(frozen=True)
-class FineTuneImages(Generic[Recipe, Images]):
+class FineTuneImages(Generic[Settings, Images]):
     """Fine-tuning of finished models on images."""
 
-    recipe: Recipe
+    recipe: Settings
     images: Images
     preset: tuple[str, ...]
     """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
@@ -138,12 +150,16 @@ class FineTuneImages(Generic[Recipe, Images]):
     def __post_init__(self):
         _check_grid(self)
 
+    def unused(self) -> dict[str, str]:
+        """The flags that change nothing beside the others, and what they are for."""
+        return self.recipe.unused(self.tasks) | self.images.unused()
+
 
 @dataclasses.dataclass(frozen=True)
-class FineTune(Generic[Recipe]):
+class FineTune(Generic[Settings]):
     """Fine-tuning of finished presets."""
 
-    recipe: Recipe
+    recipe: Settings
     preset: tuple[str, ...]
     """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
@@ -162,14 +178,18 @@ class FineTune(Generic[Recipe]):
     def __post_init__(self):
         _check_grid(self)
 
+    def unused(self) -> dict[str, str]:
+        """The flags that change nothing beside the others, and what they are for."""
+        return self.recipe.unused(self.tasks)
+
 
 @dataclasses.dataclass(frozen=True)
-class InheritText(Generic[Recipe]):
+class InheritText(Generic[Settings]):
     """ImageNet-RIB's protocol on texts: a head trained beforehand, fine-tuning on each of several
     related tasks, and what that does to the others. `--probe-epochs` and `--probe-learning-rate`
     are those of the head."""
 
-    recipe: Recipe
+    recipe: Settings
     preset: tuple[str, ...]
     """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("SST-2", "sentence_polarity", "movie_reviews")
@@ -188,14 +208,18 @@ class InheritText(Generic[Recipe]):
     def __post_init__(self):
         _check_grid(self, least=2)
 
+    def unused(self) -> dict[str, str]:
+        """The flags that change nothing beside the others, and what they are for."""
+        return inheritance_recipes.unused_of_settings(self.recipe)
+
 
 @dataclasses.dataclass(frozen=True)
-class InheritImages(Generic[Recipe, Images]):
+class InheritImages(Generic[Settings, Images]):
     """ImageNet-RIB's protocol on images: a head trained beforehand, fine-tuning on each of several
     sets of the same classes, and what that does to the others. `--probe-epochs` and
     `--probe-learning-rate` are those of the head."""
 
-    recipe: Recipe
+    recipe: Settings
     images: Images
     preset: tuple[str, ...]
     """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
@@ -220,6 +244,10 @@ class InheritImages(Generic[Recipe, Images]):
     def __post_init__(self):
         _check_grid(self, least=2 if self.tasks else 0)
         checks.integer("severity", self.severity, 1, 5)
+
+    def unused(self) -> dict[str, str]:
+        """The flags that change nothing beside the others, and what they are for."""
+        return inheritance_recipes.unused_of_images(self.recipe, self.tasks, self.images)
 
 
 @dataclasses.dataclass(frozen=True)

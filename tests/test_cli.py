@@ -3,7 +3,7 @@
 import pytest
 
 from keras_taskrobust import cli
-from keras_taskrobust.recipes import text, text_comparison
+from keras_taskrobust.recipes import text
 
 pytestmark = pytest.mark.backend_free
 
@@ -57,9 +57,7 @@ def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):
     monkeypatch.setattr(
         cli,
         "_show_demo",
-        lambda demo, part, recipe, compare, minimum: (
-            steps.update({part: demo.steps or recipe.steps}) or 0
-        ),
+        lambda demo, part, family: steps.update({part: demo.steps or family.demo.steps}) or 0,
     )
     cli.main(["demo", "--output", str(tmp_path), *flags])
     assert steps == parts
@@ -89,8 +87,7 @@ def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
         folders.append(directory)
         raise ValueError("far enough")
 
-    for module in (text, text_comparison):
-        monkeypatch.setattr(module, "prepare_text", prepare)
+    monkeypatch.setattr(text, "prepare_text", prepare)
     for command in ("prepare", "pretrain", "compare"):
         with pytest.raises(SystemExit, match="far enough"):
             cli.main([command, "text", "pos-bert-tiny", "--output", str(tmp_path)])

@@ -30,6 +30,7 @@ ROOMS = (
     "cli_options",
     "cli_parsing",
     "cli_errors",
+    "cli_modalities",
     "cli",
 )
 BACKENDS = {"tensorflow", "jax", "torch"}

@@ -1,19 +1,22 @@
 """The same pre-training under several weightings, from the same initial weights and batches."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic
 
 from keras_taskrobust import checks
+from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.evaluation import Run
 from keras_taskrobust.files import file_name, make_folder, path_to_write
-from keras_taskrobust.recipes.cells import digest
-from keras_taskrobust.recipes.checks import check_rows
+from keras_taskrobust.locks import locks_directory
+from keras_taskrobust.recipes import finetuning
+from keras_taskrobust.recipes.cells import Start, digest
+from keras_taskrobust.recipes.checks import SCRATCH, check_rows
 from keras_taskrobust.recipes.failures import tried
-from keras_taskrobust.recipes.settings import Pretraining
-
-Recipe = TypeVar("Recipe", bound=Pretraining)
+from keras_taskrobust.recipes.pretraining import PretrainingFamily, Recipe, pretrain
+from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,79 @@ class PretrainedCell(Generic[Recipe]):
     recipe: Recipe
     run: Run | None = None
     failure: str = ""
+
+
+@locks_directory
+def compare(
+    family: PretrainingFamily[Recipe, Any],
+    recipe: Recipe,
+    directory: Path,
+    weightings: Mapping[str, dict] | None = None,
+    seeds: Iterable[int] = (0,),
+    minimum_targets: int = 1000,
+    title: str = "",
+    downstream: TaskFamily | None = None,
+    from_scratch: bool = True,
+    select: str = "last",
+) -> Drawn:
+    """Trains each weighting with each seed, fine-tunes each on downstream tasks, writes one report.
+
+    Finished runs and cells are kept under the hash of their settings and never computed again; a
+    killed comparison goes on where it was. What fails is marked in the report, and the rest goes
+    on.
+
+    Args:
+        family: `PretrainingFamily`.
+        recipe: the settings that all runs share, without options of a weighting.
+        directory: the folder for `report.md`, `report.html`, `metrics.csv`, the plots, `runs/`,
+            `cells/` and `predictions/`.
+        weightings: names for the report to the recipe fields that differ, such as `weighting`,
+            `weighting_options`; by default those of the family.
+        seeds: each fixes initial weights, order, masks and dropout of a run of every weighting.
+        minimum_targets: held-out targets that a task needs to count for worst and mean.
+        title: the heading of the report; by default that of the family.
+        downstream: `TaskFamily` to fine-tune on, or `None`.
+        from_scratch: bool. Whether there is a row of fine-tuning without pre-training.
+        select: "last" or "best": the epoch or report of fine-tuning whose scores are shown.
+
+    Returns:
+        `Drawn`.
+
+    Raises:
+        ValueError: a weighting is unknown, nothing is finished, or another process is in the
+            folder.
+    """
+    weightings = family.weightings if weightings is None else weightings
+    from_scratch = from_scratch and downstream is not None
+    planned = grid(recipe, weightings, seeds, from_scratch)
+    data = family.prepare(recipe, directory)
+    pretrained = pretrain_all(
+        planned, directory, lambda one, folder, row: pretrain(family, one, folder, data, row)
+    )
+    shared = recipe.with_steps(len(data.train))
+    settings = {
+        "weightings": described(weightings),
+        **family.describe(shared, data),
+        "training": f"{shared.steps} steps of {shared.batch_size} {family.unit}, AdamW, peak rate "
+        f"{shared.peak_learning_rate:g}",
+    }
+    introduction, cells = family.introduction, []
+    if downstream is not None:
+        starts = starts_from_grid(recipe, pretrained, directory, family.preset, from_scratch)
+        cells = finetuning.finetune_cells(starts, downstream, directory)
+        settings |= finetuning.finetuning_settings(downstream, select)
+        introduction = f"{introduction} {finetuning.INTRODUCTION}"
+    manifest = Manifest(
+        title or f"{family.model}: who pays for the mean?",
+        settings,
+        introduction,
+        finished_runs(pretrained),
+        cells,
+        failures(pretrained),
+        minimum_targets,
+        select,
+    )
+    return save_and_draw(manifest, directory)
 
 
 def grid(
@@ -101,6 +177,48 @@ def pretrain_all(
     return [_pretrain(cell, directory, pretrain) for cell in cells]
 
 
+def starts_from_grid(
+    recipe: Recipe,
+    cells: Sequence[PretrainedCell[Recipe]],
+    directory: Path,
+    preset: str,
+    from_scratch: bool,
+) -> list[Start]:
+    """The starts from the runs of a comparison.
+
+    Args:
+        recipe: the settings that all runs share.
+        cells: what `pretrain_all` returned.
+        directory: the folder of the comparison.
+        preset: string. The preset's name in the folder of a run.
+        from_scratch: bool. Whether to add the same architecture with random weights.
+
+    Returns:
+        list of `Start`.
+    """
+    starts = [
+        Start(
+            cell.row,
+            cell.recipe.seed,
+            str(directory / cell.folder / preset),
+            json.dumps(cell.recipe.decisive(), sort_keys=True),
+            cell.run.seconds if cell.run is not None else 0.0,
+            failure=cell.failure,
+        )
+        for cell in cells
+    ]
+    finished = [start for start in starts if not start.failure]
+    if not from_scratch or not finished:
+        return starts
+    shared = dataclasses.replace(recipe, seed=0).decisive()
+    identity = json.dumps(shared, sort_keys=True)
+    scratch = [
+        Start(SCRATCH, seed, finished[0].preset, identity, from_scratch=True)
+        for seed in dict.fromkeys(start.seed for start in starts)
+    ]
+    return [*scratch, *starts]
+
+
 def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:
     """The folder of each finished run, to its row."""
     return {cell.folder: cell.row for cell in cells if cell.run is not None}
@@ -109,19 +227,6 @@ def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:
 def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
     """The row and seed of each failed run, to the reason."""
     return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
-
-
-def settings_of_training(recipe: Pretraining, unit: str) -> dict[str, str]:
-    """The lines of a report's settings that all recipes have.
-
-    Args:
-        recipe: the settings.
-        unit: what a batch has several of, such as "sequences".
-    """
-    return {
-        "training": f"{recipe.steps} steps of {recipe.batch_size} {unit}, AdamW, peak rate "
-        f"{recipe.peak_learning_rate:g}",
-    }
 
 
 def described(weightings: Mapping[str, dict]) -> str:

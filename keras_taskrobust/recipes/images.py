@@ -16,7 +16,8 @@ from keras_taskrobust.evaluation.reconstructions import (
     plot_reconstructions,
 )
 from keras_taskrobust.files import folder_to_write, replacing
-from keras_taskrobust.recipes.image_settings import ImagePretraining
+from keras_taskrobust.recipes.comparison import compare
+from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
 from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS
 from keras_taskrobust.vision import (
@@ -102,6 +103,15 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
     model = "MM-MAE"
     unit = "images"
     preset = "model.keras"
+    introduction = (
+        "Each row is the same small MM-MAE, trained on the same batches from the same initial "
+        "weights. Only the weighing of its tasks, one a modality, differs: uniform is the mean "
+        "over the tasks, minimax weighs the worst task most. The losses are of different kinds, "
+        "and on different scales: squared errors of RGB, absolute errors of depth, cross-entropy "
+        "of labels."
+    )
+    weightings = {name: {"weighting": name} for name in ("uniform", "minimax")}
+    demo = dataclasses.replace(TINY, steps=120, warmup_steps=12)
 
     def prepare(self, recipe, directory):
         return open_images(recipe)
@@ -150,6 +160,7 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
 
 IMAGES = ImageFamily()
 pretrain_images = functools.partial(pretrain, IMAGES)
+compare_images = functools.partial(compare, IMAGES)
 
 
 def _modalities(recipe, class_names):

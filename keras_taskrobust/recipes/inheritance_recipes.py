@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from keras_taskrobust.downstream.settings import Adaptation, ImageFineTuning
+from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.files import file_name
+from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.recipes import image_finetuning_recipe, text_finetuning_recipe
 from keras_taskrobust.recipes.image_finetuning_recipe import TaskImages
 
@@ -31,19 +32,20 @@ def unused_of_settings(settings: Adaptation, tasks: Collection[str] = ()) -> dic
 
 
 def unused_of_images(
-    settings: ImageFineTuning, tasks: Collection[str], images: TaskImages
+    settings: Adaptation, tasks: Collection[str], images: TaskImages
 ) -> dict[str, str]:
     """The settings that change nothing under the others, and what they are for.
 
     Args:
-        settings: `ImageFineTuning`.
+        settings: `Adaptation`.
         tasks: names of tasks; none for all.
         images: `TaskImages`.
 
     Returns:
         dict of names to what they are for.
     """
-    from keras_taskrobust.vision import CORRUPTIONS
+    with starting_keras():
+        from keras_taskrobust.vision import CORRUPTIONS
 
     found = unused_of_settings(settings, ("classification",)) | images.unused()
     if tasks and not set(tasks) & set(CORRUPTIONS):

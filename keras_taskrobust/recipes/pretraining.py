@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -50,11 +50,17 @@ class PretrainingFamily(abc.ABC, Generic[Recipe, Data]):
         model: string. What reports call the model.
         unit: string. What a batch has several of.
         preset: string. What of the folder of a run fine-tuning starts from.
+        introduction: string. What a report of a comparison begins with.
+        weightings: the rows of a comparison, by default.
+        demo: the settings of the demo.
     """
 
     model: ClassVar[str]
     unit: ClassVar[str]
     preset: ClassVar[str]
+    introduction: ClassVar[str]
+    weightings: ClassVar[Mapping[str, dict]]
+    demo: ClassVar[Pretraining]
 
     @abc.abstractmethod
     def prepare(self, recipe: Recipe, directory: Path) -> Data:

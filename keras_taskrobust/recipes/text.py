@@ -10,8 +10,9 @@ import keras_hub
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.files import folder_to_write
 from keras_taskrobust.locks import locks_directory
+from keras_taskrobust.recipes.comparison import compare
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
-from keras_taskrobust.recipes.text_settings import TextPretraining
+from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 from keras_taskrobust.text import (
     AnnotatedText,
     PosMasking,
@@ -110,6 +111,13 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
     model = "PoS-BERT"
     unit = "sequences"
     preset = "preset"
+    introduction = (
+        "Each row is the same small PoS-BERT, trained on the same batches from the same initial "
+        "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
+        "language modelling, uniform the mean over the tasks, minimax weighs the worst task most."
+    )
+    weightings = {name: {"weighting": name} for name in ("pooled", "uniform", "minimax")}
+    demo = dataclasses.replace(TINY, steps=400, warmup_steps=40)
 
     def prepare(self, recipe, directory):
         return prepare_text(recipe, directory)
@@ -144,6 +152,7 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
 
 TEXTS = TextFamily()
 pretrain_text = functools.partial(pretrain, TEXTS)
+compare_text = functools.partial(compare, TEXTS)
 
 
 def _encoder(recipe, corpus, directory):

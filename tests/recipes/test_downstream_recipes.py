@@ -18,12 +18,12 @@ from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.downstream.text_finetuning import open_bert
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import finetuning, text_comparison
+from keras_taskrobust.recipes import comparison, finetuning
 from keras_taskrobust.recipes import text as pretraining
 from keras_taskrobust.recipes.finetuning import finetune
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.starts import start_from_preset
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import compare_text
 from keras_taskrobust.recipes.text_finetuning_recipe import GLUE
 from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
@@ -244,20 +244,20 @@ def recipe(tmp_path):
 def test_a_comparison_of_both_stages_outlives_a_failed_row(
     pretraining, preset, recipe, family, tmp_path, counted, untrained, monkeypatch
 ):
-    pretrain = text_comparison.pretrain_text
+    pretrain = comparison.pretrain
 
-    def fail(cell, folder, texts, label):
+    def fail(family, cell, folder, texts, label):
         if cell.weighting == "hard_max":
             raise FloatingPointError("The loss must be finite.")
         if pretraining == "real":
-            return pretrain(cell, folder, texts, label)
+            return pretrain(family, cell, folder, texts, label)
         claim_folder(folder, cell)
         shutil.copytree(preset, folder / "preset", dirs_exist_ok=True)
         (folder / "history.csv").write_text("epoch,loss,verb_loss,verb_weight\n0,1.0,1.0,1.0\n")
         finish_run(folder, TaskScores(("verb",), np.ones((4, 1)), np.ones((4, 1))), 1.0)
         return load_run(folder, label)
 
-    monkeypatch.setattr(text_comparison, "pretrain_text", fail)
+    monkeypatch.setattr(comparison, "pretrain", fail)
     output = tmp_path / "out"
     cases = {name: {"weighting": name} for name in ("uniform", "hard_max")}
     family = dataclasses.replace(family, tasks=("RTE",))

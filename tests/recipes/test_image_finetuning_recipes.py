@@ -14,10 +14,11 @@ from keras_taskrobust.downstream import images
 from keras_taskrobust.downstream.finetuning_run import FineTuned
 from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import image_comparison
+from keras_taskrobust.recipes import comparison
 from keras_taskrobust.recipes.finetuning import finetune
 from keras_taskrobust.recipes.image_finetuning_recipe import FINETUNING_RECIPES, SMALL, TaskImages
 from keras_taskrobust.recipes.image_settings import TINY
+from keras_taskrobust.recipes.images import compare_images
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.starts import start_from_preset
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
@@ -175,9 +176,9 @@ def test_an_unknown_task_is_refused():
 def test_an_output_that_cannot_be_written_to_is_refused_first(tmp_path, monkeypatch):
     output = tmp_path / "file"
     output.write_text("")
-    monkeypatch.delattr(image_comparison, "pretrain_images")
+    monkeypatch.delattr(comparison, "pretrain")
     with pytest.raises(ValueError, match=f"can be written to. Received: {output}: "):
-        image_comparison.compare_images(dataclasses.replace(TINY, scenes=20), output)
+        compare_images(dataclasses.replace(TINY, scenes=20), output)
 
 
 def test_doubles_and_no_tasks_are_refused(preset, tmp_path, untrained):
@@ -199,14 +200,14 @@ def test_doubles_and_no_tasks_are_refused(preset, tmp_path, untrained):
 def no_pretraining(preset, monkeypatch):
     """A finished run with the model of `preset` in place of training."""
 
-    def pretrain(cell, folder, images, label):
+    def pretrain(family, cell, folder, images, label):
         claim_folder(folder, cell)
         shutil.copy(preset / "model.keras", folder)
         (folder / "history.csv").write_text("epoch,loss,depth_loss,depth_weight\n0,1.0,1.0,1.0\n")
         finish_run(folder, TaskScores(("depth",), np.ones((4, 1)), np.ones((4, 1))), 1.0)
         return load_run(folder, label)
 
-    monkeypatch.setattr(image_comparison, "pretrain_images", pretrain)
+    monkeypatch.setattr(comparison, "pretrain", pretrain)
 
 
 @pytest.mark.parametrize("pretraining", [slow("real"), "none"])
@@ -232,9 +233,9 @@ def test_a_comparison_fine_tunes_what_it_trained(pretraining, tmp_path, untraine
     )
     family = ImageTasks(("depth",), SETTINGS, IMAGES)
     arguments = (recipe, tmp_path, {"uniform": {"weighting": "uniform"}}, (0,), 1)
-    drawn = image_comparison.compare_images(*arguments, downstream=family)
+    drawn = compare_images(*arguments, downstream=family)
     assert {one.weighting for one in drawn.results} == {"scratch", "uniform"}
     assert not [one.failure for one in drawn.results if one.failure]
     assert all((tmp_path / name).exists() for name in ("report.md", "downstream.png"))
-    image_comparison.compare_images(*arguments, downstream=family)
+    compare_images(*arguments, downstream=family)
     assert len(untrained) == 2

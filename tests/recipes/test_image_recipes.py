@@ -19,12 +19,12 @@ from keras_taskrobust import cli
 from keras_taskrobust.cli_options import Run
 from keras_taskrobust.cli_parsing import parse_with_recipe
 from keras_taskrobust.evaluation.held_out import score_reconstructions
-from keras_taskrobust.recipes import image_comparison, pretraining, training_run
-from keras_taskrobust.recipes.image_comparison import compare_images
+from keras_taskrobust.recipes import comparison, pretraining, training_run
 from keras_taskrobust.recipes.image_settings import PAPER, RECIPES, TINY
 from keras_taskrobust.recipes.images import (
     IMAGES,
     build_mm_mae,
+    compare_images,
     open_images,
     pretrain_images,
     reconstruct_held_out,
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(tmp_path, monkeypatch):
 def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, monkeypatch):
     tried = []
 
-    def trained(cell, folder, *others):
+    def trained(family, cell, folder, *others):
         """The finished run in place of training; the first of `pooled` fails."""
         tried.append(cell.weighting)
         if tried == ["uniform", "pooled"]:
@@ -153,9 +153,9 @@ def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, mon
         if not folder.exists():
             shutil.copytree(finished[0], folder)
             (folder / "recipe.json").unlink()
-        return pretrain_images(cell, folder, *others)
+        return pretraining.pretrain(family, cell, folder, *others)
 
-    monkeypatch.setattr(image_comparison, "pretrain_images", trained)
+    monkeypatch.setattr(comparison, "pretrain", trained)
     cases = {name: {"weighting": name} for name in ("uniform", "pooled")}
     drawn = compare_images(MINIATURE, tmp_path, cases, minimum_targets=1)
     assert [run.weighting for run in drawn.runs] == ["uniform"]

@@ -15,8 +15,7 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust.locks import locked
 from keras_taskrobust.recipes import training_run
-from keras_taskrobust.recipes.text import prepare_text, pretrain_text
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import compare_text, prepare_text, pretrain_text
 from keras_taskrobust.recipes.training_run import claim_folder, finished_run
 
 

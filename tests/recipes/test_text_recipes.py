@@ -11,8 +11,7 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust import files
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.recipes.text import build_pos_bert, prepare_text, pretrain_text
-from keras_taskrobust.recipes.text_comparison import compare_text
+from keras_taskrobust.recipes.text import build_pos_bert, compare_text, prepare_text, pretrain_text
 from keras_taskrobust.recipes.text_settings import PAPER, TINY
 from keras_taskrobust.recipes.training_run import (
     claim_folder,

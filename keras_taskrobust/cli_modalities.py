@@ -1,0 +1,124 @@
+"""What the commands on texts, and those on images, have of their own."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from keras_taskrobust.cli_options import (
+    FineTune,
+    FineTuneImages,
+    ImageComparison,
+    InheritImages,
+    InheritText,
+    Settings,
+    TextComparison,
+)
+from keras_taskrobust.recipes import (
+    image_finetuning_recipe,
+    image_settings,
+    inheritance_recipes,
+    text_finetuning_recipe,
+    text_settings,
+)
+from keras_taskrobust.recipes.image_settings import ImageData
+
+Recipes = Mapping[str, tuple[str, Any]]
+
+
+class Modality(abc.ABC):
+    """A modality. Its methods need Keras.
+
+    Attributes:
+        pretraining, finetuning, inheritance: names of recipes to a description and the settings.
+        comparison, finetune, inherit: the options of these commands, to be parametrised.
+        left: string. What fine-tuning leaves beside its report.
+    """
+
+    pretraining: ClassVar[Recipes]
+    finetuning: ClassVar[Recipes]
+    inheritance: ClassVar[Recipes]
+    comparison: ClassVar[Any]
+    finetune: ClassVar[Any]
+    inherit: ClassVar[Any]
+    left: ClassVar[str]
+
+    @abc.abstractmethod
+    def family(self):
+        """The `PretrainingFamily`."""
+
+    @abc.abstractmethod
+    def tasks(self, arguments, settings):
+        """The `TaskFamily` of a comparison or of fine-tuning, with the settings of the latter."""
+
+    @abc.abstractmethod
+    def related(self, arguments):
+        """The `TaskFamily` whose tasks share their classes."""
+
+
+class _Text(Modality):
+    pretraining = text_settings.RECIPES
+    finetuning = text_finetuning_recipe.FINETUNING_RECIPES
+    inheritance = inheritance_recipes.TEXT_RECIPES
+    comparison = TextComparison
+    finetune = FineTune
+    inherit = InheritText
+    left = "predictions"
+
+    def family(self):
+        from keras_taskrobust.recipes.text import TEXTS
+
+        return TEXTS
+
+    def tasks(self, arguments, settings):
+        from keras_taskrobust.downstream.text import TextTasks
+
+        return TextTasks(arguments.tasks, settings, _data_dir(arguments))
+
+    def related(self, arguments):
+        from keras_taskrobust.downstream.text import RelatedTexts
+
+        head_task = arguments.head_task or ""
+        data_dir = _data_dir(arguments)
+        return RelatedTexts(arguments.tasks, arguments.recipe, data_dir, head_task=head_task)
+
+
+class _Images(Modality):
+    pretraining = image_settings.RECIPES
+    finetuning = image_finetuning_recipe.FINETUNING_RECIPES
+    inheritance = inheritance_recipes.IMAGE_RECIPES
+    comparison = ImageComparison
+    finetune = FineTuneImages[Settings, ImageData]
+    inherit = InheritImages[Settings, ImageData]
+    left = "cells"
+
+    def family(self):
+        from keras_taskrobust.recipes.images import IMAGES
+
+        return IMAGES
+
+    def tasks(self, arguments, settings):
+        from keras_taskrobust.downstream.images import ImageTasks
+
+        return ImageTasks(arguments.tasks, settings, arguments.images)
+
+    def related(self, arguments):
+        from keras_taskrobust.downstream.images import RelatedImages, all_tasks
+
+        images = arguments.images
+        sets = inheritance_recipes.named_sets(arguments.sets)
+        return RelatedImages(
+            arguments.tasks or all_tasks(sets),
+            arguments.recipe,
+            images,
+            {name: inheritance_recipes.related_images(images, one) for name, one in sets.items()},
+            arguments.severity,
+            head_task=arguments.head_task,
+        )
+
+
+TEXT = _Text()
+IMAGES = _Images()
+
+
+def _data_dir(arguments):
+    return None if arguments.data_dir is None else str(arguments.data_dir)
