@@ -15,8 +15,8 @@ import tyro
 
 from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
-from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
-from keras_taskrobust.recipes.image_settings import TINY
+from keras_taskrobust.recipes.finetuning_settings import SMALL_IMAGES
+from keras_taskrobust.recipes.image_settings import TINY, ImageData
 from keras_taskrobust.recipes.images import compare_images
 
 RECIPE = dataclasses.replace(
@@ -38,7 +38,7 @@ WEIGHTINGS = {
     "minimax": {"weighting": "minimax"},
 }
 FINETUNING = dataclasses.replace(
-    SMALL,
+    SMALL_IMAGES,
     batch_size=16,
     max_steps=500,
     head="linear",
@@ -61,11 +61,11 @@ def main(
         seeds: the seeds.
     """
     recipe = dataclasses.replace(RECIPE, data=str(nyuv2))
-    rooms = TaskImages(str(nyuv2), split="test", held_out_split="test")
+    rooms = ImageData(str(nyuv2), split="test", held_out_split="test")
     downstream = ImageTasks(
         ("semseg", "depth", "classification"),
         FINETUNING,
-        TaskImages(str(nyuv2), num_classes=13),
+        ImageData(str(nyuv2), num_classes=13),
         other_images={"classification": rooms},
     )
     title = "MM-MAE: what the weighting is worth downstream"

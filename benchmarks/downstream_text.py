@@ -18,8 +18,8 @@ from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.evaluation import print_downstream, print_report
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.recipes.finetuning_settings import SMALL_TEXT
 from keras_taskrobust.recipes.text import compare_text
-from keras_taskrobust.recipes.text_finetuning_recipe import SMALL
 from keras_taskrobust.recipes.text_settings import TINY
 
 RECIPE = dataclasses.replace(
@@ -39,7 +39,7 @@ WEIGHTINGS = {
 }
 GLUE = ("SST-2", "CoLA", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
 TASKS = ("ppattach", "sentence_polarity", "SST-2", "STS-B", "QQP", "CoLA", "RTE")
-FINETUNING = dataclasses.replace(SMALL, max_steps=250, sequence_length=32)
+FINETUNING = dataclasses.replace(SMALL_TEXT, max_steps=250, sequence_length=32)
 _EXAMPLES_A_DOCUMENT = 20
 
 

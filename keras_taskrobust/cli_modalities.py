@@ -14,10 +14,8 @@ from keras_taskrobust.cli_options import (
     TextComparison,
 )
 from keras_taskrobust.recipes import (
-    image_finetuning_recipe,
+    finetuning_settings,
     image_settings,
-    inheritance_recipes,
-    text_finetuning_recipe,
     text_settings,
 )
 from keras_taskrobust.recipes.image_settings import ImageData
@@ -57,8 +55,8 @@ class Modality(abc.ABC):
 
 class _Text(Modality):
     pretraining = text_settings.RECIPES
-    finetuning = text_finetuning_recipe.FINETUNING_RECIPES
-    inheritance = inheritance_recipes.TEXT_RECIPES
+    finetuning = finetuning_settings.TEXT_RECIPES
+    inheritance = finetuning_settings.RELATED_TEXT_RECIPES
     comparison = TextComparison
     finetune = FineTune
     inherit = InheritText
@@ -84,8 +82,8 @@ class _Text(Modality):
 
 class _Images(Modality):
     pretraining = image_settings.RECIPES
-    finetuning = image_finetuning_recipe.FINETUNING_RECIPES
-    inheritance = inheritance_recipes.IMAGE_RECIPES
+    finetuning = finetuning_settings.IMAGE_RECIPES
+    inheritance = finetuning_settings.RELATED_IMAGE_RECIPES
     comparison = ImageComparison
     finetune = FineTuneImages[Settings, ImageData]
     inherit = InheritImages[Settings, ImageData]
@@ -105,12 +103,12 @@ class _Images(Modality):
         from keras_taskrobust.downstream.images import RelatedImages, all_tasks
 
         images = arguments.images
-        sets = inheritance_recipes.named_sets(arguments.sets)
+        sets = finetuning_settings.named_sets(arguments.sets)
         return RelatedImages(
             arguments.tasks or all_tasks(sets),
             arguments.recipe,
             images,
-            {name: inheritance_recipes.related_images(images, one) for name, one in sets.items()},
+            {name: finetuning_settings.related_images(images, one) for name, one in sets.items()},
             arguments.severity,
             head_task=arguments.head_task,
         )

@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
 from keras_taskrobust.downstream.settings import Adaptation
-from keras_taskrobust.recipes import inheritance_recipes
+from keras_taskrobust.recipes import finetuning_settings
 from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
 from keras_taskrobust.recipes.settings import Pretraining
 
@@ -210,7 +210,7 @@ class InheritText(Generic[Settings]):
 
     def unused(self) -> dict[str, str]:
         """The flags that change nothing beside the others, and what they are for."""
-        return inheritance_recipes.unused_of_settings(self.recipe)
+        return finetuning_settings.unused_to_inherit(self.recipe)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +247,7 @@ class InheritImages(Generic[Settings, Images]):
 
     def unused(self) -> dict[str, str]:
         """The flags that change nothing beside the others, and what they are for."""
-        return inheritance_recipes.unused_of_images(self.recipe, self.tasks, self.images)
+        return finetuning_settings.unused_to_inherit_images(self.recipe, self.tasks, self.images)
 
 
 @dataclasses.dataclass(frozen=True)

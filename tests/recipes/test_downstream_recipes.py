@@ -21,10 +21,10 @@ from keras_taskrobust.evaluation import TaskScores
 from keras_taskrobust.recipes import comparison, finetuning
 from keras_taskrobust.recipes import text as pretraining
 from keras_taskrobust.recipes.finetuning import finetune
+from keras_taskrobust.recipes.finetuning_settings import GLUE
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.starts import start_from_preset
 from keras_taskrobust.recipes.text import compare_text
-from keras_taskrobust.recipes.text_finetuning_recipe import GLUE
 from keras_taskrobust.recipes.text_settings import TINY
 from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load_run
 

@@ -16,8 +16,8 @@ from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.evaluation import TaskScores
 from keras_taskrobust.recipes import comparison
 from keras_taskrobust.recipes.finetuning import finetune
-from keras_taskrobust.recipes.image_finetuning_recipe import FINETUNING_RECIPES, SMALL, TaskImages
-from keras_taskrobust.recipes.image_settings import TINY
+from keras_taskrobust.recipes.finetuning_settings import IMAGE_RECIPES, SMALL_IMAGES
+from keras_taskrobust.recipes.image_settings import TINY, ImageData
 from keras_taskrobust.recipes.images import compare_images
 from keras_taskrobust.recipes.reporting import draw
 from keras_taskrobust.recipes.starts import start_from_preset
@@ -25,9 +25,9 @@ from keras_taskrobust.recipes.training_run import claim_folder, finish_run, load
 from keras_taskrobust.vision import Modality, MultiModalMAE, ProceduralScenes
 
 SETTINGS = dataclasses.replace(
-    SMALL, batch_size=4, epochs=1, warmup_epochs=0, head_width=4, max_steps=2, reports=1
+    SMALL_IMAGES, batch_size=4, epochs=1, warmup_epochs=0, head_width=4, max_steps=2, reports=1
 )
-IMAGES = TaskImages(scenes=20)
+IMAGES = ImageData(scenes=20)
 REPORT = ("report.md", "report.html", "downstream.csv", "downstream.png")
 
 
@@ -62,7 +62,7 @@ def untrained(monkeypatch):
 
 
 def settings_of(name):
-    return FINETUNING_RECIPES[name][1]
+    return IMAGE_RECIPES[name][1]
 
 
 PAPER = {
@@ -153,7 +153,7 @@ def test_a_split_can_be_split(tmp_path):
     rgb = np.zeros((10, 8, 8, 3), "uint8")
     scenes = {"test_scene": np.arange(10) % 2, "scene_names": np.array(["office", "kitchen"])}
     np.savez(path, test_rgb=rgb, **scenes)
-    split = TaskImages(str(path), split="test", held_out_split="test", held_out_share=0.3)
+    split = ImageData(str(path), split="test", held_out_split="test", held_out_share=0.3)
     train, held_out = split.open(("rgb", "label"), (8, 8))
     assert (len(train), len(held_out)) == (7, 3)
     assert train.label_names == ("office", "kitchen")

@@ -20,15 +20,19 @@ from keras_taskrobust.downstream.image_finetuning import finetune_images
 from keras_taskrobust.downstream.images import RelatedImages, all_tasks
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text import LABEL_SPACES, RelatedTexts
-from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
+from keras_taskrobust.recipes.finetuning_settings import (
+    SMALL_IMAGES,
+    named_sets,
+    related_images,
+)
+from keras_taskrobust.recipes.image_settings import ImageData
 from keras_taskrobust.recipes.inheritance import inherit
-from keras_taskrobust.recipes.inheritance_recipes import named_sets, related_images
 from keras_taskrobust.vision import CORRUPTIONS
 from keras_taskrobust.vision.corruptions import corrupt
 
 TEXT = FineTuning(learning_rate=1e-2, batch_size=4, epochs=1, max_steps=2, sequence_length=16)
 IMAGE = dataclasses.replace(
-    SMALL, batch_size=4, epochs=1, warmup_epochs=0, max_steps=2, reports=1, least_crop=0.9
+    SMALL_IMAGES, batch_size=4, epochs=1, warmup_epochs=0, max_steps=2, reports=1, least_crop=0.9
 )
 NAMES = ("red", "green", "blue")
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -124,7 +128,7 @@ def test_images_follow_the_protocol(vit, tmp_path):
     colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)
     settings = dataclasses.replace(IMAGE, epochs=3, max_steps=15, probe_epochs=2)
     tasks = ("clean", "contrast", "gaussian_noise")
-    related = RelatedImages(tasks, settings, TaskImages(colours), severity=5)
+    related = RelatedImages(tasks, settings, ImageData(colours), severity=5)
     found = inherit({"mine": vit}, (0,), related, tmp_path / "out").results["mine"][0]
 
     with np.load(colours) as arrays:
@@ -140,7 +144,7 @@ def test_images_follow_the_protocol(vit, tmp_path):
         arrays = {f"{split}_rgb": images for split, images in sets[task].items()}
         arrays |= {f"{split}_label": labels for split in sources}
         np.savez(path, label_names=np.array(NAMES), **arrays)
-        train_and_test = TaskImages(str(path)).open(("rgb",), (16, 16))
+        train_and_test = ImageData(str(path)).open(("rgb",), (16, 16))
         data = open_image_task("classification", *train_and_test, (16, 16))
         keras.utils.set_random_seed(0)
         result = finetune_images(open_image_model(vit), data, settings, 0, head)
@@ -207,7 +211,7 @@ def test_sentiment_has_the_same_order_of_labels_in_all_domains(glue):
 
 def test_sets_with_some_of_the_classes(vit, colours, tmp_path, untrained):
     other = save_colours(tmp_path / "others.npz", ("blue", "green"), ("test",), number=10)
-    images = TaskImages(colours)
+    images = ImageData(colours)
     sets = {"few": related_images(images, other)}
     related = RelatedImages(("clean", "few"), IMAGE, images, sets)
     train, held_out = related.sources("few", (16, 16))
@@ -233,7 +237,7 @@ BENCHMARK = (
 
 def test_the_sets_of_the_benchmark_open_from_tfds():
     tfds = pytest.importorskip("tensorflow_datasets")
-    images = TaskImages("tfds:imagenet2012", held_out_split="validation")
+    images = ImageData("tfds:imagenet2012", held_out_split="validation")
     named = named_sets([f"tfds:{name}" for name in BENCHMARK])
     sets = {name: related_images(images, source) for name, source in named.items()}
     related = RelatedImages(("clean", *sets), IMAGE, images, sets)

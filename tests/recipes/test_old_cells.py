@@ -11,8 +11,13 @@ from keras_taskrobust.downstream.text import RelatedTexts, TextTasks
 from keras_taskrobust.recipes import finetuning, inheritance
 from keras_taskrobust.recipes.cells import Start
 from keras_taskrobust.recipes.finetuning import finetune_cells
-from keras_taskrobust.recipes.image_finetuning_recipe import SMALL, TaskImages
-from keras_taskrobust.recipes.inheritance_recipes import IMAGE_RECIPES, TEXT_RECIPES, related_images
+from keras_taskrobust.recipes.finetuning_settings import (
+    RELATED_IMAGE_RECIPES,
+    RELATED_TEXT_RECIPES,
+    SMALL_IMAGES,
+    related_images,
+)
+from keras_taskrobust.recipes.image_settings import ImageData
 
 pytestmark = pytest.mark.backend_free
 
@@ -55,19 +60,21 @@ def finetuned(monkeypatch, tmp_path):
 def test_keys_of_fine_tuning_on_texts(finetuned):
     assert finetuned(TextTasks(("RTE",), FineTuning(), "glue")) == ["uniform-1-RTE-eb9d5ae8"]
     scratch = dataclasses.replace(START, from_scratch=True)
-    assert finetuned(TextTasks(("STS-B",), TEXT_RECIPES["small"][1]), scratch) == [
+    assert finetuned(TextTasks(("STS-B",), RELATED_TEXT_RECIPES["small"][1]), scratch) == [
         "uniform-1-STS-B-b6a93cc2"
     ]
 
 
 def test_keys_of_fine_tuning_on_images(finetuned):
-    rooms = {"classification": TaskImages("rooms.npz", "test", "test")}
-    family = ImageTasks(("depth", "classification"), SMALL, TaskImages(scenes=20), rooms)
+    rooms = {"classification": ImageData("rooms.npz", "test", "test")}
+    family = ImageTasks(("depth", "classification"), SMALL_IMAGES, ImageData(scenes=20), rooms)
     assert finetuned(family) == ["uniform-1-depth-4149e353", "uniform-1-classification-ea8e3c6a"]
 
 
 def test_keys_of_inheritance_on_texts(inherited):
-    family = RelatedTexts(("RTE", "QNLI"), TEXT_RECIPES["small"][1], "glue", head_task="QNLI")
+    family = RelatedTexts(
+        ("RTE", "QNLI"), RELATED_TEXT_RECIPES["small"][1], "glue", head_task="QNLI"
+    )
     assert inherited(family) == [
         "uniform-1-before-c02e38bb",
         "uniform-1-RTE-5c031c31",
@@ -76,10 +83,10 @@ def test_keys_of_inheritance_on_texts(inherited):
 
 
 def test_keys_of_inheritance_on_images(inherited):
-    images = TaskImages("images.npz")
+    images = ImageData("images.npz")
     sets = {"few": related_images(images, "few.npz")}
     tasks = ("clean", "contrast", "few")
-    family = RelatedImages(tasks, IMAGE_RECIPES["small"][1], images, sets, severity=4)
+    family = RelatedImages(tasks, RELATED_IMAGE_RECIPES["small"][1], images, sets, severity=4)
     assert inherited(family) == [
         "uniform-1-before-32982cfc",
         "uniform-1-clean-5afdb7bf",
