@@ -9,7 +9,7 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
@@ -232,7 +232,7 @@ def _show(drawn, left, arguments, program):
     exit_if_failed(failed, program)
 
 
-def _print_drawn(drawn) -> int:
+def _print_drawn(drawn: Any) -> int:
     """Prints the figures of a report; returns the number of runs and cells that failed."""
     from keras_taskrobust.evaluation import print_downstream, print_report
 

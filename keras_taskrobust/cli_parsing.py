@@ -6,7 +6,8 @@ import io
 import re
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from keras_taskrobust.cli_options import parse_options
 
@@ -67,7 +68,7 @@ def parse(kind, words, program, config=()):
     raise ValueError(_with_flags(refusal, _field_names(kind)))
 
 
-def flags_of(words) -> set[str]:
+def flags_of(words: Iterable[str]) -> set[str]:
     """The flags among the words of a command."""
     return {word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
 
@@ -77,7 +78,7 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def refuse_unused(words, unused: Mapping[str, str]) -> None:
+def refuse_unused(words: Sequence[str], unused: Mapping[str, str]) -> None:
     """Refuses flags that change nothing beside the others.
 
     Args:
@@ -138,7 +139,7 @@ def _refusal(stop):
     return None
 
 
-def _field_names(kind) -> set[str]:
+def _field_names(kind: Any) -> set[str]:
     """Those of a dataclass, and of those that it is parametrised with."""
     parts = [kind, typing.get_origin(kind), *typing.get_args(kind)]
     kinds = [one for one in parts if isinstance(one, type) and dataclasses.is_dataclass(one)]

@@ -78,7 +78,7 @@ class ImageData:
         return unused
 
     def open(
-        self, wanted: Sequence[str], image_size: tuple[int, int], **options
+        self, wanted: Sequence[str], image_size: tuple[int, int], **options: Any
     ) -> "tuple[ImageSource, ImageSource]":
         """Opens the images.
 
@@ -110,7 +110,7 @@ class ImageData:
             return split_images(train, self.held_out_share)
         return train, load_images(self.data, self.held_out_split, **options)
 
-    def _options(self, image_size, options) -> dict[str, Any]:
+    def _options(self, image_size: tuple[int, int], options: dict[str, Any]) -> dict[str, Any]:
         """The given settings that only some sources have."""
         options |= {name: getattr(self, name) for name in _OF_SOME_SOURCES}
         options["data_dir"] = self.tfds_dir

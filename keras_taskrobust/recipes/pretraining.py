@@ -149,7 +149,7 @@ def compile_with(
     model: MinimaxModel,
     recipe: Pretraining,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
-    **adam,
+    **adam: Any,
 ) -> None:
     """Compiles a model with AdamW and the weighting of the settings.
 

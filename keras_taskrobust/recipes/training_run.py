@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ def load_run(directory: Path, label: str) -> Run:
 def train(
     model: MinimaxModel,
     recipe: Pretraining,
-    batches,
+    batches: Callable[[int], Any],
     directory: Path,
     label: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
