@@ -193,5 +193,11 @@ def test_the_terminal_keeps_widths_and_rules():
     ]
 
 
+def test_a_narrow_terminal_breaks_figures_and_cuts_none():
+    row = (Entry("task"), *(Entry(f"0.{digit * 3}") for digit in "123456789"))
+    said = printed([Table(tuple("abcdefghij"), (row,))], "ascii", width=44)
+    assert [said.count(digit) for digit in "123456789"] == [3] * 9
+
+
 def test_csv_has_names_and_commas_as_they_are():
     assert to_csv([("a", "b"), ("x, y", 'say "no"'), (1, "")]) == ('a,b\n"x, y","say ""no"""\n1,\n')
