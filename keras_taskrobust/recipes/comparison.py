@@ -20,8 +20,8 @@ from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainedCell(Generic[Recipe]):
-    """A weighting and a seed of the grid.
+class PlannedRun(Generic[Recipe]):
+    """A weighting and a seed of the grid, and the run that came of it.
 
     Attributes:
         row: string. The weighting's name in the report.
@@ -116,7 +116,7 @@ def grid(
     weightings: Mapping[str, dict],
     seeds: Iterable[int],
     from_scratch: bool = False,
-) -> list[PretrainedCell[Recipe]]:
+) -> list[PlannedRun[Recipe]]:
     """Each weighting with each seed, not yet trained.
 
     Args:
@@ -127,7 +127,7 @@ def grid(
         from_scratch: bool. Whether fine-tuning adds a row without pre-training.
 
     Returns:
-        list of `PretrainedCell`.
+        list of `PlannedRun`.
 
     Raises:
         ValueError: a recipe refuses its fields, options that its weighting does not have among
@@ -145,17 +145,17 @@ def grid(
     check_rows("weightings", weightings, from_scratch)
     checks.seeds("seeds", seeds)
     return [
-        PretrainedCell(name, *_cell(name, recipe, seed, fields))
+        PlannedRun(name, *_folder_and_settings(name, recipe, seed, fields))
         for seed in seeds
         for name, fields in weightings.items()
     ]
 
 
 def pretrain_all(
-    cells: Iterable[PretrainedCell[Recipe]],
+    planned: Iterable[PlannedRun[Recipe]],
     directory: Path,
     pretrain: Callable[[Recipe, Path, str], Run],
-) -> list[PretrainedCell[Recipe]]:
+) -> list[PlannedRun[Recipe]]:
     """Trains what is not yet trained.
 
     Finished runs are kept under the hash of their settings and never computed again; a killed
@@ -163,23 +163,23 @@ def pretrain_all(
     and the rest goes on.
 
     Args:
-        cells: what `grid` returned.
+        planned: what `grid` returned.
         directory: the folder in which the runs have theirs, in `runs/`.
         pretrain: from settings, folder and label to a `Run`.
 
     Returns:
-        list of `PretrainedCell`, with their runs or failures.
+        list of `PlannedRun`, with their runs or failures.
 
     Raises:
         ValueError: the folder cannot be written to.
     """
     make_folder(directory)
-    return [_pretrain(cell, directory, pretrain) for cell in cells]
+    return [_pretrain(one, directory, pretrain) for one in planned]
 
 
 def starts_from_grid(
     recipe: Recipe,
-    cells: Sequence[PretrainedCell[Recipe]],
+    planned: Sequence[PlannedRun[Recipe]],
     directory: Path,
     preset: str,
     from_scratch: bool,
@@ -188,7 +188,7 @@ def starts_from_grid(
 
     Args:
         recipe: the settings that all runs share.
-        cells: what `pretrain_all` returned.
+        planned: what `pretrain_all` returned.
         directory: the folder of the comparison.
         preset: string. The preset's name in the folder of a run.
         from_scratch: bool. Whether to add the same architecture with random weights.
@@ -198,14 +198,14 @@ def starts_from_grid(
     """
     starts = [
         Start(
-            cell.row,
-            cell.recipe.seed,
-            str(directory / cell.folder / preset),
-            json.dumps(cell.recipe.decisive(), sort_keys=True),
-            cell.run.seconds if cell.run is not None else 0.0,
-            failure=cell.failure,
+            one.row,
+            one.recipe.seed,
+            str(directory / one.folder / preset),
+            json.dumps(one.recipe.decisive(), sort_keys=True),
+            one.run.seconds if one.run is not None else 0.0,
+            failure=one.failure,
         )
-        for cell in cells
+        for one in planned
     ]
     finished = [start for start in starts if not start.failure]
     if not from_scratch or not finished:
@@ -219,14 +219,14 @@ def starts_from_grid(
     return [*scratch, *starts]
 
 
-def finished_runs(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+def finished_runs(planned: Sequence[PlannedRun]) -> dict[str, str]:
     """The folder of each finished run, to its row."""
-    return {cell.folder: cell.row for cell in cells if cell.run is not None}
+    return {one.folder: one.row for one in planned if one.run is not None}
 
 
-def failures(cells: Sequence[PretrainedCell]) -> dict[str, str]:
+def failures(planned: Sequence[PlannedRun]) -> dict[str, str]:
     """The row and seed of each failed run, to the reason."""
-    return {f"{cell.row}, seed {cell.recipe.seed}": cell.failure for cell in cells if cell.failure}
+    return {f"{one.row}, seed {one.recipe.seed}": one.failure for one in planned if one.failure}
 
 
 def described(weightings: Mapping[str, dict]) -> str:
@@ -243,16 +243,15 @@ def _described(name, fields):
     return f"{name}: {', '.join(words)}" if words else name
 
 
-def _cell(name, recipe, seed, fields):
-    """Folder and settings."""
+def _folder_and_settings(name, recipe, seed, fields):
     settings = dataclasses.replace(recipe, seed=seed, **fields)
     return f"runs/{file_name(name)}-{seed}-{digest(settings.decisive())}", settings
 
 
-def _pretrain(cell, directory, pretrain):
-    folder = path_to_write(directory, cell.folder)
-    hint = f"--batch-size, which is {cell.recipe.batch_size}"
+def _pretrain(one, directory, pretrain):
+    folder = path_to_write(directory, one.folder)
+    hint = f"--batch-size, which is {one.recipe.batch_size}"
     run = None
-    with tried(directory, f"{cell.folder}.traceback.txt", hint) as failure:
-        run = pretrain(cell.recipe, folder, cell.row)
-    return dataclasses.replace(cell, run=run, failure=failure.reason)
+    with tried(directory, f"{one.folder}.traceback.txt", hint) as failure:
+        run = pretrain(one.recipe, folder, one.row)
+    return dataclasses.replace(one, run=run, failure=failure.reason)

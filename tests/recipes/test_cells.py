@@ -12,7 +12,7 @@ from keras_taskrobust import cli
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.recipes import failures
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells, load_results
-from keras_taskrobust.recipes.comparison import PretrainedCell, pretrain_all
+from keras_taskrobust.recipes.comparison import PlannedRun, pretrain_all
 from keras_taskrobust.recipes.failures import is_out_of_memory, reason
 from keras_taskrobust.recipes.text_settings import TINY
 
@@ -89,8 +89,8 @@ def test_out_of_memory_names_the_flag_to_lower(error, tmp_path, monkeypatch):
     assert re.match(
         r"Out of memory: lower --batch-size of .*which is 32 here\. Rec", result.failure
     )
-    cell = PretrainedCell("uniform", "runs/a", TINY)
-    (trained,) = pretrain_all([cell], tmp_path, lambda *_: failing({"a": error})(cells("a")[0]))
+    planned = PlannedRun("uniform", "runs/a", TINY)
+    (trained,) = pretrain_all([planned], tmp_path, lambda *_: failing({"a": error})(cells("a")[0]))
     assert trained.failure.startswith("Out of memory: lower --batch-size, which is 32. Received: ")
     assert len(collected) == 2
 
@@ -147,7 +147,7 @@ def test_a_run_that_fails_keeps_its_traceback_and_the_others(tmp_path):
             raise OpError("it broke")
         return "a run"
 
-    grid = [PretrainedCell(name, f"runs/{name}-0", TINY) for name in ("broken", "sound")]
+    grid = [PlannedRun(name, f"runs/{name}-0", TINY) for name in ("broken", "sound")]
     broken, sound = pretrain_all(grid, tmp_path, pretrain)
     assert (broken.failure, broken.run) == ("OpError: it broke", None)
     assert (sound.failure, sound.run) == ("", "a run")
