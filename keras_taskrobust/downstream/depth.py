@@ -1,10 +1,13 @@
 """Depth estimation on a pre-trained encoder."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_taskrobust.downstream.image_encoder import Features
 from keras_taskrobust.downstream.segmentation import resize
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import PACKAGE
 
 _LAST_WIDTH = 32
@@ -73,13 +76,15 @@ class DPTHead(keras.layers.Layer):
         [Vision Transformers for Dense Prediction](https://arxiv.org/abs/2103.13413).
     """
 
-    def __init__(self, image_size: tuple[int, int], outputs: int = 1, width: int = 256, **kwargs):
+    def __init__(
+        self, image_size: tuple[int, int], outputs: int = 1, width: int = 256, **kwargs: Any
+    ):
         super().__init__(name="dpt_head", **kwargs)
         self.image_size = image_size
         self.width = width
         self.outputs = outputs
 
-    def build(self, feature_dim: int):
+    def build(self, feature_dim: int) -> None:
         """Creates the weights for features of `feature_dim` channels."""
         policy = self.dtype_policy
         widths = [max(feature_dim // share, 8) for share in (8, 4, 2, 1)]
@@ -110,7 +115,7 @@ class DPTHead(keras.layers.Layer):
         self.last.build((*shape, _LAST_WIDTH))
         self.built = True
 
-    def call(self, features: Features):
+    def call(self, features: Features) -> Tensor:
         maps = [
             narrow(reassemble(block))
             for block, reassemble, narrow in zip(
@@ -136,7 +141,7 @@ class Fusion(keras.layers.Layer):
         has_coarser: bool. Whether there is a coarser map.
     """
 
-    def __init__(self, width: int, has_coarser: bool, **kwargs):
+    def __init__(self, width: int, has_coarser: bool, **kwargs: Any):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.of_map = _Residual(width, dtype=policy, name="of_map") if has_coarser else None

@@ -213,7 +213,7 @@ def _rescaling(preset):
     return factor, shift
 
 
-def _wrong_preset(preset, received) -> ValueError:
+def _wrong_preset(preset: Any, received: object) -> ValueError:
     return ValueError(
         "`preset` must be the model.keras of an MM-MAE, or the folder, name or URI of a KerasHub "
         f"ViT. Received: preset={preset!r}: {received}"
@@ -240,7 +240,9 @@ def _backbone_like(backbone, **changes):
     return type(backbone).from_config(config)
 
 
-def _copied_network(source, names, image_size) -> MultiModalNetwork:
+def _copied_network(
+    source: Any, names: Sequence[str], image_size: tuple[int, int] | None
+) -> MultiModalNetwork:
     """A network without decoders, with the source's weights for some of its modalities."""
     is_mm_mae = isinstance(source, MultiModalMAE)
     if not is_mm_mae and not isinstance(source, keras_hub.models.ViTBackbone):

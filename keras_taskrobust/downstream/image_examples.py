@@ -336,16 +336,16 @@ def _fitted(record, size, strides):
     return place(record, fit(height, width, size, multiple), size, strides)
 
 
-def _size_of(record) -> tuple[int, int]:
+def _size_of(record: Mapping[str, np.ndarray]) -> tuple[int, int]:
     return next(record[name].shape[:2] for name in MAPS if name in record)
 
 
-def _class_names(name, source) -> tuple[str, ...]:
+def _class_names(name: str, source: ImageSource) -> tuple[str, ...]:
     names = {"classification": source.label_names, "semseg": source.class_names}
     return names.get(name, ())
 
 
-def _checked_label(record, task, index) -> int:
+def _checked_label(record: Mapping[str, np.ndarray], task: ImageTask, index: int) -> int:
     label = int(record["label"])
     if not 0 <= label < task.num_outputs:
         raise ValueError(

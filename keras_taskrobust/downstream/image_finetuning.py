@@ -1,6 +1,6 @@
 """Fine-tuning a pre-trained encoder on an image task: train, score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -95,7 +95,7 @@ class _ImageRun(FineTuningRun):
     """One fine-tuning: the model, the task's data, the settings."""
 
     def __init__(
-        self, opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning, head=None
+        self, opened: OpenedModel, data: ImageTaskData, settings: ImageFineTuning, head: Any = None
     ):
         per_epoch = max(1, len(data.train) // settings.batch_size)
         steps = settings.epochs * per_epoch
@@ -119,7 +119,7 @@ class _ImageRun(FineTuningRun):
         warmup = int(steps * self.settings.warmup_epochs / self.settings.epochs)
         return layer_decay_optimizer(self.model, self.settings, learning_rate, steps, warmup)
 
-    def score(self, predictions) -> float:
+    def score(self, predictions: np.ndarray) -> float:
         return mean_score(self.evaluate(predictions))
 
     def evaluate(self, predictions):
@@ -145,7 +145,7 @@ class _ImageRun(FineTuningRun):
         return _predict(self.model, self.data, self.settings)
 
 
-def _predict(model, data, settings) -> np.ndarray:
+def _predict(model: keras.Model, data: ImageTaskData, settings: ImageFineTuning) -> np.ndarray:
     """The predictions of the held-out images, as `ImageTask` describes them."""
 
     def prediction(outputs):
@@ -157,7 +157,12 @@ def _predict(model, data, settings) -> np.ndarray:
     return _outputs(model, data, settings, prediction)
 
 
-def _outputs(model, data, settings, function=lambda outputs: outputs) -> np.ndarray:
+def _outputs(
+    model: keras.Model,
+    data: ImageTaskData,
+    settings: ImageFineTuning,
+    function: Callable = lambda outputs: outputs,
+) -> np.ndarray:
     """A function of the model's outputs for the held-out images, batch by batch."""
     found = [
         function(np.asarray(model.predict_on_batch(batch), "float32"))
@@ -166,7 +171,7 @@ def _outputs(model, data, settings, function=lambda outputs: outputs) -> np.ndar
     return np.concatenate(found)[: len(data.held_out)]
 
 
-def _loss(target, settings) -> keras.losses.Loss:
+def _loss(target: str, settings: ImageFineTuning) -> keras.losses.Loss:
     if target == "depth":
         return BerHu()
     if target == "semseg":

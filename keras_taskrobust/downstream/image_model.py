@@ -1,6 +1,6 @@
 """A pre-trained encoder with a head, and its optimizer with layer-wise decay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -221,7 +221,7 @@ def layer_depths(model: ImageModel, variables: Sequence[keras.Variable]) -> list
     return [depth_of.get(id(variable), 0) for variable in variables]
 
 
-def examples_of(batches, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def examples_of(batches: Iterable, number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The first examples of batches, joined.
 
     Args:

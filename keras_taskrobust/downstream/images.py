@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from keras_taskrobust import checks
-from keras_taskrobust.downstream.image_encoder import open_image_model
+from keras_taskrobust.downstream.image_encoder import OpenedModel, open_image_model
 from keras_taskrobust.downstream.image_examples import ImageTaskData, open_image_task
 from keras_taskrobust.downstream.image_finetuning import (
     finetune_images,
@@ -104,18 +104,18 @@ class ImageTasks(TaskFamily):
         """
         return self._open(task, size)
 
-    def _open(self, task, size) -> Splits:
+    def _open(self, task: str, size: tuple[int, int]) -> Splits:
         wanted = dict.fromkeys((*self.settings.modalities, TARGETS[self._kind_of(task)]))
         return self._images_of(task).open(tuple(wanted), size)
 
-    def _images_of(self, task) -> Images:
+    def _images_of(self, task: str) -> Images:
         return self.other_images.get(task, self.images)
 
-    def _kind_of(self, task) -> str:
+    def _kind_of(self, task: str) -> str:
         """The name of the image task that it is."""
         return task
 
-    def _data(self, opened, task) -> ImageTaskData:
+    def _data(self, opened: OpenedModel, task: str) -> ImageTaskData:
         size, strides = image_size_of(opened, self.settings), strides_of(opened, self.settings)
 
         def prepare():
@@ -189,7 +189,7 @@ class RelatedImages(ImageTasks):
         except ValueError as error:
             raise ValueError(f"{task}, with the head of {self.head_task}: {error}") from error
 
-    def _own_sources(self, task, size) -> Splits:
+    def _own_sources(self, task: str, size: tuple[int, int]) -> Splits:
         """Those of a task, with the classes that they come with. A set is opened once."""
         name = task if task in self.other_images else CLEAN
         splits = self.once(name, ("sources", size), lambda: self._open(name, size))

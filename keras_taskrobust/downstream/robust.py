@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -128,7 +129,9 @@ class _SquaredGradients(keras.optimizers.Optimizer):
         self.assign_add(total, ops.cast(ops.square(gradient), total.dtype))
 
 
-def fisher_diagonal(model: keras.Model, x, y, loss) -> list[np.ndarray]:
+def fisher_diagonal(
+    model: keras.Model, x: dict[str, np.ndarray], y: np.ndarray, loss: Any
+) -> list[np.ndarray]:
     """The diagonal of the empirical Fisher information, dropout off.
 
     `F_i = mean over examples of (d loss / d w_i)^2`, the loss being the negative log-likelihood of

@@ -1,9 +1,12 @@
 """Semantic segmentation on a pre-trained encoder."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_taskrobust.downstream.image_encoder import Features
+from keras_taskrobust.types import Tensor
 
 _KERNEL = 7
 
@@ -22,17 +25,17 @@ class LinearMapHead(keras.layers.Layer):
         `(B, height, width, outputs)` float32.
     """
 
-    def __init__(self, outputs: int, image_size: tuple[int, int], **kwargs):
+    def __init__(self, outputs: int, image_size: tuple[int, int], **kwargs: Any):
         super().__init__(name="linear_head", **kwargs)
         self.image_size = image_size
         self.projection = keras.layers.Dense(outputs, dtype="float32", name="projection")
 
-    def build(self, feature_dim: int):
+    def build(self, feature_dim: int) -> None:
         """Creates the weights for features of `feature_dim` channels."""
         self.projection.build((None, None, None, feature_dim))
         self.built = True
 
-    def call(self, features: Features):
+    def call(self, features: Features) -> Tensor:
         return resize(self.projection(features.blocks[-1]), self.image_size)
 
 
@@ -69,7 +72,7 @@ class ConvNeXtHead(keras.layers.Layer):
         width: int = 384,
         depth: int = 4,
         splits: int = 4,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(name="convnext_head", **kwargs)
         self.image_size = image_size
@@ -86,7 +89,7 @@ class ConvNeXtHead(keras.layers.Layer):
             num_classes, kernel_initializer=_initializer(), dtype="float32", name="logits"
         )
 
-    def build(self, feature_dim: int):
+    def build(self, feature_dim: int) -> None:
         """Creates the weights for features of `feature_dim` channels."""
         self.projection.build((None, None, None, feature_dim))
         for block in self.blocks:
@@ -94,7 +97,7 @@ class ConvNeXtHead(keras.layers.Layer):
         self.logits.build((None, None, None, self.width))
         self.built = True
 
-    def call(self, features: Features):
+    def call(self, features: Features) -> Tensor:
         x = split_patches(self.projection(features.blocks[-1]), self.splits)
         for block in self.blocks:
             x = block(x)
@@ -108,7 +111,7 @@ class ConvNeXtBlock(keras.layers.Layer):
         width: int, channels.
     """
 
-    def __init__(self, width: int, **kwargs):
+    def __init__(self, width: int, **kwargs: Any):
         super().__init__(**kwargs)
         policy = self.dtype_policy
         self.mixing = keras.layers.DepthwiseConv2D(
@@ -136,7 +139,7 @@ class ConvNeXtBlock(keras.layers.Layer):
         return ops.add(x, self.narrow(self.widen(self.norm(self.mixing(x)))))
 
 
-def split_patches(x, splits: int):
+def split_patches(x: Tensor, splits: int) -> Tensor:
     """`(B, h, w, splits**2 * C)` to `(B, h * splits, w * splits, C)`: each token becomes a square.
 
     Args:
@@ -159,7 +162,7 @@ def split_patches(x, splits: int):
     return ops.reshape(ordered, (-1, rows * splits, columns * splits, width))
 
 
-def resize(x, size: tuple[int, int]):
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Interpolates `(B, h, w, C)` bilinearly to `size`, pixel centres kept, without smoothing."""
     if tuple(x.shape[1:3]) == tuple(size):
         return x

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from keras_taskrobust.downstream import text_task
 from keras_taskrobust.downstream.settings import FineTuning
@@ -83,12 +84,12 @@ class TextTasks(TaskFamily):
                 texts[f"{epoch}/{name}.tsv"] = _prediction_table(ids[name], lines)
         return texts
 
-    def _data(self, opened, task) -> EncodedTask:
+    def _data(self, opened: Any, task: str) -> EncodedTask:
         backbone, encoder = opened
         form = (encoder.hash, backbone.max_sequence_length)
         return self.once(task, form, lambda: self._encode(opened, task))
 
-    def _encode(self, opened, task) -> EncodedTask:
+    def _encode(self, opened: Any, task: str) -> EncodedTask:
         backbone, encoder = opened
         data = text_task(task).load(self.data_dir)
         return encode_task(data, encoder, backbone.max_sequence_length, self.settings)

@@ -112,7 +112,7 @@ class _LabelledBatches:
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, step: int):
+    def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         epoch, number = divmod(int(step), self._steps_per_epoch)
         positions = np.arange(self._batch_size) + number * self._batch_size
         chosen = permute(positions, len(self._labels), self._seed, epoch)

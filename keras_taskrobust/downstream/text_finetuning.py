@@ -147,7 +147,12 @@ class _TextRun(FineTuningRun):
     """One fine-tuning: the classifier, the task's data, the settings."""
 
     def __init__(
-        self, classifier, task: TextTask, data: EncodedTask, settings: FineTuning, head=None
+        self,
+        classifier: keras.Model,
+        task: TextTask,
+        data: EncodedTask,
+        settings: FineTuning,
+        head: Any = None,
     ):
         loss = (
             keras.losses.MeanSquaredError()
@@ -180,7 +185,7 @@ class _TextRun(FineTuningRun):
     def predict_test(self) -> dict[str, np.ndarray]:
         return _predict(self.model, self.task, self.data.test)
 
-    def score(self, predictions) -> float:
+    def score(self, predictions: Any) -> float:
         """The score on the first held-out split."""
         split, (_, examples) = next(iter(self.data.dev.items()))
         return mean_score(self.task.evaluate(examples.labels, predictions[split]))
@@ -213,14 +218,16 @@ class _TextRun(FineTuningRun):
         return robust.distil_from_start(self.model, self.settings.strength)
 
 
-def _predict(classifier, task: TextTask, splits: Mapping) -> dict[str, np.ndarray]:
+def _predict(classifier: keras.Model, task: TextTask, splits: Mapping) -> dict[str, np.ndarray]:
     """Names of splits to `(N,)` class ids or numbers."""
     return {
         split: _predict_split(classifier, task, arrays) for split, (arrays, _) in splits.items()
     }
 
 
-def _predict_split(classifier, task: TextTask, arrays) -> np.ndarray:
+def _predict_split(
+    classifier: keras.Model, task: TextTask, arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
     number = len(arrays["token_ids"])
     batch = min(_PREDICTION_BATCH, number)
     # A full last batch spares a second compilation.

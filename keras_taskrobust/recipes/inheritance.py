@@ -135,7 +135,7 @@ def _save_head(directory, key, model):
     write_atomically(_head_path(directory, key), file.getvalue())
 
 
-def _load_head(directory, key) -> list[np.ndarray]:
+def _load_head(directory: Path, key: str) -> list[np.ndarray]:
     head = _read_head(directory, key)
     if head is None:
         raise ValueError(
@@ -145,7 +145,7 @@ def _load_head(directory, key) -> list[np.ndarray]:
     return head
 
 
-def _read_head(directory, key) -> list[np.ndarray] | None:
+def _read_head(directory: Path, key: str) -> list[np.ndarray] | None:
     """The arrays of a head, `None` if there are none that can be read."""
     try:
         arrays = read_arrays(_head_path(directory, key))
