@@ -2,10 +2,12 @@
 
 import ast
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
+from keras_taskrobust.downstream import GLUE_TASKS
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.recipes import finetuning_settings
 from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
@@ -98,6 +100,9 @@ class TextComparison(Comparison[Recipe]):
         super().__post_init__()
         checks.distinct("tasks", self.tasks, least=0)
 
+    def unused(self) -> dict[str, str]:
+        return super().unused() | (_unused_tables(self.tasks) if self.tasks else {})
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageComparison(Comparison[ImageRecipe]):
@@ -180,7 +185,7 @@ class FineTune(Generic[Settings]):
 
     def unused(self) -> dict[str, str]:
         """The flags that change nothing beside the others, and what they are for."""
-        return self.recipe.unused(self.tasks)
+        return self.recipe.unused(self.tasks) | _unused_tables(self.tasks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +215,8 @@ class InheritText(Generic[Settings]):
 
     def unused(self) -> dict[str, str]:
         """The flags that change nothing beside the others, and what they are for."""
-        return finetuning_settings.unused_to_inherit(self.recipe)
+        tables = _unused_tables((*self.tasks, self.head_task))
+        return finetuning_settings.unused_to_inherit(self.recipe) | tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +253,11 @@ class InheritImages(Generic[Settings, Images]):
 
     def unused(self) -> dict[str, str]:
         """The flags that change nothing beside the others, and what they are for."""
-        return finetuning_settings.unused_to_inherit_images(self.recipe, self.tasks, self.images)
+        found = finetuning_settings.unused_to_inherit_images(self.recipe, self.tasks, self.images)
+        idle = finetuning_settings.named_sets(self.sets).keys() - {*self.tasks, self.head_task}
+        if self.tasks and idle:
+            found["sets"] = f"sets that `tasks` name, unlike {', '.join(sorted(idle))}"
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,6 +266,12 @@ class Redraw:
 
     directory: Path
     """Folder that `compare` or `finetune` wrote."""
+
+
+def _unused_tables(tasks: Collection[str | None]) -> dict[str, str]:
+    """The folder of GLUE's tables, where no task is of GLUE."""
+    is_used = any(task.name in tasks for task in GLUE_TASKS)
+    return {} if is_used else {"data_dir": "tasks of GLUE among the `tasks`"}
 
 
 def _check_grid(options, least=1):

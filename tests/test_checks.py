@@ -127,8 +127,13 @@ def test_the_command_line_names_the_flag_before_any_work(command, flags, words, 
         ("finetune images small", "--preset x --tasks depth --head linear --head-width 8",
          "--head-width"),
         ("finetune images small", "--preset x --split a", "--split"),
+        ("finetune text small", "--preset x --tasks ppattach --data-dir x", "--data-dir"),
+        ("compare text pos-bert-tiny", "--tasks ppattach --data-dir x", "--data-dir"),
+        ("inherit text small", "--preset x --tasks sentence_polarity movie_reviews --data-dir x",
+         "--data-dir"),
         ("inherit images small", "--preset x --tasks clean s --sets s=x --severity 2",
          "--severity"),
+        ("inherit images small", "--preset x --tasks clean contrast --sets s=x", "--sets"),
     ],
 )  # fmt: skip
 def test_flags_that_would_change_nothing_are_refused(command, flags, flag, tmp_path):
