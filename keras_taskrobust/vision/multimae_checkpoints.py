@@ -14,6 +14,7 @@ from keras import ops
 from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.modalities import tasks_of
 from keras_taskrobust.vision.patches import resize_positions
+from keras_taskrobust.vision.vit_layers import attention_inputs_of, encoder_of, patching_of
 
 _SHOWN = 5
 # What torch raises on files that are not its own.
@@ -172,13 +173,12 @@ def reference_parameters(model: MultiModalMAE) -> dict[str, Parameter]:
         )
     parameters = {}
     if backbone.use_class_token:
-        patching = backbone.get_layer("vit_patching_and_embedding")
-        parameters["global_tokens"] = _as_is(patching.class_token)
+        parameters["global_tokens"] = _as_is(patching_of(backbone).class_token)
     for modality in network.modalities:
         if modality.is_input:
             found = _input_adapter(network, modality)
             parameters.update(_prefixed(f"input_adapters.{modality.name}", found))
-    for index, block in enumerate(backbone.get_layer("vit_encoder").encoder_layers):
+    for index, block in enumerate(encoder_of(backbone).encoder_layers):
         parameters.update(_prefixed(f"encoder.{index}", _encoder_block(block)))
     for task in tasks_of(network.modalities):
         found = _output_adapter(network.decoders[task.name], network)
@@ -280,7 +280,7 @@ def _positions(variable, grid, interpolation, first=0):
 def _input_adapter(network, modality):
     height, width = network.patch_size_of(modality)
     if modality is network.image_modality:
-        patching = network.backbone.get_layer("vit_patching_and_embedding")
+        patching = patching_of(network.backbone)
         convolution = patching.patch_embedding
         first = int(network.backbone.use_class_token)
         table = patching.position_embedding.embeddings
@@ -333,10 +333,8 @@ def _channel_last_kernel(variable, shape):
 
 def _encoder_block(block):
     """A KerasHub ViT block, whose attention has separate query, key and value layers."""
-    attention = block.mha
-    merged = (attention.query_dense, attention.key_dense, attention.value_dense)
-    heads = attention.num_heads
-    output = attention.output_dense
+    merged = attention_inputs_of(block)
+    heads, output = block.mha.num_heads, block.mha.output_dense
     return {
         **_layers(norm1=block.layer_norm_1, norm2=block.layer_norm_2),
         "attn.qkv.weight": Parameter(

@@ -13,6 +13,7 @@ from keras_taskrobust.vision.masking import VisibleTokenSampler, masks_of, visib
 from keras_taskrobust.vision.mm_mae_checks import VISIBLE_IDS, check_shapes
 from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.patches import sin_cos_positions
+from keras_taskrobust.vision.vit_layers import encoder_of, patch_positions_of, patching_of
 
 
 class MultiModalNetwork(keras.layers.Layer):
@@ -147,7 +148,7 @@ class MultiModalNetwork(keras.layers.Layer):
 
     def encode(self, visible, training=None):
         """The backbone's blocks on `(B, V, D)` tokens, its class token, if any, added last."""
-        encoder = self.backbone.get_layer("vit_encoder")
+        encoder = encoder_of(self.backbone)
         x = self.add_global_token(visible)
         if self.encoder_norm:
             return encoder(x, training=training)
@@ -160,7 +161,7 @@ class MultiModalNetwork(keras.layers.Layer):
         """`(B, V, D)` tokens with the backbone's class token, if it has one, as the last."""
         if not self.backbone.use_class_token:
             return tokens
-        patching = self.backbone.get_layer("vit_patching_and_embedding")
+        patching = patching_of(self.backbone)
         position = ops.reshape(patching.position_embedding.embeddings[:1], (1, 1, -1))
         token = ops.add(patching.class_token, position)
         shape = (ops.shape(tokens)[0], 1, tokens.shape[-1])
@@ -188,24 +189,22 @@ class MultiModalNetwork(keras.layers.Layer):
     def _embed_one(self, modality, values):
         if modality is not self.image_modality:
             return self.embeddings[modality.name](values)
-        patching = self.backbone.get_layer("vit_patching_and_embedding")
-        convolution = patching.patch_embedding
+        convolution = patching_of(self.backbone).patch_embedding
         kernel = ops.transpose(convolution.kernel, (2, 0, 1, 3))
         kernel = ops.reshape(kernel, (values.shape[-1], -1))
-        first = int(self.backbone.use_class_token)
-        positions = ops.convert_to_tensor(patching.position_embedding.embeddings)[first:]
+        positions = patch_positions_of(self.backbone)
         bias = convolution.bias
         if bias is None:
             bias = ops.zeros_like(kernel[0])
         return project(values, kernel, bias, ops.cast(positions, kernel.dtype))
 
     def _freeze_unused(self, encoder_norm):
-        patching = self.backbone.get_layer("vit_patching_and_embedding")
+        patching = patching_of(self.backbone)
         patching.position_embedding.trainable = False
         if self.image_modality is None:
             patching.patch_embedding.trainable = False
         if not encoder_norm:
-            self.backbone.get_layer("vit_encoder").layer_norm.trainable = False
+            encoder_of(self.backbone).layer_norm.trainable = False
 
 
 def _image_modality(modalities, backbone):
@@ -219,13 +218,11 @@ def _image_modality(modalities, backbone):
 
 def _initial_positions(backbone, grid, positions):
     """The `(N, D)` table to start from; written to the backbone if it is not the backbone's."""
-    patching = backbone.get_layer("vit_patching_and_embedding")
-    first = int(backbone.use_class_token)
-    variable = patching.position_embedding.embeddings
     if positions == "backbone":
-        return ops.convert_to_numpy(variable)[first:]
+        return ops.convert_to_numpy(patch_positions_of(backbone))
     table = sin_cos_positions(grid, backbone.hidden_dim)
-    variable.assign(np.concatenate([np.zeros((first, table.shape[1]), table.dtype), table]))
+    whole = np.pad(table, ((int(backbone.use_class_token), 0), (0, 0)))
+    patching_of(backbone).position_embedding.embeddings.assign(whole)
     return table
 
 

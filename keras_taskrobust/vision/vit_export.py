@@ -10,6 +10,12 @@ from keras import ops
 from keras_taskrobust.vision.augmentation import RGB_DEVIATION, RGB_MEAN
 from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.patches import resize_positions
+from keras_taskrobust.vision.vit_layers import (
+    attention_inputs_of,
+    encoder_of,
+    patch_positions_of,
+    patching_of,
+)
 
 
 def export_vit_backbone(
@@ -75,7 +81,7 @@ def transfer_to_vit_det(model: MultiModalMAE, vit_det: keras.Model) -> tuple[str
     """
     _check_image_modality(model)
     backbone = model.backbone
-    encoder = backbone.get_layer("vit_encoder")
+    encoder = encoder_of(backbone)
     targets = _vit_det_layers(vit_det)
     if len(targets["blocks"]) != len(encoder.encoder_layers):
         raise ValueError(
@@ -141,14 +147,14 @@ def _vit_det_layers(vit_det):
 def _embedding_pairs(model, targets):
     """Pairs of a ViTDet variable and its new value, for patches and positions."""
     backbone = model.backbone
-    patching = backbone.get_layer("vit_patching_and_embedding")
-    convolution, projection = patching.patch_embedding, targets["patches"][0].projection
+    convolution, projection = (
+        patching_of(backbone).patch_embedding,
+        targets["patches"][0].projection,
+    )
     pairs = [(projection.kernel, ops.convert_to_numpy(convolution.kernel))]
     if convolution.bias is not None:
         pairs.append((projection.bias, ops.convert_to_numpy(convolution.bias)))
-    first = int(backbone.use_class_token)
-    table = ops.convert_to_numpy(patching.position_embedding.embeddings)[first:]
-    table = table.reshape(*model.network.grid, -1)
+    table = ops.convert_to_numpy(patch_positions_of(backbone)).reshape(*model.network.grid, -1)
     for layer in targets["positions"]:
         resized = resize_positions(table, tuple(layer.pos_embed.shape[1:3]), "bicubic")
         pairs.append((layer.pos_embed, resized[None]))
@@ -157,15 +163,14 @@ def _embedding_pairs(model, targets):
 
 def _block_pairs(source, target):
     """Pairs of a ViTDet block's variable and its new value."""
-    attention = source.mha
-    merged = (attention.query_dense, attention.key_dense, attention.value_dense)
+    merged = attention_inputs_of(source)
     width = merged[0].kernel.shape[0]
 
     def joined(name):
         arrays = [ops.convert_to_numpy(getattr(layer, name)) for layer in merged]
         return [array.reshape(-1, width) if name == "kernel" else array.ravel() for array in arrays]
 
-    output = attention.output_dense
+    output = source.mha.output_dense
     first, second = [layer for layer in target.mlp_block.dense_net.layers if layer.weights]
     pairs = [
         (target.attention.qkv.kernel, np.concatenate(joined("kernel"), axis=1)),
