@@ -9,7 +9,7 @@ import torch
 from autodiff import gradient_by_variable, to_numpy
 from scipy import special, stats
 from torchjd import scalarization
-from weighting_cases import Batch, make_batches, step, step_compiled
+from weighting_cases import Batch, check_step, make_batches, step, step_compiled
 
 import keras_taskrobust as ktr
 from keras_taskrobust.weighting._random import advanced, normal
@@ -92,12 +92,7 @@ CASES = {
 def test_twenty_steps_equal_the_reference(case):
     layer, reference, tolerance = CASES[case]()
     for batch in make_batches(20, K, seed=21):
-        losses = batch.losses.astype("float64")
-        expected = reference.step(losses, batch.counts)
-        objective, weights = step(layer, batch)
-        np.testing.assert_allclose(weights, expected, rtol=tolerance, atol=tolerance)
-        value = references.objective(expected, losses, batch.counts)
-        np.testing.assert_allclose(objective, value, rtol=max(tolerance, 1e-5))
+        check_step(layer, reference, batch, tolerance, tolerance, max(tolerance, 1e-5))
 
 
 # Against torchjd, on all tasks at once; its scalarised loss is differentiated.

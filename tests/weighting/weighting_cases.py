@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import references
 from autodiff import BACKEND, call_program, program, to_numpy
 
 import keras_taskrobust as ktr
@@ -143,6 +144,17 @@ def step_eagerly(layer, batch, training=True):
         training=training,
         return_weights=True,
     )
+
+
+def check_step(layer, reference, batch, rtol=1e-7, atol=1e-5, objective_rtol=1e-5):
+    """One training call as the NumPy reference makes it; returns the reference's weights."""
+    losses = batch.losses.astype("float64")
+    expected = reference.step(losses, batch.counts)
+    objective, weights = step(layer, batch)
+    np.testing.assert_allclose(weights, expected, rtol=rtol, atol=atol)
+    value = references.objective(expected, losses, batch.counts)
+    np.testing.assert_allclose(objective, value, rtol=objective_rtol)
+    return expected
 
 
 def run(layer, batches):
