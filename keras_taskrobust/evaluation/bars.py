@@ -95,7 +95,7 @@ def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     draw_bars(
         _loss_groups(comparison),
-        [row.weighting for row in comparison.rows],
+        [row.name for row in comparison.rows],
         path,
         "Held-out loss of each task",
         _loss_key(comparison),

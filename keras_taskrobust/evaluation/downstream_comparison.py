@@ -17,7 +17,7 @@ class DownstreamResult:
     """One model, fine-tuned on one task.
 
     Args:
-        weighting: string. The row of the report: how the model was pre-trained.
+        row: string. The row of the report: how the model was pre-trained.
         seed: int. Rows are compared in pairs of the same seed.
         task: string.
         scores: metric names to values, 1 being the best. The score of the task is their mean.
@@ -34,7 +34,7 @@ class DownstreamResult:
     0.4
     """
 
-    weighting: str
+    row: str
     seed: int
     task: str
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -87,10 +87,10 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DownstreamRow:
-    """One weighting: its figures, averaged over the seeds.
+    """One row: its figures, averaged over the seeds.
 
     Attributes:
-        weighting: its name.
+        name: of the row.
         seeds: its seeds.
         complete_seeds: the number of those with figures for all tasks that count.
         scores: task to `Interval` of the score.
@@ -108,7 +108,7 @@ class DownstreamRow:
         pretraining_seconds: pre-training, for one seed.
     """
 
-    weighting: str
+    name: str
     seeds: tuple[int, ...]
     complete_seeds: int
     scores: dict[str, Interval]
@@ -131,7 +131,7 @@ class DownstreamComparison:
     """All rows, in the order in which they were given.
 
     Attributes:
-        rows: one `DownstreamRow` a weighting.
+        rows: one `DownstreamRow` a pre-training.
         tasks: the tasks that count: under some row the score lies clear of the trivial baseline.
         floor: the others, which are in neither worst, mean, rank nor Delta_m.
         nothing_clear: whether no task lies clear of it, so that all count and say nothing.
@@ -150,9 +150,9 @@ class DownstreamComparison:
     reference: str | None
     failures: tuple[Failure, ...]
 
-    def row(self, weighting: str) -> DownstreamRow:
+    def row(self, name: str) -> DownstreamRow:
         """The row of that name."""
-        return next(row for row in self.rows if row.weighting == weighting)
+        return next(row for row in self.rows if row.name == name)
 
     @property
     def best_row(self) -> DownstreamRow | None:
@@ -197,7 +197,7 @@ def compare_downstream(
         baselines=found,
         reference=reference,
         failures=tuple(
-            (one.weighting, one.seed, one.task, one.failure) for one in results if one.failure
+            (one.row, one.seed, one.task, one.failure) for one in results if one.failure
         ),
     )
 
@@ -206,14 +206,14 @@ class _Figures:
     """The results as arrays `(rows, seeds, tasks)`, NaN where there is none."""
 
     def __init__(self, results):
-        keys = zip(*((one.weighting, one.seed, one.task) for one in results), strict=True)
+        keys = zip(*((one.row, one.seed, one.task) for one in results), strict=True)
         self.rows, self.seeds, self.tasks = (list(dict.fromkeys(names)) for names in keys)
         self.scores = self._array(results, lambda one: one.score)
         self.gains = self._array(results, lambda one: one.gain)
         self.seconds = self._array(results, lambda one: math.nan if one.failure else one.seconds)
         self.pretraining: dict[str, dict[int, float]] = {}
         for one in results:
-            self.pretraining.setdefault(one.weighting, {})[one.seed] = one.pretraining_seconds
+            self.pretraining.setdefault(one.row, {})[one.seed] = one.pretraining_seconds
         clear = [[_is_clear(column) for column in gains.T] for gains in self.gains]
         self.clear = np.any(clear, axis=0)
         self.counted = self.clear if self.clear.any() else np.ones(len(self.tasks), bool)
@@ -223,7 +223,7 @@ class _Figures:
     def _array(self, results, figure):
         array = np.full((len(self.rows), len(self.seeds), len(self.tasks)), np.nan)
         for one in results:
-            row, seed = self.rows.index(one.weighting), self.seeds.index(one.seed)
+            row, seed = self.rows.index(one.row), self.seeds.index(one.seed)
             array[row, seed, self.tasks.index(one.task)] = figure(one)
         return array
 
@@ -236,7 +236,7 @@ def _is_clear(gains):
 
 def _row(name, results, figures, baselines, reference):
     index = figures.rows.index(name)
-    own = [one for one in results if one.weighting == name]
+    own = [one for one in results if one.row == name]
     scores, gains = figures.scores[index], figures.gains[index]
     counted = np.flatnonzero(figures.counted)
     complete = gains[:, counted][~np.isnan(gains[:, counted]).any(axis=1)]
@@ -244,7 +244,7 @@ def _row(name, results, figures, baselines, reference):
     mean_gains = _mean(gains[:, counted])
     pretraining = figures.pretraining[name]
     return DownstreamRow(
-        weighting=name,
+        name=name,
         seeds=tuple(pretraining),
         complete_seeds=len(complete),
         scores=_of_tasks(figures, scores),
@@ -321,9 +321,7 @@ def _mean(values, axis=0):
 def _check(results):
     if not results:
         raise ValueError("`results` must hold at least one result. Received: none")
-    (key, number), *_ = Counter((one.weighting, one.seed, one.task) for one in results).most_common(
-        1
-    )
+    (key, number), *_ = Counter((one.row, one.seed, one.task) for one in results).most_common(1)
     if number > 1:
         raise ValueError(
             "`results` must have one result for each weighting, seed and task. "

@@ -130,7 +130,7 @@ def downstream_rows(results: Sequence[DownstreamResult]) -> Iterable[Sequence[An
     """The rows of `downstream.csv`: one a metric, numbers in full; of a failure, its reason."""
     yield "weighting", "seed", "task", "metric", "value", "trivial", "gain", "seconds", "failure"
     for one in results:
-        key, seconds = (one.weighting, one.seed, one.task), repr(one.seconds)
+        key, seconds = (one.row, one.seed, one.task), repr(one.seconds)
         for metric, value in one.scores.items():
             trivial = one.trivial[metric]
             figures = (value, trivial, share_of_gain(value, trivial))
@@ -159,7 +159,7 @@ def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
         key += " Pale: not clear of the trivial baseline under any row."
     draw_bars(
         groups,
-        [row.weighting for row in rows],
+        [row.name for row in rows],
         directory / PICTURE,
         "Gain on each downstream task",
         key,
@@ -179,11 +179,11 @@ def downstream_headline(comparison: DownstreamComparison) -> str:
     if comparison.nothing_clear:
         return (
             "Under no row does any task lie clear of the trivial baseline: these figures say "
-            f'nothing about the rows. The best worst gain, of "{row.weighting}", is {worst}.'
+            f'nothing about the rows. The best worst gain, of "{row.name}", is {worst}.'
         )
     if len(comparison.rows) == 1:
-        return f'The smallest gain of "{row.weighting}" on a downstream task is {worst}.'
-    start = f'"{row.weighting}" has the best worst downstream task: a gain of {worst}'
+        return f'The smallest gain of "{row.name}" on a downstream task is {worst}.'
+    start = f'"{row.name}" has the best worst downstream task: a gain of {worst}'
     if not row.differences:
         return f"{start}."
     against = []

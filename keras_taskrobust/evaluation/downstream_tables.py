@@ -30,7 +30,7 @@ def summary_table(comparison: DownstreamComparison) -> Table:
     rows = []
     for row in comparison.rows:
         entries = [
-            Entry(row.weighting),
+            Entry(row.name),
             interval_entry(row.worst, "best" if row is best and several else ""),
             Entry(worst_names(row.worst_tasks)),
             interval_entry(row.mean),
@@ -125,7 +125,7 @@ def terminal_table(comparison: DownstreamComparison) -> Table:
                 ),
             )
         )
-    header = ("task", "trivial", *(row.weighting for row in comparison.rows))
+    header = ("task", "trivial", *(row.name for row in comparison.rows))
     return Table(header, tuple(lines), title="Downstream scores")
 
 

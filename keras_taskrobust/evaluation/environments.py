@@ -17,11 +17,9 @@ def environments(
     runs: Sequence[Run] = (), results: Sequence[DownstreamResult] = ()
 ) -> dict[str, Mapping[str, str]]:
     """What each run and each cell, in words, was computed with; failed cells are left out."""
-    found = {f"{one.weighting}, seed {one.seed}": one.environment for one in runs}
+    found = {f"{one.row}, seed {one.seed}": one.environment for one in runs}
     cells = [one for one in results if not one.failure]
-    return found | {
-        f"{one.task}, {one.weighting}, seed {one.seed}": one.environment for one in cells
-    }
+    return found | {f"{one.task}, {one.row}, seed {one.seed}": one.environment for one in cells}
 
 
 def mixed_blocks(found: Mapping[str, Mapping[str, str]]) -> list[Block]:

@@ -22,7 +22,7 @@ class LossRow:
     """One weighting: the figures of its runs, averaged over the seeds.
 
     Attributes:
-        weighting: its name.
+        name: of the row.
         seeds: the seeds it was run with.
         losses: `Intervals` of the held-out losses.
         difference: `Intervals` of the losses minus the baseline's, over the seeds that both have;
@@ -38,7 +38,7 @@ class LossRow:
         seconds: training time of a run.
     """
 
-    weighting: str
+    name: str
     seeds: tuple[int, ...]
     losses: Intervals
     difference: Intervals | None
@@ -79,9 +79,9 @@ class Comparison:
     baseline: str | None
     has_accuracies: bool
 
-    def row(self, weighting: str) -> LossRow:
+    def row(self, name: str) -> LossRow:
         """The row of that name."""
-        return next(row for row in self.rows if row.weighting == weighting)
+        return next(row for row in self.rows if row.name == name)
 
     @property
     def best_row(self) -> LossRow | None:
@@ -132,18 +132,18 @@ def check_runs(runs: Sequence[Run]) -> None:
         if run.scores.task_names != first.task_names:
             raise ValueError(
                 f"`runs` must have the same tasks, {first.task_names}. Received: "
-                f"{run.scores.task_names} under {run.weighting!r}, seed {run.seed}"
+                f"{run.scores.task_names} under {run.row!r}, seed {run.seed}"
             )
         if not np.array_equal(run.scores.counts, first.counts):
             raise ValueError(
                 "`runs` must be scored on the same held-out records and targets: "
                 f"{first.counts.shape[0]} records with {first.targets.tolist()} targets under "
-                f"{runs[0].weighting!r}, seed {runs[0].seed}. Received: "
+                f"{runs[0].row!r}, seed {runs[0].seed}. Received: "
                 f"{run.scores.counts.shape[0]} records with {run.scores.targets.tolist()} "
-                f"targets, or in another order, under {run.weighting!r}, seed {run.seed}"
+                f"targets, or in another order, under {run.row!r}, seed {run.seed}"
             )
     number, (name, seed) = max(
-        (number, key) for key, number in Counter((run.weighting, run.seed) for run in runs).items()
+        (number, key) for key, number in Counter((run.row, run.seed) for run in runs).items()
     )
     if number > 1:
         raise ValueError(
@@ -156,7 +156,7 @@ def _by_weighting(runs):
     """Weighting name to `{seed: Run}`, in the order given."""
     groups: dict[str, dict[int, Run]] = {}
     for run in runs:
-        groups.setdefault(run.weighting, {})[run.seed] = run
+        groups.setdefault(run.row, {})[run.seed] = run
     return groups
 
 
@@ -172,7 +172,7 @@ def _row(group, reference, minimum_targets):
     accuracies = np.mean([one.accuracies for one in scores], axis=0)
     mean_losses = np.mean([one.losses for one in compared], axis=0)
     return LossRow(
-        weighting=runs[0].weighting,
+        name=runs[0].row,
         seeds=tuple(group),
         losses=losses,
         difference=difference,

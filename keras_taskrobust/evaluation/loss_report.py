@@ -149,13 +149,13 @@ def headline(comparison: Comparison) -> str:
         return "No weighting has a finite worst loss."
     worst = f"{number(row.losses.worst.estimate)} ({worst_names(row.worst_tasks)})"
     if len(comparison.rows) == 1:
-        return f'The worst task loss under "{row.weighting}" is {worst}.'
-    if row.weighting == comparison.baseline:
+        return f'The worst task loss under "{row.name}" is {worst}.'
+    if row.name == comparison.baseline:
         return (
-            f'The baseline, "{row.weighting}", has the lowest worst task loss, {worst}: no '
+            f'The baseline, "{row.name}", has the lowest worst task loss, {worst}: no '
             "weighting compared with it did better."
         )
-    start = f'"{row.weighting}" has the lowest worst task loss, {worst}'
+    start = f'"{row.name}" has the lowest worst task loss, {worst}'
     if row.difference is None:
         return f"{start}. It was not compared with a baseline."
     return f"{start}, {_against_baseline(comparison, row)}"
@@ -202,7 +202,7 @@ def _csv_rows(runs, minimum_targets):
     for run in runs:
         for kind, task, loss, accuracy, targets in _csv_figures(run.scores, minimum_targets):
             values = ("" if math.isnan(value) else repr(value) for value in (loss, accuracy))
-            yield run.weighting, run.seed, kind, task, *values, targets
+            yield run.row, run.seed, kind, task, *values, targets
 
 
 def _csv_figures(scores, minimum_targets):
@@ -296,16 +296,15 @@ def _baseline_notes(comparison, baseline):
     for row in others:
         if not row.paired_seeds:
             yield (
-                f'"{row.weighting}" has no seed in common with "{reference.weighting}": no '
+                f'"{row.name}" has no seed in common with "{reference.name}": no '
                 "difference is given."
             )
         elif len(row.paired_seeds) < max(len(row.seeds), len(reference.seeds)):
             seeds = ", ".join(map(str, row.paired_seeds))
-            yield f'The differences of "{row.weighting}" are over the seeds both have: {seeds}.'
+            yield f'The differences of "{row.name}" are over the seeds both have: {seeds}.'
     if any(row.difference for row in others):
         yield (
-            f'A star: the {PERCENT} interval of the difference to "{reference.weighting}" excludes '
-            "0."
+            f'A star: the {PERCENT} interval of the difference to "{reference.name}" excludes 0.'
         )
     if len(others) > 1:
         yield (

@@ -42,7 +42,7 @@ def summary_table(comparison: Comparison) -> Table:
 
 def _summary_row(comparison, row, is_best):
     entries = [
-        Entry(row.weighting),
+        Entry(row.name),
         interval_entry(row.losses.worst, "lowest" if is_best else ""),
         Entry(worst_names(row.worst_tasks)),
         interval_entry(row.losses.mean),
@@ -153,7 +153,7 @@ def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
 def _terminal_table(comparison, rows, width):
     sections = list(_terminal_sections(comparison, rows))
     return Table(
-        ("task", "targets", *(row.weighting for row in rows)),
+        ("task", "targets", *(row.name for row in rows)),
         tuple(itertools.chain.from_iterable(sections)),
         title="Held-out loss",
         rules=tuple(itertools.accumulate(map(len, sections))),

@@ -175,7 +175,7 @@ def _histories(runs):
     groups: dict[str, list[dict[str, list[float]]]] = {}
     for run in runs:
         if run.history:
-            groups.setdefault(run.weighting, []).append(run.history)
+            groups.setdefault(run.row, []).append(run.history)
     return groups
 
 

@@ -84,7 +84,7 @@ def table_of_rows(
     """
     return Table(
         (corner, *columns.values()),
-        tuple((Entry(row.weighting), *(entry(row, key) for key in columns)) for row in rows),
+        tuple((Entry(row.name), *(entry(row, key) for key in columns)) for row in rows),
         title=title,
     )
 

@@ -14,7 +14,7 @@ class Run:
     """What one training run under one weighting left behind.
 
     Args:
-        weighting: string. The name of its row in the report.
+        row: string. The name of its row in the report.
         seed: int. Runs of different weightings with the same seed are compared in pairs.
         scores: `TaskScores` on the held-out data.
         history: dict of series over training, all of one length: `"step"`, `"<task>_loss"`,
@@ -24,7 +24,7 @@ class Run:
         environment: names to values: the backend, device and versions that it was computed with.
     """
 
-    weighting: str
+    row: str
     seed: int
     scores: TaskScores
     history: dict[str, list[float]] = field(repr=False)

@@ -161,14 +161,14 @@ def _head_path(directory: Path, key: str) -> Path:
 def _gather(results: Sequence[DownstreamResult], tasks: Sequence[str]) -> Inherited:
     of_start: dict[tuple[str, int], dict[str, Mapping[str, float]]] = {}
     for one in results:
-        of_start.setdefault((one.weighting, one.seed), {})[one.task] = one.scores
+        of_start.setdefault((one.row, one.seed), {})[one.task] = one.scores
     found: dict[str, dict[int, Inheritance]] = {}
     for (row, seed), scores in of_start.items():
         if all(scores.values()):
             found.setdefault(row, {})[seed] = measure_inheritance(
                 tasks, scores[BEFORE].__getitem__, functools.partial(_scores_after, scores)
             )
-    failures = [(one.weighting, one.seed, one.task, one.failure) for one in results if one.failure]
+    failures = [(one.row, one.seed, one.task, one.failure) for one in results if one.failure]
     return Inherited(found, failures)
 
 

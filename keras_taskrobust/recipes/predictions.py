@@ -21,7 +21,7 @@ def publish_predictions(
         epoch: "last" or "best".
     """
     sources = {
-        f"predictions/{file_name(one.weighting)}/seed-{one.seed}/{path.name}": path
+        f"predictions/{file_name(one.row)}/seed-{one.seed}/{path.name}": path
         for key, one in zip(keys, results, strict=True)
         if not one.failure
         for path in _predictions_of(directory, key, epoch)

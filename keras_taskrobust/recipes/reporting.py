@@ -181,7 +181,7 @@ def _pictures(drawn, directory):
     """The reconstructions of all runs of the first seed, side by side."""
     seed = drawn.runs[0].seed
     folders = {
-        run.weighting: directory / folder
+        run.row: directory / folder
         for folder, run in zip(drawn.manifest.runs, drawn.runs, strict=True)
         if run.seed == seed
     }

@@ -97,7 +97,7 @@ def test_the_score_is_the_mean_of_the_metrics():
 
 
 def test_rows_with_other_seeds_are_compared_over_those_that_both_have(results):
-    found = [one for one in results if (one.weighting, one.seed) != ("minimax", 0)]
+    found = [one for one in results if (one.row, one.seed) != ("minimax", 0)]
     difference = compare_downstream(found[::-1]).row("minimax").differences["uniform"]
     assert sorted(difference.seeds) == [1, 2]
     assert difference.tasks["hard"].estimate == pytest.approx(np.mean([0.2, 0.23]))
@@ -105,7 +105,7 @@ def test_rows_with_other_seeds_are_compared_over_those_that_both_have(results):
 
 def test_a_failed_cell_leaves_its_row_without_worst_and_the_rest_as_it_is(results, tmp_path):
     whole = compare_downstream(results)
-    broken = [one for one in results if (one.weighting, one.task) != ("minimax", "hard")]
+    broken = [one for one in results if (one.row, one.task) != ("minimax", "hard")]
     broken += [
         DownstreamResult("minimax", seed, "hard", failure="dev.tsv | is missing")
         for seed in range(3)
@@ -180,7 +180,7 @@ def test_a_task_without_anything_to_gain_hides_no_others(results, tmp_path):
 def test_seeds_without_figures_are_not_counted(results, tmp_path):
     broken = [
         DownstreamResult("minimax", one.seed, one.task, failure="killed", seconds=50.0)
-        if one.weighting == "minimax" and one.task == "hard" and one.seed < 2
+        if one.row == "minimax" and one.task == "hard" and one.seed < 2
         else one
         for one in results
     ]

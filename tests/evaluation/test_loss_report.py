@@ -109,7 +109,7 @@ class TestWriteReport:
         assert tuple(header[1:]) == comparison.tasks
         assert tuple(rows) == tuple(THREE)
         for row in comparison.rows:
-            cells = dict(zip(header[1:], rows[row.weighting], strict=True))
+            cells = dict(zip(header[1:], rows[row.name], strict=True))
             assert [name for name, cell in cells.items() if "worst" in cell] == [row.worst_task]
             for name, cell in cells.items():
                 estimate, lower, upper = row.losses.tasks[name]
@@ -153,9 +153,7 @@ class TestWriteReport:
             rows = list(csv.DictReader(file))
         assert len(rows) == len(runs) * 13
         for run in runs:
-            mine = [
-                r for r in rows if (r["weighting"], r["seed"]) == (run.weighting, str(run.seed))
-            ]
+            mine = [r for r in rows if (r["weighting"], r["seed"]) == (run.row, str(run.seed))]
             tasks = {row["task"]: row for row in mine if row["kind"] in ("task", "apart")}
             assert [row["task"] for row in mine if row["kind"] == "apart"] == ["interjection"]
             scores = run.scores
@@ -189,7 +187,7 @@ class TestWriteReport:
         runs = [
             run
             for run in make_runs(THREE, seeds=(0, 1))
-            if (run.weighting, run.seed) not in (("pooled", 0), ("minimax", 0), ("uniform", 1))
+            if (run.row, run.seed) not in (("pooled", 0), ("minimax", 0), ("uniform", 1))
         ]
         runs += make_runs({"group_dro": 0.1}, seeds=(0, 1))
         write_report(runs, tmp_path, "Four", SETTINGS)

@@ -142,7 +142,7 @@ def test_draws_the_series_of_the_gradients(make_runs, tmp_path, monkeypatch):
     for axes, name in zip(figures[0].axes, ("gradient_cosine", "gradient_conflict"), strict=True):
         for place, weighting in enumerate(("uniform", "minimax")):
             raw = axes.lines[2 * place]
-            series = [run.history[name] for run in runs if run.weighting == weighting]
+            series = [run.history[name] for run in runs if run.row == weighting]
             np.testing.assert_allclose(raw.get_ydata(), np.mean(series, axis=0))
             np.testing.assert_array_equal(raw.get_xdata(), runs[0].history["step"])
 

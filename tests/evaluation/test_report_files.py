@@ -1,6 +1,7 @@
 """What all reports have in common."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,12 +12,11 @@ from keras_taskrobust.evaluation.report_files import (
     table_of_rows,
     write_files,
 )
-from keras_taskrobust.evaluation.runs import Run
-from keras_taskrobust.evaluation.scores import TaskScores
 
 pytestmark = pytest.mark.backend_free
 
 FAILURES = [("uniform", 0, "RTE", "killed"), ("minimax", 1, "CoLA", "no | memory")]
+SECONDS = {"a": 1.0, "b": 2.0}
 
 
 def write(directory, sections, **arguments):
@@ -53,10 +53,11 @@ def test_nothing_is_written_if_a_picture_is_missing(tmp_path):
 
 
 def test_a_table_has_a_line_for_each_row():
-    scores = TaskScores(("noun",), [[1.0]], [[1]])
-    runs = [Run(name, 0, scores, {}, seconds) for name, seconds in (("a", 1.0), ("b", 2.0))]
+    rows = [
+        SimpleNamespace(name=name, seed=0, seconds=seconds) for name, seconds in SECONDS.items()
+    ]
     columns = {"seed": "Seed", "seconds": "Seconds"}
-    table = table_of_rows("row", runs, columns, lambda run, key: Entry(str(getattr(run, key))), "T")
+    table = table_of_rows("row", rows, columns, lambda row, key: Entry(str(getattr(row, key))), "T")
     assert table.header == ("row", "Seed", "Seconds")
     assert [[entry.text for entry in row] for row in table.rows] == [
         ["a", "0", "1.0"],

@@ -262,7 +262,7 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
     cases = {name: {"weighting": name} for name in ("uniform", "hard_max")}
     family = dataclasses.replace(family, tasks=("RTE",))
     drawn = compare_text(recipe, output, cases, (0,), 1, downstream=family)
-    assert [run.weighting for run in drawn.runs] == ["uniform"]
+    assert [run.row for run in drawn.runs] == ["uniform"]
     assert counted == [("scratch", 0, "RTE"), ("uniform", 0, "RTE")]
     report = (output / "report.md").read_text()
     assert "hard\\_max, seed 0: The loss" in report or "hard_max, seed 0: The loss" in report

@@ -114,7 +114,7 @@ def test_finished_cells_are_kept_and_the_report_redrawn(preset, tmp_path, untrai
     assert len(untrained) == len(first.results) == 4  # two tasks, scratch as well
     again = finetune({"tiny": str(preset)}, (0, 1), family, tmp_path)
     assert untrained[4:] == [("semseg", 1), ("semseg", 1), ("depth", 1), ("depth", 1)]
-    assert {one.weighting for one in again.results} == {"tiny", "scratch"}
+    assert {one.row for one in again.results} == {"tiny", "scratch"}
     assert "mean_iou" in (tmp_path / "report.md").read_text()
     assert draw(tmp_path).results == again.results
 
@@ -136,7 +136,7 @@ def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untraine
     family = ImageTasks(("classification", "depth"), SETTINGS, IMAGES)
     presets = {"tiny": str(preset), "none": str(tmp_path / "nowhere")}
     drawn = finetune(presets, (0,), family, tmp_path / "out", from_scratch=False)
-    failures = {(one.weighting, one.task): one.failure for one in drawn.results if one.failure}
+    failures = {(one.row, one.task): one.failure for one in drawn.results if one.failure}
     assert set(failures) == {
         ("tiny", "classification"),
         ("none", "classification"),
@@ -234,7 +234,7 @@ def test_a_comparison_fine_tunes_what_it_trained(pretraining, tmp_path, untraine
     family = ImageTasks(("depth",), SETTINGS, IMAGES)
     arguments = (recipe, tmp_path, {"uniform": {"weighting": "uniform"}}, (0,), 1)
     drawn = compare_images(*arguments, downstream=family)
-    assert {one.weighting for one in drawn.results} == {"scratch", "uniform"}
+    assert {one.row for one in drawn.results} == {"scratch", "uniform"}
     assert not [one.failure for one in drawn.results if one.failure]
     assert all((tmp_path / name).exists() for name in ("report.md", "downstream.png"))
     compare_images(*arguments, downstream=family)

@@ -61,7 +61,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_writes_its_results(finished):
     folder, run = finished
-    assert (run.weighting, run.history["step"]) == ("mine", [2, 4, 6])
+    assert (run.row, run.history["step"]) == ("mine", [2, 4, 6])
     assert run.scores.task_names == ("rgb", "depth", "semseg")
     assert run.scores.totals.shape == (2, 3)
     assert set(training_run.results_of(folder)) == {
@@ -158,13 +158,13 @@ def test_a_comparison_shares_images_and_reports_pictures(finished, tmp_path, mon
     monkeypatch.setattr(comparison, "pretrain", trained)
     cases = {name: {"weighting": name} for name in ("uniform", "pooled")}
     drawn = compare_images(MINIATURE, tmp_path, cases, minimum_targets=1)
-    assert [run.weighting for run in drawn.runs] == ["uniform"]
+    assert [run.row for run in drawn.runs] == ["uniform"]
     assert "pooled, seed 0: The loss must be finite." in (tmp_path / "report.md").read_text()
     (kept,) = tmp_path.glob("runs/*/scores.npz")
     written = kept.stat().st_mtime_ns
     runs = compare_images(MINIATURE, tmp_path, cases, minimum_targets=1).runs
     assert kept.stat().st_mtime_ns == written
-    assert [run.weighting for run in runs] == ["uniform", "pooled"]
+    assert [run.row for run in runs] == ["uniform", "pooled"]
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     report = (tmp_path / "report.md").read_text()
     for name in ("reconstructions_half_way.png", "reconstructions.png"):

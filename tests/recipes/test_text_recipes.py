@@ -41,7 +41,7 @@ def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path
     cases = {"uniform": {"weighting": "uniform"}, "sharp": sharp}
     output = tmp_path / "comparison"
     runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1).runs
-    assert [run.weighting for run in runs] == ["uniform", "sharp"]
+    assert [run.row for run in runs] == ["uniform", "sharp"]
     assert all(run.history["step"] == [2, 4, 6] for run in runs)
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     assert not np.array_equal(runs[0].scores.totals, runs[1].scores.totals)
