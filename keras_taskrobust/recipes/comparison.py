@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
-from keras_taskrobust import checks
+from keras_taskrobust import checks, weighting
 from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.evaluation import Run
 from keras_taskrobust.files import file_name, make_folder, path_to_write
@@ -230,7 +230,10 @@ def failures(planned: Sequence[PlannedRun]) -> dict[str, str]:
 
 
 def described(weightings: Mapping[str, dict]) -> str:
-    """The rows of a comparison, with what is more of them than the name of a weighting."""
+    """The rows of a comparison, with what is more of them than the name of a weighting.
+
+    Those of a weighting with an `alpha` say it, also where it is the default.
+    """
     return "; ".join(_described(name, fields) for name, fields in weightings.items())
 
 
@@ -238,6 +241,8 @@ def _described(name, fields):
     options = {**fields, **fields.get("weighting_options", {})}
     method = options.pop("weighting", name)
     options.pop("weighting_options", None)
+    default = getattr(weighting.get(method), "alpha", None)
+    options = {"alpha": default, **options} if default is not None else options
     words = [f"{option} {value}" for option, value in options.items()]
     words = words if method == name else [method, *words]
     return f"{name}: {', '.join(words)}" if words else name

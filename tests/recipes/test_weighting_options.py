@@ -122,9 +122,10 @@ def test_a_comparison_takes_options_by_row():
     assert [cell.recipe.make_weighting().name for cell in cells_of] == ["pooled", "minimax"]
     assert cells_of[1].recipe.make_weighting().alpha == 3.0
     assert len({cell.folder for cell in cells_of}) == 2
+    rows = {"pooled": rows["pooled"], "minimax": {"weighting": "minimax"}, **rows}
     assert comparison.described(rows | {"sharp": {"weighting": "minimax", "alpha": 5.0}}) == (
-        "pooled; minimax alpha=3 loss_momentum=0.5: minimax, alpha 3, loss_momentum 0.5; "
-        "sharp: minimax, alpha 5.0"
+        "pooled; minimax: alpha 1.0; minimax alpha=3 loss_momentum=0.5: minimax, alpha 3, "
+        "loss_momentum 0.5; sharp: minimax, alpha 5.0"
     )
     with pytest.raises(ValueError, match="'pooled' has no options. Received: alpha=3"):
         comparison.grid(TINY, {"x": {"weighting": "pooled", "alpha": 3}}, (0,))
