@@ -20,6 +20,8 @@ VALUES = {
     "normalisation": "l2", "beta_decay": 0.25, "gamma": 0.5, "gamma_decay": 0.25, "rho": 0.5,
     "max_norm": 2.0, "regularisation": 0.5, "iterations": 3, "rate": 2.0, "weights": [1.0, 2.0],
     "mu": 0.5, "warmup_steps": 3, "nadir_steps": 2, "normalize_over": "all",
+    "loss_memory": 40.0, "trivial_losses": [1.0, 2.0], "unit_free": True, "largest_score": 2.0,
+    "through_weights": True,
 }  # fmt: skip
 
 
@@ -36,6 +38,8 @@ def test_every_option_reaches_its_method(name):
             given["warmup_steps"] = 3
         if option == "normalize_over" and name == "minimax":  # over the averages of the losses
             given["loss_momentum"] = 0.5
+        if option in ("unit_free", "largest_score"):
+            given["trivial_losses"] = [1.0, 2.0]
         config = options_of(weighting=name, weighting_options=given)
         found = config[option]
         assert (found["config"]["name"] if option == "weighting" else found) == VALUES[option]
