@@ -85,10 +85,10 @@ def image_task(name: str, label_names: tuple[str, ...]) -> ImageTask:
     """
     if name not in TARGETS:
         raise ValueError(f"A task must be one of {', '.join(TARGETS)}. Received: {name!r}")
-    if name != "depth" and len(label_names) < 2:
+    target = TARGETS[name]
+    names = () if target == "depth" else tuple(label_names)
+    if target != "depth" and len(names) < 2:
         raise ValueError(
             f"The task {name!r} must have at least two classes. Received: {label_names}"
         )
-    target = TARGETS[name]
-    names = () if name == "depth" else tuple(label_names)
     return ImageTask(name, _METRICS[target], names, target)
