@@ -92,15 +92,17 @@ def draw_bars(
 
 def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
     """Draws the held-out loss of every task under every weighting, with intervals, as a PNG."""
-    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    numbers = {len(row.seeds) for row in comparison.rows}
+    over_seeds = ["interval of Student's t over seeds"] if max(numbers) > 1 else []
+    over_records = ["bootstrap interval over records"] if min(numbers) == 1 else []
+    whiskers = ", with one seed ".join(over_seeds + over_records)
     draw_bars(
         _loss_groups(comparison),
         [row.name for row in comparison.rows],
         path,
         "Held-out loss of each task",
         _loss_key(comparison),
-        "held-out loss; whiskers: 95% bootstrap interval over "
-        + ("records and seeds" if several else "records"),
+        f"held-out loss; whiskers: 95% {whiskers}",
     )
 
 

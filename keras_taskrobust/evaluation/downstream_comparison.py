@@ -168,8 +168,8 @@ def compare_downstream(
 ) -> DownstreamComparison:
     """Compares pre-trainings by what they are worth on downstream tasks.
 
-    A task counts if under at least one row the 95 % interval over the seeds lies above the trivial
-    baseline (with one seed: the score does). If none does, all count.
+    A task counts if under at least one row its score lies clear of the trivial baseline: above it
+    with every seed. If it does so for none, all count.
 
     Args:
         results: one `DownstreamResult` for each row, seed and task.
@@ -214,8 +214,9 @@ class _Figures:
         self.pretraining: dict[str, dict[int, float]] = {}
         for one in results:
             self.pretraining.setdefault(one.row, {})[one.seed] = one.pretraining_seconds
-        clear = [[_is_clear(column) for column in gains.T] for gains in self.gains]
-        self.clear = np.any(clear, axis=0)
+        missing = np.isnan(self.gains)
+        above = (missing | (self.gains > 0)).all(axis=1) & ~missing.all(axis=1)
+        self.clear = above.any(axis=0)
         self.counted = self.clear if self.clear.any() else np.ones(len(self.tasks), bool)
         means = _mean(self.scores[:, :, self.counted], axis=1)
         self.ranks = stats.rankdata(-means, axis=0, nan_policy="omit").mean(axis=1)
@@ -226,12 +227,6 @@ class _Figures:
             row, seed = self.rows.index(one.row), self.seeds.index(one.seed)
             array[row, seed, self.tasks.index(one.task)] = figure(one)
         return array
-
-
-def _is_clear(gains):
-    interval = interval_over_seeds(gains)
-    bound = interval.estimate if math.isnan(interval.lower) else interval.lower
-    return bound > 0
 
 
 def _row(name, results, figures, baselines, reference):

@@ -26,14 +26,13 @@ from keras_taskrobust.evaluation.downstream_tables import (
 from keras_taskrobust.evaluation.drawing import shown
 from keras_taskrobust.evaluation.environments import environments
 from keras_taskrobust.evaluation.figures import (
-    FEW_SEEDS,
     PERCENT,
+    about_seeds,
     bounds,
     number,
     signed,
     worst_names,
 )
-from keras_taskrobust.evaluation.intervals import RESAMPLES
 from keras_taskrobust.evaluation.rendering import (
     MARK,
     Block,
@@ -157,14 +156,16 @@ def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
     key = "Bold: the worst task of each row."
     if comparison.floor:
         key += " Pale: not clear of the trivial baseline under any row."
+    axis = "gain over the trivial baseline, as a share of what there was to gain"
+    if any(len(row.seeds) > 1 for row in rows):
+        axis += "; whiskers: 95% interval of Student's t over seeds"
     draw_bars(
         groups,
         [row.name for row in rows],
         directory / PICTURE,
         "Gain on each downstream task",
         key,
-        "gain over the trivial baseline, as a share of what there was to gain; whiskers: 95% "
-        "bootstrap interval over seeds",
+        axis,
     )
 
 
@@ -195,7 +196,8 @@ def downstream_headline(comparison: DownstreamComparison) -> str:
 
 def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
     """What a reader must know to read the figures right."""
-    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    numbers = [len(row.seeds) for row in comparison.rows]
+    several = max(numbers) > 1
     yield (
         "The gain is (score - trivial) / (best possible - trivial), the trivial baseline being the "
         "best prediction that does not look at the example. The worst task is the one with the "
@@ -203,15 +205,14 @@ def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
         "mean of its metrics."
     )
     yield (
-        f"Brackets: {PERCENT} percentile bootstrap intervals over the seeds, {RESAMPLES:,} "
-        f"resamples. {FEW_SEEDS}"
+        f"Brackets: {about_seeds(numbers, 'held-out examples')}"
         if several
         else "One seed: there are no intervals, and other seeds may order the rows otherwise."
     )
     if comparison.floor:
         yield (
-            "Not counted, since under no row the score lies clear of the trivial baseline: "
-            f"{', '.join(comparison.floor)}."
+            "Not counted, since under no row the score lies clear of the trivial baseline"
+            f"{' (above it with every seed)' if several else ''}: {', '.join(comparison.floor)}."
         )
     if comparison.reference and len(comparison.rows) > 1:
         yield (

@@ -1,19 +1,13 @@
 """Numbers, intervals and names in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from keras_taskrobust.evaluation.intervals import LEVEL, Interval
 from keras_taskrobust.evaluation.rendering import Entry
 
 #: The level of the intervals.
 PERCENT = f"{LEVEL:.0%}"
-#: What intervals over few seeds are worth: by the binomial for two and three, simulated for five.
-FEW_SEEDS = (
-    "Over few seeds they are too narrow: of normally distributed figures such an interval holds "
-    "the true mean one time in two with two seeds, three times in four with three, 17 times in 20 "
-    "with five."
-)
 #: Stands where there is no figure.
 NOTHING = "–"  # noqa: RUF001
 #: Before a negative figure: no line breaks after it, as one may after a hyphen.
@@ -31,6 +25,25 @@ def worst_names(worst_tasks: Mapping[str, int]) -> str:
     if len(worst_tasks) == 1:
         return next(iter(worst_tasks))
     return ", ".join(f"{name} {times}x" for name, times in worst_tasks.items()) or NOTHING
+
+
+def about_seeds(numbers: Iterable[int], held_out: str) -> str:
+    """What intervals over seeds are, and what they leave out.
+
+    Args:
+        numbers: how many seeds the rows have.
+        held_out: what the figures of all seeds are measured on.
+
+    Returns:
+        Two sentences.
+    """
+    several = {number for number in numbers if number > 1}
+    seeds = f"{several.pop()} seeds" if len(several) == 1 else "the seeds"
+    return (
+        f"{PERCENT} intervals of Student's t over {seeds}. They take the seeds' figures for "
+        f"normally distributed, and do not cover the choice of the {held_out}, which all seeds "
+        "share."
+    )
 
 
 def interval_entry(interval: Interval, mark: str = "") -> Entry:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_taskrobust.evaluation.figures import FEW_SEEDS, PERCENT, bounds, number, signed
+from keras_taskrobust.evaluation.figures import about_seeds, bounds, number, signed
 from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance
 from keras_taskrobust.evaluation.intervals import interval_over_seeds
 from keras_taskrobust.evaluation.rendering import (
@@ -155,11 +155,11 @@ def _notes(results):
         "of RI. In brackets, and in neither: the change of the task fine-tuned on. All start from "
         "one head trained beforehand."
     )
-    several = any(len(seeds) > 1 for seeds in results.values())
+    numbers = [len(seeds) for seeds in results.values()]
     yield (
-        f"Square brackets: {PERCENT} percentile bootstrap intervals over the seeds. {FEW_SEEDS} "
+        f"Square brackets: {about_seeds(numbers, 'held-out examples')} "
         "Worst changes are of the means over the seeds."
-        if several
+        if max(numbers) > 1
         else "One seed: there are no intervals, and other seeds may give other figures."
     )
 

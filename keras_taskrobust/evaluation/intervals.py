@@ -1,22 +1,24 @@
-"""Intervals of figures and of their differences."""
+"""Intervals of figures and of their differences: over seeds, and over records."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from keras_taskrobust import checks
 from keras_taskrobust.evaluation.scores import TaskScores, ratio
 
-#: Resamples of the intervals in a report, and the share of them between the bounds.
-RESAMPLES = 1000
+#: The level of the intervals in a report, and the resamples of those over records.
 LEVEL = 0.95
+RESAMPLES = 1000
 # Bounds the memory of a bootstrap: drawn records held at once (8 bytes each, in three arrays).
 _DRAWS_AT_ONCE = 2_000_000
 
 
 class Interval(NamedTuple):
-    """A figure, and the bounds that a bootstrap gives it.
+    """A figure and its bounds.
 
     Attributes:
         estimate: the figure on the data as they are, averaged over the seeds.
@@ -84,7 +86,7 @@ def bootstrap_intervals(
     checks.integer("resamples", resamples, 1)
     checks.open_share("level", level)
     chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
-    estimates = _estimate(scores_of_seeds, chosen)
+    estimates = _of_seeds(scores_of_seeds, chosen).mean(axis=0)
     resampled = _resample(scores_of_seeds, chosen, resamples, seed)
     return _intervals(scores_of_seeds[0].task_names, estimates, resampled, level)
 
@@ -126,18 +128,23 @@ def bootstrap_difference(
     checks.integer("resamples", resamples, 1)
     checks.open_share("level", level)
     chosen = _chosen_tasks(a, minimum_targets)
-    estimates = _estimate(a, chosen) - _estimate(b, chosen)
+    estimates = _differences_of_seeds(a, b, chosen).mean(axis=0)
     # The draws depend on the numbers of records and seeds alone: they are the same for both.
     resampled = _resample(a, chosen, resamples, seed) - _resample(b, chosen, resamples, seed)
     return _intervals(a[0].task_names, estimates, resampled, level)
 
 
 def interval_over_seeds(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
-    """The mean over seeds with its percentile-bootstrap interval.
+    """The mean over seeds with its interval of Student's t.
+
+    `mean +- t s / sqrt(S)`, with `t` the quantile `(1 + level) / 2` of `S - 1` degrees of freedom
+    and `s` the standard deviation. Of normally distributed figures such an interval holds the true
+    mean as often as `level` says, however few seeds there are.
 
     Args:
-        values: `(S,)`. A figure of S seeds; a seed whose figure is NaN is left out.
-        level: share of the resamples between the bounds.
+        values: `(S,)`. A figure of S seeds, or its difference in pairs of the same seed. A seed
+            whose figure is NaN is left out.
+        level: how often the interval holds the true mean.
 
     Returns:
         `Interval`. With fewer than two seeds there are no bounds (NaN).
@@ -148,14 +155,69 @@ def interval_over_seeds(values: Sequence[float] | np.ndarray, level: float = LEV
     Interval(estimate=1.0, lower=1.0, upper=1.0)
     """
     found = np.asarray(values, "float64")
-    found = found[~np.isnan(found)]
-    if not len(found):
-        return Interval(np.nan, np.nan, np.nan)
-    if len(found) == 1:
-        return Interval(float(found[0]), np.nan, np.nan)
-    draws = np.random.default_rng(0).integers(len(found), size=(RESAMPLES, len(found)))
-    bounds = np.quantile(found[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(found.mean()), float(bounds[0]), float(bounds[1]))
+    return _student_t(found[~np.isnan(found)], level)
+
+
+def loss_intervals(scores_of_seeds: Sequence[TaskScores], minimum_targets: int = 0) -> Intervals:
+    """Intervals of the losses of one weighting, as a report shows them.
+
+    With two seeds or more `interval_over_seeds` of the loss of each task, of each model's own worst
+    task loss, and of its mean task loss. With one seed `bootstrap_intervals`, over the records.
+
+    Args:
+        scores_of_seeds: one `TaskScores` a seed, over the same records and tasks.
+        minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+
+    Returns:
+        `Intervals`.
+    """
+    if len(scores_of_seeds) == 1:
+        return bootstrap_intervals(
+            scores_of_seeds, RESAMPLES, level=LEVEL, minimum_targets=minimum_targets
+        )
+    _check_seeds("scores_of_seeds", scores_of_seeds)
+    chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
+    return _over_seeds(scores_of_seeds[0].task_names, _of_seeds(scores_of_seeds, chosen))
+
+
+def loss_difference(
+    a: Sequence[TaskScores], b: Sequence[TaskScores], minimum_targets: int = 0
+) -> Intervals:
+    """Intervals of the losses of `a` minus those of `b`, as a report shows them.
+
+    With two seeds or more `interval_over_seeds` of the differences in pairs of the same seed; with
+    one seed `bootstrap_difference`, over the records.
+
+    Args:
+        a: one `TaskScores` a seed.
+        b: the same for the other weighting: the same seeds in the same order, the same records.
+        minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+
+    Returns:
+        `Intervals`; a bound below 0 says that `a` has the lower loss.
+    """
+    if len(a) == len(b) == 1:
+        return bootstrap_difference(a, b, RESAMPLES, level=LEVEL, minimum_targets=minimum_targets)
+    _check_seeds("a", a)
+    _check_seeds("b", b)
+    _check_pairs(a, b)
+    chosen = _chosen_tasks(a, minimum_targets)
+    return _over_seeds(a[0].task_names, _differences_of_seeds(a, b, chosen))
+
+
+def _student_t(values, level):
+    mean = float(values.mean()) if len(values) else math.nan
+    if len(values) < 2 or not math.isfinite(mean):
+        return Interval(mean, math.nan, math.nan)
+    error = stats.sem(values) if np.ptp(values) else 0.0
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * error)
+    return Interval(mean, mean - half, mean + half)
+
+
+def _over_seeds(task_names, values):
+    """`(S, K + 2)` statistics, as `Intervals`; a seed that diverged is not left out."""
+    *tasks, worst, mean = (_student_t(column, LEVEL) for column in values.T)
+    return Intervals(dict(zip(task_names, tasks, strict=True)), worst, mean)
 
 
 def _statistics(totals, counts, chosen):
@@ -172,11 +234,17 @@ def _statistics(totals, counts, chosen):
     return np.concatenate([losses, worst[..., np.newaxis], mean[..., np.newaxis]], axis=-1)
 
 
-def _estimate(scores_of_seeds, chosen):
-    """`(K + 2,)` statistics of the data as they are, averaged over the seeds."""
+def _of_seeds(scores_of_seeds, chosen):
+    """`(S, K + 2)` statistics of the data as they are."""
     totals = np.stack([scores.totals.sum(axis=0) for scores in scores_of_seeds])
     counts = np.stack([scores.targets for scores in scores_of_seeds])
-    return _statistics(totals, counts, chosen).mean(axis=0)
+    return _statistics(totals, counts, chosen)
+
+
+def _differences_of_seeds(a, b, chosen):
+    # Two losses of infinity make infinity minus infinity here, which is meant to be NaN.
+    with np.errstate(invalid="ignore"):
+        return _of_seeds(a, chosen) - _of_seeds(b, chosen)
 
 
 def _resample(scores_of_seeds, chosen, resamples, seed):

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_taskrobust.evaluation.intervals import (
-    LEVEL,
-    RESAMPLES,
     Intervals,
-    bootstrap_difference,
-    bootstrap_intervals,
+    loss_difference,
+    loss_intervals,
 )
 from keras_taskrobust.evaluation.runs import Run
 
@@ -164,9 +162,7 @@ def _row(group, reference, minimum_targets):
     runs = list(group.values())
     scores = [run.scores for run in runs]
     compared = [one.with_targets(minimum_targets) for one in scores]
-    losses = bootstrap_intervals(
-        scores, resamples=RESAMPLES, level=LEVEL, minimum_targets=minimum_targets
-    )
+    losses = loss_intervals(scores, minimum_targets)
     paired = () if reference is group else tuple(seed for seed in group if seed in reference)
     difference, relative = _difference(group, reference, paired, minimum_targets)
     accuracies = np.mean([one.accuracies for one in scores], axis=0)
@@ -194,8 +190,6 @@ def _difference(group, reference, paired, minimum_targets):
         return None, None
     ours = [group[seed].scores for seed in paired]
     theirs = [reference[seed].scores for seed in paired]
-    difference = bootstrap_difference(
-        ours, theirs, resamples=RESAMPLES, level=LEVEL, minimum_targets=minimum_targets
-    )
+    difference = loss_difference(ours, theirs, minimum_targets)
     worst = float(np.mean([scores.worst(minimum_targets)[1] for scores in theirs]))
     return difference, difference.worst.estimate / worst if worst else float("nan")

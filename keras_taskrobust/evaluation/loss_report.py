@@ -18,7 +18,7 @@ from keras_taskrobust.evaluation.downstream_report import (
     draw_downstream,
 )
 from keras_taskrobust.evaluation.environments import environments
-from keras_taskrobust.evaluation.figures import PERCENT, bounds, number, worst_names
+from keras_taskrobust.evaluation.figures import PERCENT, about_seeds, bounds, number, worst_names
 from keras_taskrobust.evaluation.intervals import RESAMPLES
 from keras_taskrobust.evaluation.loss_comparison import Comparison, compare
 from keras_taskrobust.evaluation.loss_tables import (
@@ -163,7 +163,6 @@ def headline(comparison: Comparison) -> str:
 
 def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
     """What a reader must know to read the figures right; `baseline`: that which was asked for."""
-    several = any(len(row.seeds) > 1 for row in comparison.rows)
     tasks = len(comparison.tasks)
     yield (
         "Worst, mean and spread (largest minus smallest) are over the "
@@ -178,16 +177,7 @@ def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
     if comparison.apart:
         names = [f"{name} ({comparison.targets[name]:,})" for name in comparison.apart]
         yield f"Shown apart for want of targets: {', '.join(names)}."
-    yield (
-        f"Brackets: {PERCENT} percentile bootstrap intervals, {RESAMPLES:,} resamples of the "
-        f"{comparison.records:,} held-out records"
-        + (" and of the seeds." if several else "; with one seed they say nothing about others.")
-    )
-    if several:
-        yield (
-            "Figures are means over the seeds; the worst loss is each seed's own, then averaged. "
-            "Intervals over few seeds are rough, and rather too narrow."
-        )
+    yield from _interval_notes(comparison)
     yield from _baseline_notes(comparison, baseline)
 
 
@@ -278,13 +268,29 @@ def _against_baseline(comparison, row):
     cover = (
         "with one seed, it covers the choice of held-out records but not that of the seed"
         if seeds == 1
-        else f"it covers {seeds} seeds and the choice of held-out records"
+        else f"with {seeds} seeds, it covers their choice but not that of held-out records"
     )
     return (
         f"{number(abs(difference.estimate))}{share} {side} the baseline, "
         f'"{comparison.baseline}". The {PERCENT} interval of this difference, '
         f"{bounds(difference, signed_figures=True)}, {finding}; {cover}."
     )
+
+
+def _interval_notes(comparison):
+    numbers = [len(row.seeds) for row in comparison.rows]
+    pairs = [len(row.paired_seeds) for row in comparison.rows]
+    records = f"{comparison.records:,} held-out records"
+    resampled = (
+        f"{PERCENT} percentile bootstrap intervals, {RESAMPLES:,} resamples of the {records}"
+    )
+    if max(numbers) == 1:
+        yield f"Brackets: {resampled}; with one seed they say nothing about others."
+        return
+    yield f"Brackets: {about_seeds(numbers, records)}"
+    if 1 in (*numbers, *pairs):
+        yield f"Brackets of one seed: {resampled}; they say nothing about other seeds."
+    yield "Figures are means over the seeds; the worst loss is each seed's own, then averaged."
 
 
 def _baseline_notes(comparison, baseline):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from keras_taskrobust.evaluation import (
     Interval,
@@ -11,6 +12,11 @@ from keras_taskrobust.evaluation import (
     bootstrap_difference,
     bootstrap_intervals,
     intervals,
+)
+from keras_taskrobust.evaluation.intervals import (
+    interval_over_seeds,
+    loss_difference,
+    loss_intervals,
 )
 
 pytestmark = pytest.mark.backend_free
@@ -39,6 +45,108 @@ def _slow_bootstrap(seeds, chosen, resamples, seed):
             figures.append([*losses, max(among), sum(among) / len(among)])
         rows.append(np.mean(figures, axis=0))
     return np.array(rows)
+
+
+def _per_seed(scores, minimum_targets=0):
+    """`(S, K + 2)`: the losses of the tasks, the worst and the mean of each seed."""
+    return np.array(
+        [[*one.losses, one.worst(minimum_targets)[1], one.mean(minimum_targets)] for one in scores]
+    )
+
+
+def _all(found):
+    return [*found.tasks.values(), found.worst, found.mean]
+
+
+class TestStudentT:
+    @pytest.mark.parametrize("seeds", [2, 3, 7])
+    def test_equals_scipy(self, seeds):
+        values = np.random.default_rng(0).normal(3, 2, seeds)
+        expected = stats.t.interval(0.95, seeds - 1, values.mean(), stats.sem(values))
+        assert interval_over_seeds(values) == pytest.approx((values.mean(), *expected))
+        assert interval_over_seeds([*values, np.nan]) == interval_over_seeds(values)
+        wide = stats.t.interval(0.99, seeds - 1, values.mean(), stats.sem(values))
+        assert interval_over_seeds(values, 0.99)[1:] == pytest.approx(wide)
+
+    def test_losses_are_those_of_scipy(self):
+        generator = np.random.default_rng(1)
+        counts = generator.integers(1, 4, (30, 3))
+        seeds = [_random_scores(generator, counts=counts) for _ in range(4)]
+        values = _per_seed(seeds)
+        expected = stats.t.interval(0.95, 3, values.mean(axis=0), stats.sem(values))
+        found = _all(loss_intervals(seeds))
+        np.testing.assert_allclose([one.estimate for one in found], values.mean(axis=0))
+        np.testing.assert_allclose([one[1:] for one in found], np.transpose(expected))
+
+    def test_differences_are_those_of_the_paired_t_test(self):
+        generator = np.random.default_rng(2)
+        counts = generator.integers(1, 4, (30, 3))
+        ours = [_random_scores(generator, counts=counts) for _ in range(3)]
+        theirs = [_random_scores(generator, counts=counts) for _ in range(3)]
+        test = stats.ttest_rel(_per_seed(ours), _per_seed(theirs))
+        expected = test.confidence_interval(0.95)
+        found = _all(loss_difference(ours, theirs))
+        np.testing.assert_allclose([one.lower for one in found], expected.low)
+        np.testing.assert_allclose([one.upper for one in found], expected.high)
+        assert [one.excludes_zero for one in found] == (test.pvalue < 0.05).tolist()
+
+    @pytest.mark.parametrize("seeds", [2, 3])
+    def test_holds_the_mean_of_normal_figures_as_often_as_it_says(self, seeds):
+        drawn = np.random.default_rng(3).normal(size=(3000, seeds))
+        holds = np.mean([one.lower <= 0 <= one.upper for one in map(interval_over_seeds, drawn)])
+        assert holds == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / len(drawn)))
+
+    @pytest.mark.parametrize("value", [0.0, 0.1, -1.7])
+    def test_equal_figures_have_an_interval_without_width(self, value):
+        found = interval_over_seeds([value] * 3)
+        assert found.lower == found.upper == found.estimate == pytest.approx(value)
+        assert found.excludes_zero == (value != 0)
+
+    def test_one_seed_has_no_interval_over_seeds_but_one_over_records(self):
+        assert interval_over_seeds([2.0])[0] == 2.0
+        assert all(map(np.isnan, interval_over_seeds([2.0])[1:]))
+        assert all(map(np.isnan, interval_over_seeds([np.nan])))
+        generator = np.random.default_rng(4)
+        counts = generator.integers(1, 4, (30, 3))
+        one, other = (_random_scores(generator, counts=counts) for _ in range(2))
+        assert loss_intervals([one]) == bootstrap_intervals([one])
+        assert loss_difference([one], [other]) == bootstrap_difference([one], [other])
+
+    def test_minimum_targets_leaves_tasks_out_of_worst_and_mean(self):
+        counts = np.array([[1, 1, 0], [1, 1, 1]])
+        seeds = [
+            TaskScores(("a", "b", "rare"), counts * np.array(losses), counts)
+            for losses in ([1.0, 2.0, 9.0], [1.5, 2.5, 8.0])
+        ]
+        found = loss_intervals(seeds, minimum_targets=2)
+        assert (found.worst.estimate, found.mean.estimate) == (2.25, 1.75)
+        assert found.tasks["rare"].estimate == 8.5
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_a_seed_that_diverged_leaves_no_interval(self, value):
+        ones = np.ones((2, 2), dtype=int)
+        seeds = [
+            TaskScores(("a", "b"), [[1.0, 1.0], [shift, last]], ones)
+            for shift, last in ((1.0, 2.0), (2.0, value))
+        ]
+        for found in (loss_intervals(seeds), loss_difference(seeds, seeds)):
+            assert np.isfinite(found.tasks["a"]).all()
+            for interval in (found.tasks["b"], found.worst, found.mean):
+                assert not np.isfinite(interval.estimate)
+                assert np.isnan(interval.lower)
+
+    def test_refuses(self):
+        one = TaskScores(("a",), [[1.0]], [[1]])
+        other = TaskScores(("b",), [[1.0]], [[1]])
+        more = TaskScores(("a",), [[1.0]], [[2]])
+        for call, message in (
+            (lambda: loss_intervals([]), "must hold the scores of at least one seed"),
+            (lambda: loss_intervals([one, other]), "same records and tasks"),
+            (lambda: loss_difference([one], [one, one]), "1 seeds and 2 seeds"),
+            (lambda: loss_difference([one, one], [one, more]), "same held-out records and targets"),
+        ):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                call()
 
 
 class TestBootstrap:

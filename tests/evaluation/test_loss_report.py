@@ -194,6 +194,8 @@ class TestWriteReport:
         text = (tmp_path / "report.md").read_text("utf-8")
         assert '"minimax" has no seed in common with "uniform": no difference is given.' in text
         assert 'The differences of "group_dro" are over the seeds both have: 0.' in text
+        assert "Brackets: 95% intervals of Student's t over 2 seeds." in text
+        assert "Brackets of one seed: 95% percentile bootstrap intervals, 1,000 resamples" in text
 
     def test_lowers_the_minimum_with_a_note(self, tmp_path):
         runs = _simple_runs({"uniform": (1.0, 2.0), "minimax": (1.5, 1.5)})
@@ -225,7 +227,7 @@ class TestHeadline:
     def test_clear_difference_of_three_seeds(self, tmp_path):
         runs = _simple_runs({"uniform": (1.0, 4.0), "minimax": (2.0, 3.0)}, seeds=(0, 1, 2))
         text = self._of(runs, tmp_path)
-        assert text.endswith("excludes 0; it covers 3 seeds and the choice of held-out records.")
+        assert "excludes 0; with 3 seeds, it covers their choice but not that of held-out" in text
 
     def test_difference_that_may_be_chance(self, tmp_path):
         uniform, minimax = _simple_runs({"uniform": (1.0, 4.0), "minimax": (1.0, 3.999)})
