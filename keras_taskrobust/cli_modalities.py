@@ -44,13 +44,13 @@ class Modality(abc.ABC):
     def family(self):
         """The `PretrainingFamily`."""
 
-    @abc.abstractmethod
     def tasks(self, arguments, settings):
         """The `TaskFamily` of a comparison or of fine-tuning, with the settings of the latter."""
+        raise NotImplementedError
 
-    @abc.abstractmethod
     def related(self, arguments):
         """The `TaskFamily` whose tasks share their classes."""
+        raise NotImplementedError
 
 
 class _Text(Modality):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_taskrobust.downstream.image_task import TARGETS, ImageTask, image_task
-from keras_taskrobust.downstream.settings import ImageFineTuning
+from keras_taskrobust.downstream.image_task import ImageTask, image_task
+from keras_taskrobust.downstream.settings import TARGETS, ImageFineTuning
 from keras_taskrobust.vision import ImageSource, normalize_rgb, standardize_depth
 from keras_taskrobust.vision.augmentation import (
     central_view,
@@ -341,8 +341,8 @@ def _size_of(record: Mapping[str, np.ndarray]) -> tuple[int, int]:
 
 
 def _class_names(name: str, source: ImageSource) -> tuple[str, ...]:
-    names = {"classification": source.label_names, "semseg": source.class_names}
-    return names.get(name, ())
+    names = {"label": source.label_names, "semseg": source.class_names}
+    return names.get(TARGETS.get(name, ""), ())
 
 
 def _checked_label(record: Mapping[str, np.ndarray], task: ImageTask, index: int) -> int:

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from keras_taskrobust.downstream.metrics import ERRORS
+from keras_taskrobust.downstream.settings import TARGETS
 from keras_taskrobust.downstream.task import DownstreamTask, mean_score
 
-TARGETS = {"classification": "label", "semseg": "semseg", "depth": "depth"}
 _METRICS = {"label": ("accuracy",), "semseg": ("mean_iou",), "depth": ("delta_1",)}
 
 

@@ -13,8 +13,7 @@ from keras_taskrobust.downstream.image_finetuning import (
     score_images,
     strides_of,
 )
-from keras_taskrobust.downstream.image_task import TARGETS
-from keras_taskrobust.downstream.settings import ImageFineTuning
+from keras_taskrobust.downstream.settings import TARGETS, ImageFineTuning
 from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.vision import CORRUPTIONS, CorruptedImages, ImageSource, RelabelledImages
 

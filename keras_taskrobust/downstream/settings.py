@@ -12,6 +12,9 @@ Soup = Literal["uniform", "greedy", "model_stock"]
 Head = Literal["standard", "linear"]
 Pooling = Literal["mean", "global"]
 
+#: Image tasks, and the key of a record that each predicts.
+TARGETS = {"classification": "label", "semseg": "semseg", "depth": "depth"}
+
 #: The methods that train the head alone beforehand.
 _PROBING = ("probe_then_full", "ewc")
 _OF_CLASSIFICATION = (
@@ -245,9 +248,10 @@ class ImageFineTuning(Adaptation):
 
     def unused(self, tasks: Collection[str] = ()) -> dict[str, str]:
         unused = super().unused(tasks)
-        if "classification" not in tasks:
+        targets = {TARGETS.get(task) for task in tasks}
+        if "label" not in targets:
             unused |= dict.fromkeys(_OF_CLASSIFICATION, "classification")
-        if not {"semseg", "depth"} & set(tasks):
+        if not {"semseg", "depth"} & targets:
             unused |= dict.fromkeys(("head", "head_width", "jitter"), "semseg and depth")
         elif self.head != "standard":
             unused["head_width"] = "the head standard"

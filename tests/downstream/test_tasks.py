@@ -181,7 +181,7 @@ def test_predictions_are_written_as_glue_takes_them():
 
 def test_names_are_unique_and_an_unknown_one_lists_them():
     assert len(TEXT_TASKS) == len(GLUE_TASKS) + len(NLTK_TASKS)
-    with pytest.raises(ValueError, match="must be one of MNLI, .*ppattach. Received: 'COLA'"):
+    with pytest.raises(ValueError, match="must be one of MNLI, .*Received: 'COLA'"):
         text_task("COLA")
 
 
