@@ -1,8 +1,12 @@
-"""Random numbers that are a pure function of their counters, vectorised.
+"""Random numbers of data: a pure function of counters, such as seed, epoch and record.
 
-The generator is SplitMix64 (Steele, Lea, Flood 2014): a counter times an odd constant, and
-Stafford's 13th mixing function. The same counters give the same number whatever else is drawn.
+The same counters give the same numbers whatever else is drawn, in any process and any order.
+`generator` is NumPy's, for what is drawn one after the other. Whole arrays of counters are hashed
+by SplitMix64 (Steele, Lea, Flood 2014): a counter times an odd constant, and Stafford's 13th mixing
+function.
 """
+
+import functools
 
 import numpy as np
 
@@ -11,6 +15,24 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _ROUNDS = 6
 _FEWEST_HALF_BITS = 4  # smaller networks have too few permutations
+_ORDER = 3  # what the numbers of `shuffled` are for; the masks of texts have 0, 1 and 2
+
+
+def generator(*counters: int) -> np.random.Generator:
+    """Makes a generator whose numbers are a function of counters.
+
+    Args:
+        *counters: ints >= 0. Their order matters; zeros at their end do not.
+
+    Returns:
+        `np.random.Generator`.
+
+    Example:
+
+    >>> bool(generator(0, 1).random() == generator(0, 1).random())
+    True
+    """
+    return np.random.default_rng(counters)
 
 
 def hash_counters(*counters: int | np.ndarray) -> np.ndarray:
@@ -45,6 +67,27 @@ def to_unit_interval(bits: np.ndarray) -> np.ndarray:
         float64 array of the same shape.
     """
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def shuffled(indices: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
+    """Which of `size` records stand at some places of an epoch.
+
+    Args:
+        indices: int64 array with values in `range(size)`, the places.
+        size: int >= 1.
+        seed: int >= 0.
+        epoch: int >= 0. Every epoch has an order of its own.
+
+    Returns:
+        int64 array of the same shape.
+    """
+    return permute(indices, size, seed, _ORDER, epoch)
+
+
+@functools.lru_cache(maxsize=4)
+def shuffled_epoch(size: int, seed: int, epoch: int) -> np.ndarray:
+    """`shuffled` of a whole epoch, kept for those who ask for one record after the other."""
+    return shuffled(np.arange(size), size, seed, epoch)
 
 
 def permute(indices: np.ndarray, size: int, *key: int) -> np.ndarray:

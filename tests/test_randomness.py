@@ -6,9 +6,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from keras_taskrobust.randomness import hash_counters, permute, to_unit_interval
+from keras_taskrobust.randomness import (
+    generator,
+    hash_counters,
+    permute,
+    shuffled,
+    shuffled_epoch,
+    to_unit_interval,
+)
 
 pytestmark = pytest.mark.backend_free
+
+
+def test_a_generator_is_a_function_of_its_counters():
+    drawn = [generator(*key).random(3).tolist() for key in ((1, 2), (1, 2), (2, 1), (1, 2, 1))]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(numbers) for numbers in drawn}) == 3
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    epochs = [shuffled_epoch(50, 7, epoch) for epoch in range(3)]
+    assert len({tuple(order) for order in epochs}) == 3
+    for epoch, order in enumerate(epochs):
+        assert sorted(order) == list(range(50))
+        assert np.array_equal(shuffled(np.array([3, 49]), 50, 7, epoch), order[[3, 49]])
 
 
 def test_splitmix64_gives_its_published_numbers():

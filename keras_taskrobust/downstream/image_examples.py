@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_taskrobust import randomness
 from keras_taskrobust.downstream.image_task import ImageTask, image_task
 from keras_taskrobust.downstream.settings import TARGETS, ImageFineTuning
 from keras_taskrobust.vision import ImageSource, normalize_rgb, standardize_depth
@@ -19,6 +20,7 @@ from keras_taskrobust.vision.augmentation import (
     draw_jitter,
     draw_view,
     fit,
+    generator_of_view,
     place,
     show_view,
 )
@@ -172,12 +174,18 @@ def training_batches(
     import grain  # here, because it imports JAX wherever JAX is installed
 
     batch_size = min(settings.batch_size, len(data.train))
-    prepare = _Preparation(data, data.train, settings, f"{seed}" if augment else None)
+    prepare = _Preparation(data, data.train, settings)
+    number = len(data.train)
+
+    def example(index: int, place: int) -> dict[str, Any]:
+        epoch = index // number
+        record = int(randomness.shuffled_epoch(number, seed, epoch)[place])
+        return prepare(record, generator_of_view(seed, epoch, record) if augment else None)
+
     batches = (
-        grain.MapDataset.range(len(data.train))
-        .shuffle(seed=seed)
+        grain.MapDataset.range(number)
         .repeat()
-        .map_with_index(prepare)
+        .map_with_index(example)
         .batch(batch_size, drop_remainder=True)
     )
     return batches.map_with_index(_Targets(data, settings if augment else None, seed))
@@ -200,23 +208,22 @@ def held_out_batches(data: ImageTaskData, settings: ImageFineTuning) -> "grain.M
     number = len(data.held_out)
     batch_size = min(settings.batch_size, number)
     total = math.ceil(number / batch_size) * batch_size
-    prepare = _Preparation(data, data.held_out, settings, None, with_target=False)
+    prepare = _Preparation(data, data.held_out, settings, with_target=False)
     return (
         grain.MapDataset.range(total)
-        .map(lambda index: prepare(0, index % number))
+        .map(lambda index: prepare(index % number))
         .batch(batch_size)
         .map(_normalized)
     )
 
 
 class _Preparation:
-    """From the number of a record, and its place in the stream, to its maps and target."""
+    """From the number of a record to its maps and target."""
 
-    def __init__(self, data, source, settings, key, with_target=True):
+    def __init__(self, data, source, settings, with_target=True):
         self._data = data
         self._source = source
         self._settings = settings
-        self._key = key
         target = [data.task.target] if with_target else []
         self._wanted = (*settings.modalities, *target)
         missing = set(settings.modalities) - set(source.modalities)
@@ -226,13 +233,12 @@ class _Preparation:
                 f"have. Received: modalities={settings.modalities}"
             )
 
-    def __call__(self, index: int, number: int) -> dict[str, Any]:
+    def __call__(self, number: int, draws: np.random.Generator | None = None) -> dict[str, Any]:
         record = self._source[number]
         if "label" in self._wanted:
             _checked_label(record, self._data.task, number)
         record = {name: record[name] for name in self._wanted}
-        key = None if self._key is None else f"{self._key}/{index // len(self._source)}/{number}"
-        shown = self._shown(record, key)
+        shown = self._shown(record, draws)
         for name, array in shown.items():
             if name == "semseg":
                 shown[name] = array.astype("int32")
@@ -240,20 +246,20 @@ class _Preparation:
                 shown[name] = standardize_depth(array)
         return shown
 
-    def _shown(self, record, key):
+    def _shown(self, record, draws):
         data, settings = self._data, self._settings
         height, width = _size_of(record)
         if data.task.target == "label":
             view = (
                 central_view(height, width, data.size)
-                if key is None
-                else draw_view(height, width, key, (settings.least_crop, 1.0))
+                if draws is None
+                else draw_view(height, width, draws, (settings.least_crop, 1.0))
             )
             return show_view(record, view, data.size, data.strides)
-        if key is None:
+        if draws is None:
             return _fitted(record, data.size, data.strides)
         multiple = math.lcm(*data.strides.values())
-        placement = draw_jitter(height, width, data.size, key, settings.jitter, multiple=multiple)
+        placement = draw_jitter(height, width, data.size, draws, settings.jitter, multiple=multiple)
         return place(record, placement, data.size, data.strides)
 
 
@@ -297,7 +303,7 @@ class _Mixing:
             self._mixers.append(keras.layers.CutMix((settings.cutmix, settings.cutmix), seed=0))
 
     def __call__(self, step, inputs, shares):
-        draw = np.random.default_rng([self._seed, step])
+        draw = randomness.generator(self._seed, step)
         with self._lock:  # grain's threads share the layers and their state
             if self._augment is not None:
                 rgb = _run(self._augment, draw, {"images": inputs["rgb"]})["images"]

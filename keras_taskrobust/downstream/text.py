@@ -86,13 +86,13 @@ class TextTasks(TaskFamily):
 
     def _data(self, opened: Any, task: str) -> EncodedTask:
         backbone, encoder = opened
-        form = (encoder.hash, backbone.max_sequence_length)
-        return self.once(task, form, lambda: self._encode(opened, task))
+        positions = backbone.max_sequence_length
 
-    def _encode(self, opened: Any, task: str) -> EncodedTask:
-        backbone, encoder = opened
-        data = text_task(task).load(self.data_dir)
-        return encode_task(data, encoder, backbone.max_sequence_length, self.settings)
+        def encode():
+            data = text_task(task).load(self.data_dir)
+            return encode_task(data, encoder, positions, self.settings)
+
+        return self.once(task, (encoder.hash, positions), encode)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,11 +123,6 @@ class RelatedTexts(TextTasks):
 
     def describe(self):
         return {"tasks": ", ".join(self.tasks), "fine-tuning": self.settings.in_words()}
-
-    def _encode(self, opened, task):
-        backbone, _ = opened
-        backbone.from_config(backbone.get_config())  # Keras's global seed moves on, as it ever did
-        return super()._encode(opened, task)
 
 
 def _prediction_table(ids: Sequence[str], lines: Sequence[str]) -> str:

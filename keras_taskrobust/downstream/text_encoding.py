@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_taskrobust.downstream.text_task import Examples
-from keras_taskrobust.randomness import permute
+from keras_taskrobust.randomness import shuffled
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 
 if TYPE_CHECKING:
@@ -115,5 +115,5 @@ class _LabelledBatches:
     def __getitem__(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         epoch, number = divmod(int(step), self._steps_per_epoch)
         positions = np.arange(self._batch_size) + number * self._batch_size
-        chosen = permute(positions, len(self._labels), self._seed, epoch)
+        chosen = shuffled(positions, len(self._labels), self._seed, epoch)
         return {name: array[chosen] for name, array in self._arrays.items()}, self._labels[chosen]

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.files import replacing
+from keras_taskrobust.randomness import generator
 from keras_taskrobust.text.annotated_text import (
     FORMAT,
     MANIFEST,
@@ -282,7 +283,7 @@ def _split(num_documents: int, packing: dict) -> dict[str, np.ndarray]:
             f"sentence is from another document). Received: {num_documents} documents, "
             f"held_out={packing['held_out']}, next_sentence={packing['next_sentence']}"
         )
-    order = np.random.default_rng(packing["seed"]).permutation(num_documents)
+    order = generator(packing["seed"]).permutation(num_documents)
     splits = {"train": np.sort(order[num_held_out:])}
     if num_held_out:
         splits["held_out"] = np.sort(order[:num_held_out])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from keras_taskrobust import checks
-from keras_taskrobust.randomness import hash_counters, permute, to_unit_interval
+from keras_taskrobust.randomness import hash_counters, shuffled, to_unit_interval
 from keras_taskrobust.text.annotated_text import AnnotatedText
 from keras_taskrobust.text.pos import tasks_of_tag_set
 
@@ -21,7 +21,7 @@ OTHER = "other"
 _MASKED_SHARE = 0.8
 _RANDOM_SHARE = 0.1
 # What a random number is for; a part of its key.
-_CHOICE, _REPLACEMENT, _RANDOM_PIECE, _ORDER = range(4)
+_CHOICE, _REPLACEMENT, _RANDOM_PIECE = range(3)
 
 Batch = tuple[dict[str, np.ndarray], dict]
 
@@ -318,5 +318,5 @@ class _MaskedBatches:
         start = number * self.batch_size
         indices = np.arange(start, min(start + self.batch_size, len(self.text)))
         if self.order_seed is not None:
-            indices = permute(indices, len(self.text), self.order_seed, _ORDER, epoch)
+            indices = shuffled(indices, len(self.text), self.order_seed, epoch)
         return self.masking(self.text.batch(indices), epoch)

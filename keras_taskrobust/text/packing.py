@@ -6,11 +6,10 @@ of all tokens, where its second segment does (twice 0 without one), and its labe
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from random import Random
 
 import numpy as np
 
-from keras_taskrobust.randomness import hash_counters
+from keras_taskrobust.randomness import generator
 
 RECORD_COLUMNS = 5
 
@@ -53,30 +52,30 @@ def pack_pairs(
     most_tokens = sequence_length - _SPECIAL_TOKENS_OF_PAIR
     records: list[tuple[int, int, int, int, int]] = []
     for order, document in enumerate(documents):
-        random = Random(int(hash_counters(seed, document)))
+        draws = generator(seed, document)
         start, end = document_starts[document : document + 2]
         bounds = sentence_starts[start : end + 1].tolist()
         first = 0
         while first < len(bounds) - 1:
             target = most_tokens
-            if random.random() < short_probability:
-                target = _draw(random, _SHORTEST_TARGET, most_tokens)
+            if draws.random() < short_probability:
+                target = _draw(draws, _SHORTEST_TARGET, most_tokens)
             last = bisect_left(bounds, bounds[first] + target, first + 1)
             last = min(last, len(bounds) - 1)
-            middle = first + 1 if last - first == 1 else first + _draw(random, 1, last - first - 1)
-            is_random = last - first == 1 or random.random() < _RANDOM_NEXT_SHARE
+            middle = first + 1 if last - first == 1 else first + _draw(draws, 1, last - first - 1)
+            is_random = last - first == 1 or draws.random() < _RANDOM_NEXT_SHARE
             if is_random:
-                other = int(random.random() * (len(documents) - 1))
+                other = int(draws.random() * (len(documents) - 1))
                 other += other >= order
                 second = _random_segment(
-                    random,
+                    draws,
                     document_starts[documents[other] : documents[other] + 2],
                     sentence_starts,
                     target - (bounds[middle] - bounds[first]),
                 )
             else:
                 second = (bounds[middle], bounds[last])
-            pair = _truncate(random, (bounds[first], bounds[middle]), second, most_tokens)
+            pair = _truncate(draws, (bounds[first], bounds[middle]), second, most_tokens)
             records.append((*pair, 0 if is_random else 1))
             first = middle if is_random else last
     return np.array(records, dtype=np.int64).reshape(-1, RECORD_COLUMNS)
@@ -117,24 +116,24 @@ def pack_sentences(
     return np.array(records, dtype=np.int64).reshape(-1, RECORD_COLUMNS)
 
 
-def _draw(random: Random, smallest: int, largest: int) -> int:
+def _draw(draws: np.random.Generator, smallest: int, largest: int) -> int:
     """An integer in [smallest, largest]."""
-    return smallest + int(random.random() * (largest - smallest + 1))
+    return smallest + int(draws.random() * (largest - smallest + 1))
 
 
 def _random_segment(
-    random: Random, document_range: np.ndarray, sentence_starts: np.ndarray, target: int
+    draws: np.random.Generator, document_range: np.ndarray, sentence_starts: np.ndarray, target: int
 ) -> tuple[int, int]:
     """Sentences from a random place of a document, until there are `target` tokens."""
     start, end = document_range.tolist()
-    first = start + int(random.random() * (end - start))
+    first = start + int(draws.random() * (end - start))
     bounds = sentence_starts[first : min(end, first + max(target, 1)) + 1].tolist()
     last = bisect_left(bounds, bounds[0] + target, 1)
     return bounds[0], bounds[min(last, len(bounds) - 1)]
 
 
 def _truncate(
-    random: Random, first: tuple[int, int], second: tuple[int, int], most_tokens: int
+    draws: np.random.Generator, first: tuple[int, int], second: tuple[int, int], most_tokens: int
 ) -> tuple[int, int, int, int]:
     """Takes tokens off the longer segment, one by one from a random end, until both fit."""
     first_length, second_length = first[1] - first[0], second[1] - second[0]
@@ -148,9 +147,9 @@ def _truncate(
         from_first += to_equal
     else:
         from_second += to_equal
-    return (*_shorten(random, first, from_first), *_shorten(random, second, from_second))
+    return (*_shorten(draws, first, from_first), *_shorten(draws, second, from_second))
 
 
-def _shorten(random: Random, segment: tuple[int, int], number: int) -> tuple[int, int]:
-    from_front = random.getrandbits(number).bit_count() if number else 0
+def _shorten(draws: np.random.Generator, segment: tuple[int, int], number: int) -> tuple[int, int]:
+    from_front = int(draws.binomial(number, 0.5))
     return segment[0] + from_front, segment[1] - (number - from_front)

@@ -1,23 +1,24 @@
 """Joint augmentation of aligned maps, and the numbers that networks are trained on.
 
-All randomness is a function of the seed, the record and the epoch, so that any record of any
-epoch can be made again, in any process and any order.
+All randomness comes from the generator that is given. That of a function of the seed, the epoch
+and the record lets any record of any epoch be made again, in any process and any order.
 """
 
 import math
-import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from keras_taskrobust import randomness
 from keras_taskrobust.vision.image_source import IGNORE_LABEL, Record
 
 #: ImageNet's mean and standard deviation of red, green and blue, for values in [0, 1].
 RGB_MEAN = (0.485, 0.456, 0.406)
 RGB_DEVIATION = (0.229, 0.224, 0.225)
 
+_VIEW = 1  # what the numbers are for: those of whole batches have no fourth counter
 _ATTEMPTS = 10
 _LOW, _HIGH = 0.1, 0.9
 _VARIANCE_FLOOR = 1e-6
@@ -47,10 +48,15 @@ class DepthStatistics(NamedTuple):
     deviation: float
 
 
+def generator_of_view(seed: int, epoch: int, record: int) -> np.random.Generator:
+    """What the view of a record in an epoch is drawn from."""
+    return randomness.generator(seed, epoch, record, _VIEW)
+
+
 def draw_view(
     height: int,
     width: int,
-    key: str,
+    generator: np.random.Generator,
     scale: tuple[float, float] = (0.2, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip_probability: float = 0.5,
@@ -63,7 +69,7 @@ def draw_view(
     Args:
         height: int, pixels of the image.
         width: int.
-        key: string. Equal keys give equal views.
+        generator: `np.random.Generator`.
         scale: pair of floats, the least and greatest share of the area.
         ratio: pair of floats, the least and greatest width per height.
         flip_probability: float.
@@ -71,7 +77,7 @@ def draw_view(
     Returns:
         `View`.
     """
-    draw = random.Random(key).random
+    draw = generator.random
     flip = draw() < flip_probability
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_ATTEMPTS):
@@ -91,7 +97,7 @@ def draw_jitter(
     height: int,
     width: int,
     size: tuple[int, int],
-    key: str,
+    generator: np.random.Generator,
     factors: tuple[float, float] = (0.1, 2.0),
     flip_probability: float = 0.5,
     multiple: int = 1,
@@ -105,7 +111,7 @@ def draw_jitter(
         height: int, pixels of the image.
         width: int.
         size: `(height, width)` of the result.
-        key: string. Equal keys give equal placements.
+        generator: `np.random.Generator`.
         factors: pair of floats, the least and largest factor.
         flip_probability: float.
         multiple: int that divides `size`, and shall divide the size of what is shown.
@@ -116,7 +122,7 @@ def draw_jitter(
     Reference:
         [Simple Copy-Paste](https://arxiv.org/abs/2012.07177), its large-scale jittering.
     """
-    draw = random.Random(key).random
+    draw = generator.random
     flip = draw() < flip_probability
     factor = factors[0] + (factors[1] - factors[0]) * draw()
     factor *= min(size[0] / height, size[1] / width)
@@ -138,7 +144,8 @@ def fit(height: int, width: int, size: tuple[int, int], multiple: int = 1) -> Pl
     Returns:
         `Placement`, not mirrored.
     """
-    return draw_jitter(height, width, size, "", (1.0, 1.0), 0.0, multiple)
+    fixed = randomness.generator(0)  # what is drawn changes nothing
+    return draw_jitter(height, width, size, fixed, (1.0, 1.0), 0.0, multiple)
 
 
 def place(

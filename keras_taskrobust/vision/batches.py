@@ -8,9 +8,11 @@ import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.data_loading import with_workers
+from keras_taskrobust.randomness import shuffled_epoch
 from keras_taskrobust.vision.augmentation import (
     central_view,
     draw_view,
+    generator_of_view,
     normalize_rgb,
     show_view,
     standardize_depth,
@@ -84,34 +86,41 @@ def image_batches(
     strides = dict(strides or {})
     _check(source, batch_size, height_and_width, epochs, modalities, strides, num_workers)
     prepare = _Preparation(
-        source, height_and_width, f"{seed}" if augment else None, modalities, strides, metric_depth
+        source,
+        height_and_width,
+        seed if shuffle else None,
+        seed if augment else None,
+        modalities,
+        strides,
+        metric_depth,
     )
-    order = grain.MapDataset.range(len(source))
-    if shuffle:
-        order = order.shuffle(seed=seed)
-    dataset = order.repeat(epochs).map_with_index(prepare)
+    places = grain.MapDataset.range(len(source)).repeat(epochs)
+    dataset = places.map_with_index(prepare)
     return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Preparation:
-    """From the number of a record, and its place in the stream, to its maps."""
+    """From a place in the stream, and in its epoch, to the maps of a record."""
 
     source: ImageSource
     size: tuple[int, int]
-    key: str | None
+    order_seed: int | None
+    view_seed: int | None
     modalities: Sequence[str]
     strides: Mapping[str, int]
     metric_depth: bool
 
-    def __call__(self, index: int, number: int) -> Record:
+    def __call__(self, index: int, place: int) -> Record:
+        epoch, number = index // len(self.source), place
+        if self.order_seed is not None:
+            number = int(shuffled_epoch(len(self.source), self.order_seed, epoch)[place])
         record = self.source[number]
         height, width = next(record[name].shape[:2] for name in MAPS if name in record)
-        if self.key is None:
+        if self.view_seed is None:
             view = central_view(height, width, self.size)
         else:
-            epoch = index // len(self.source)
-            view = draw_view(height, width, f"{self.key}/{epoch}/{number}")
+            view = draw_view(height, width, generator_of_view(self.view_seed, epoch, number))
         wanted = {name: record[name] for name in self.modalities}
         shown = show_view(wanted, view, self.size, self.strides)
         return {name: self._to_numbers(name, array) for name, array in shown.items()}

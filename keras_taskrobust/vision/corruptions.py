@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from keras_taskrobust import randomness
 from keras_taskrobust.vision.image_source import DerivedImages, ImageSource, Record
 
 Corruption = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
@@ -172,8 +173,8 @@ class CorruptedImages(DerivedImages):
 
     def read(self, index: int) -> Record:
         record = self._source[index]
-        generator = np.random.default_rng([index, zlib.crc32(self._name.encode())])
-        return {**record, "rgb": corrupt(record["rgb"], self._name, self._severity, generator)}
+        noise = randomness.generator(index, zlib.crc32(self._name.encode()))
+        return {**record, "rgb": corrupt(record["rgb"], self._name, self._severity, noise)}
 
 
 def _check(name, severity):

@@ -123,6 +123,18 @@ def test_cells_are_computed_once(bert, glue, tmp_path, counted, untrained):
     assert "trained beforehand on QNLI" in report
 
 
+def test_a_head_does_not_depend_on_what_was_prepared_before(bert, glue, tmp_path, untrained):
+    heads = []
+    for seeds in ((0, 1), (1,)):
+        related = RelatedTexts(("RTE", "QNLI"), TEXT, glue)
+        inherit({"mine": bert}, seeds, related, tmp_path / str(len(seeds)))
+        (path,) = (tmp_path / str(len(seeds)) / "heads").glob("mine-1-*.npz")
+        with np.load(path) as arrays:
+            heads.append([arrays[name] for name in arrays.files])
+    for one, other in zip(*heads, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_images_follow_the_protocol(vit, tmp_path):
     """The same figures from plain fine-tunings, predictions on arrays, and sums by hand."""
     colours = save_colours(tmp_path / "faint.npz", number=24, strength=40)

@@ -3,7 +3,6 @@
 import json
 import re
 import warnings
-from random import Random
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from keras_taskrobust.randomness import generator
 from keras_taskrobust.text import (
     PENN_TASKS,
     POS_TASKS,
@@ -154,7 +154,7 @@ def test_truncation_is_that_of_bert(first_length, second_length, most, seed):
     while sum(lengths) > most:
         lengths[0 if lengths[0] > lengths[1] else 1] -= 1
     first, second = (100, 100 + first_length), (500, 500 + second_length)
-    a, b, c, d = _truncate(Random(seed), first, second, most)
+    a, b, c, d = _truncate(generator(seed), first, second, most)
     assert [b - a, d - c] == lengths
     assert first[0] <= a <= b <= first[1]
     assert second[0] <= c <= d <= second[1]
