@@ -157,6 +157,38 @@ def test_an_error_of_the_device_changes_nothing(weighting):
     model.train_on_batch(X, Y)
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX deletes the state that a step is given")
+@pytest.mark.parametrize("weighting", ["minimax", "upgrad"])
+def test_an_error_inside_the_first_compiled_step_changes_nothing(weighting):
+    import jax
+
+    class Checked:
+        """Labels that the host looks at while the compiled step runs."""
+
+        fails = True
+
+        def __call__(self, y_true, y_pred):
+            shape = jax.ShapeDtypeStruct(y_true.shape, y_true.dtype)
+            labels = jax.pure_callback(self.look, shape, y_true, vmap_method="sequential")
+            return keras.ops.mean(keras.ops.square(labels - y_pred), axis=-1)
+
+        def look(self, labels):
+            if self.fails:
+                raise RuntimeError("of the device")
+            return np.asarray(labels)
+
+    loss = Checked()
+    model = ktr.MinimaxModel(network())
+    model.compile("adam", {"level": loss, "kind": cross_entropy}, weighting=weighting)
+    for _ in range(2):
+        with nothing_changes(model, Exception):
+            model.fit(X, Y, batch_size=4, verbose=0)
+    before = model.predict(X, verbose=0)["level"]
+    loss.fails = False
+    model.fit(X, Y, batch_size=4, verbose=0)
+    assert not np.array_equal(model.predict(X, verbose=0)["level"], before)
+
+
 def test_metrics_forget_the_labels_of_a_call_that_failed():
     one_hot = {**Y, "kind": np.eye(3, dtype="float32")[Y["kind"]]}
     model = two_headed_model(network(), metrics={"kind": "accuracy"})

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import keras
 
 _KINDS = (
@@ -24,7 +26,9 @@ class Trainer(keras.Model):
     """Keras's trainer, which always knows the newest whole state.
 
     Keras takes the values out of the variables when the first step starts, and keeps what to give
-    back only from a step that finished. Here it keeps the state from the start.
+    back only from a step that finished. Here it keeps the state from the start. A compiled step
+    deletes the state that it is given, whatever becomes of it: the first one is given a copy, so
+    that what fails on the device in a first batch leaves the weights of before.
     """
 
     _jax_state: Any
@@ -38,16 +42,24 @@ class Trainer(keras.Model):
         return state
 
     def _make_function(self, step_function, *args, **kwargs):
+        def first(state, data):
+            copy = keras.tree.map_structure(jnp.copy, state)
+            return jax.block_until_ready(step_function(copy, data))
+
+        run = first
+
         def step(state, data):
+            nonlocal run
             finished: list = []
             try:
                 # Python lets an interrupt in between a call and its use, never into `extend`: the
                 # call has deleted the former state.
-                finished.extend(map(step_function, (state,), (data,)))
+                finished.extend(map(run, (state,), (data,)))
             finally:
                 for _, new_state in finished:
                     self._jax_state = dict(zip(self._jax_state, new_state, strict=True))
             ((outputs, state),) = finished
+            run = step_function
             return outputs, state
 
         return super()._make_function(step, *args, **kwargs)
