@@ -332,7 +332,8 @@ def _stock_of_array(start, arrays):
     if not norms.all():
         return start
     cosines = (moves @ moves.T) / np.outer(norms, norms)
-    cosine = (cosines.sum() - number) / (number * (number - 1))
-    share = float(np.clip(number * cosine / (1 + (number - 1) * cosine), 0, 1))
+    # At an angle above 90 degrees the share is 0, also where the moves cancel out.
+    cosine = np.clip((cosines.sum() - number) / (number * (number - 1)), 0, 1)
+    share = number * cosine / (1 + (number - 1) * cosine)
     mean = np.mean(arrays, axis=0, dtype="float64")
     return (share * mean + (1 - share) * start).astype(start.dtype)

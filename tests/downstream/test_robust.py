@@ -121,6 +121,15 @@ def test_model_stock_has_the_ratio_of_the_paper(degrees, number):
     np.testing.assert_allclose(stock, start + ratio * moves.mean(0), atol=1e-12)
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_model_stock_of_moves_that_cancel_out_is_the_start(number):
+    angles = 2 * np.pi * np.arange(number) / number
+    start = np.ones(2, "float32")
+    members = [[start + [np.cos(angle), np.sin(angle)]] for angle in angles]
+    (stock,) = robust.model_stock([start], members)
+    np.testing.assert_array_equal(stock, start)
+
+
 def test_model_stock_of_models_that_did_not_move_is_the_start():
     start = [np.ones(3)]
     np.testing.assert_array_equal(robust.model_stock(start, [start, [np.zeros(3)]])[0], np.ones(3))
