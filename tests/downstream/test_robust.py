@@ -125,8 +125,8 @@ def test_model_stock_has_the_ratio_of_the_paper(degrees, number):
 def test_model_stock_of_moves_that_cancel_out_is_the_start(number):
     angles = 2 * np.pi * np.arange(number) / number
     start = np.ones(2, "float32")
-    members = [[start + [np.cos(angle), np.sin(angle)]] for angle in angles]
-    (stock,) = robust.model_stock([start], members)
+    moves = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    (stock,) = robust.model_stock([start], [[start + move] for move in moves])
     np.testing.assert_array_equal(stock, start)
 
 
