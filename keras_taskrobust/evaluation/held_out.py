@@ -41,7 +41,12 @@ def score_groups(
         correct.append(np.logical_and(member, hits[..., None]).sum(1))
     if not totals:
         raise ValueError("`batches` must hold at least one batch. Received: none")
-    return TaskScores(groups, *map(np.concatenate, (totals, counts, correct)))
+    return TaskScores(
+        groups,
+        totals=np.concatenate(totals),
+        counts=np.concatenate(counts),
+        correct=np.concatenate(correct),
+    )
 
 
 def _losses_and_hits(logits, labels):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from keras_taskrobust.evaluation import TaskScores
 pytestmark = pytest.mark.backend_free
 
 NAMES = ("noun", "verb", "interjection", "unseen")
+_ONES = TaskScores(("a", "b"), [[1.0, 1.0]], [[1, 1]])
 
 
 @pytest.fixture
@@ -16,6 +19,18 @@ def by_hand():
         totals=[[5.0, 4.0, 0.0, 0.0], [7.0, 6.0, 9.0, 0.0]],
         counts=[[1, 1, 0, 0], [3, 1, 1, 0]],
         correct=[[1, 0, 0, 0], [2, 1, 0, 0]],
+    )
+
+
+@pytest.fixture
+def with_parts(by_hand):
+    trivial = [[9.0, 3.0, 0.0, 0.0], [15.0, 5.0, 10.0, 0.0]]
+    within = TaskScores(
+        NAMES, 0.5 * by_hand.totals, by_hand.counts, trivial_totals=by_hand.totals * [0.5, 1, 1, 1]
+    )
+    prior = TaskScores(NAMES, 0.5 * by_hand.totals, by_hand.counts)
+    return dataclasses.replace(
+        by_hand, trivial_totals=trivial, parts={"within": within, "prior": prior}
     )
 
 
@@ -82,6 +97,62 @@ class TestTaskScores:
         with pytest.raises(FileNotFoundError):
             TaskScores.load(tmp_path / "none.npz")
 
+    def test_saves_and_loads_trivial_totals_and_parts(self, with_parts, tmp_path):
+        with_parts.save(tmp_path / "scores.npz")
+        loaded = TaskScores.load(tmp_path / "scores.npz")
+        np.testing.assert_array_equal(loaded.trivial_totals, with_parts.trivial_totals)
+        assert tuple(loaded.parts) == ("within", "prior")
+        for name, part in with_parts.parts.items():
+            found = loaded.parts[name]
+            assert found.task_names == NAMES
+            np.testing.assert_array_equal(found.totals, part.totals)
+            np.testing.assert_array_equal(found.counts, part.counts)
+            assert (found.trivial_totals is None) == (part.trivial_totals is None)
+            assert found.correct is None
+        with np.load(tmp_path / "scores.npz") as archive:
+            assert {"trivial_totals", "within/totals", "prior/totals"} <= set(archive.files)
+
+    def test_opens_an_archive_from_before_there_were_trivial_totals(self, by_hand, tmp_path):
+        arrays = {"task_names": np.array(NAMES), "totals": by_hand.totals, "counts": by_hand.counts}
+        np.savez_compressed(tmp_path / "old.npz", **arrays)
+        scores = TaskScores.load(tmp_path / "old.npz")
+        assert scores.trivial_totals is None
+        assert not scores.parts
+        np.testing.assert_array_equal(scores.losses, by_hand.losses)
+
+    def test_refuses_a_part_that_is_not_whole(self, with_parts, tmp_path):
+        arrays = with_parts._arrays()
+        del arrays["within/totals"]
+        np.savez(tmp_path / "scores.npz", **arrays)
+        with pytest.raises(ValueError, match=r"\['totals'\] not found"):
+            TaskScores.load(tmp_path / "scores.npz")
+
+    def test_shares_by_hand(self, with_parts):
+        """Noun 3 of 6, verb 5 of 4, interjection 9 of 10."""
+        np.testing.assert_array_equal(with_parts.trivial_losses, [6.0, 4.0, 10.0, np.nan])
+        np.testing.assert_allclose(with_parts.shares, [0.5, -0.25, 0.1, np.nan])
+        assert with_parts.worst_share() == ("verb", -0.25)
+        assert with_parts.worst_share(minimum_targets=3) == ("noun", 0.5)
+        assert with_parts.mean_share(2) == pytest.approx(0.125)
+        within = with_parts.parts["within"]
+        assert within.worst_share(2) == ("noun", 0.0)
+
+    def test_tasks_with_enough_targets_are_the_same_in_the_parts(self, with_parts):
+        chosen = with_parts.with_targets(2)
+        np.testing.assert_array_equal(chosen.trivial_totals, with_parts.trivial_totals[:, :2])
+        assert chosen.trivial_losses.tolist() == [6.0, 4.0]
+        assert [part.task_names for part in chosen.parts.values()] == [("noun", "verb")] * 2
+        assert chosen.parts["within"].shares.tolist() == [0.0, 0.5]
+
+    def test_a_share_is_missing_where_there_is_no_trivial_loss(self, by_hand):
+        assert np.isnan(by_hand.shares).all()
+        assert np.isnan(by_hand.trivial_losses).all()
+        scores = TaskScores(("a", "b"), [[1.0, 1.0]], [[1, 1]], trivial_totals=[[2.0, 0.0]])
+        np.testing.assert_array_equal(scores.shares, [0.5, np.nan])
+        name, share = scores.worst_share()
+        assert name == "b"
+        assert np.isnan(share)
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -95,6 +166,22 @@ class TestTaskScores:
             ({"counts": [[float("nan"), 1.0]]}, "`counts` must hold whole numbers"),
             ({"counts": [[0, 0]]}, "`counts` must hold at least one target"),
             ({"correct": [[2, 0]]}, "`correct` must not be above `counts` anywhere"),
+            ({"trivial_totals": [[1.0]]}, r"`trivial_totals` must have the shape of `totals`"),
+            ({"trivial_totals": [[1.0, np.inf]]}, "`trivial_totals` must be finite. Received: 1"),
+            ({"parts": {"a/b": _ONES}}, "`parts` must have names without a slash.*'a/b'"),
+            ({"parts": {"": _ONES}}, "`parts` must have names without a slash"),
+            (
+                {"parts": {"p": dataclasses.replace(_ONES, parts={"q": _ONES})}},
+                r"no parts of their own. Received: 'p' with the parts \('q',\)",
+            ),
+            (
+                {"parts": {"p": TaskScores(("a", "c"), [[1.0, 1.0]], [[1, 1]])}},
+                r"`parts` must be scores of the same records, tasks .*under 'p'.*\('a', 'c'\)",
+            ),
+            (
+                {"parts": {"p": TaskScores(("a", "b"), [[1.0, 1.0]], [[1, 2]])}},
+                r"\[1, 1\] targets. Received: under 'p', .*\[1, 2\]",
+            ),
         ],
     )
     def test_refuses(self, changes, message):
