@@ -7,6 +7,7 @@ from keras_taskrobust.text.annotation import annotate
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.masking import PosMasking, masked_batches, pos_task_names
 from keras_taskrobust.text.pos import PENN_TASKS, POS_TASKS, PosTagger, penn_tag_to_task
+from keras_taskrobust.text.target_counts import TargetCounts, count_targets
 from keras_taskrobust.text.vocabulary import (
     SPECIAL_TOKENS,
     WordPieceEncoder,
@@ -24,8 +25,10 @@ __all__ = [
     "PosBert",
     "PosMasking",
     "PosTagger",
+    "TargetCounts",
     "WordPieceEncoder",
     "annotate",
+    "count_targets",
     "load_corpus",
     "load_vocabulary",
     "masked_batches",

@@ -136,17 +136,31 @@ class PosMasking:
         self.maskable = maskable
         self.whole_word = whole_word
         self.vocabulary_hash = encoder.hash
+        self.vocabulary_size = encoder.vocabulary_size
         self.mask_id = encoder.mask_id
         self._is_special = np.zeros((encoder.vocabulary_size,), bool)
         self._is_special[list(encoder.special_ids)] = True
         self._ordinary_ids = np.flatnonzero(~self._is_special).astype(np.int32)
 
-    def __call__(self, records: Mapping[str, np.ndarray], epoch: int = 0) -> Batch:
+    def groups_of_tokens(self, records: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The group that each token has if it is masked: `(B, S)` int32, -1 if it never is.
+
+        Args:
+            records: dict of arrays, as for a call.
+        """
         token_ids, tasks = records["token_ids"], records["tasks"]
-        padding_mask = np.arange(token_ids.shape[1]) < records["lengths"][:, None]
-        maskable = padding_mask & ~self._is_special[token_ids]
+        maskable = np.arange(token_ids.shape[1]) < records["lengths"][:, None]
+        maskable &= ~self._is_special[token_ids]
         if self.maskable == "tasks":
             maskable &= tasks >= 0
+        groups = np.where(tasks < 0, len(self.task_names), tasks)
+        return np.where(maskable, groups, -1).astype(np.int32)
+
+    def __call__(self, records: Mapping[str, np.ndarray], epoch: int = 0) -> Batch:
+        token_ids = records["token_ids"]
+        padding_mask = np.arange(token_ids.shape[1]) < records["lengths"][:, None]
+        groups = self.groups_of_tokens(records)
+        maskable = groups >= 0
         numbers = self._numbers_to_mask(maskable)
         mask = epoch if self.copies is None else epoch % self.copies
         key = hash_counters(self.seed, records["record"], mask)[:, None]
@@ -156,8 +170,7 @@ class PosMasking:
             chosen = _choose_tokens(maskable, numbers, key)
         positions, used = _slots(chosen, self.max_predictions)
         labels = np.where(used, np.take_along_axis(token_ids, positions, axis=1), 0)
-        groups = np.take_along_axis(tasks, positions, axis=1).astype(np.int32)
-        groups = np.where(groups < 0, len(self.task_names), groups)
+        groups = np.where(used, np.take_along_axis(groups, positions, axis=1), -1)
         masked_ids = token_ids.astype(np.int32)
         rows, slots = np.nonzero(used)
         masked_ids[rows, positions[rows, slots]] = self._replace(labels, positions, key)[used]
@@ -170,7 +183,7 @@ class PosMasking:
         y: dict = {
             "masked_lm": {
                 "labels": labels.astype(np.int32),
-                "groups": np.where(used, groups, -1).astype(np.int32),
+                "groups": groups.astype(np.int32),
             }
         }
         if "next_sentence" in records:
@@ -276,8 +289,7 @@ def masked_batches(
             "`batch_size` must be an integer in [1, number of records]. "
             f"Received: batch_size={batch_size} with {len(text)} records"
         )
-    if isinstance(text, AnnotatedText):
-        _check_fit(text, masking)
+    check_fit(text, masking)
     steps = len(text) // batch_size if drop_remainder else -(-len(text) // batch_size)
     length = sys.maxsize if epochs is None else epochs * steps
     order_seed = seed if shuffle else None
@@ -286,7 +298,10 @@ def masked_batches(
     )
 
 
-def _check_fit(text: AnnotatedText, masking: PosMasking) -> None:
+def check_fit(text: RecordSource, masking: PosMasking) -> None:
+    """Raises a `ValueError` for an `AnnotatedText` with other tasks or pieces than the masking."""
+    if not isinstance(text, AnnotatedText):
+        return
     if text.task_names != masking.task_names:
         raise ValueError(
             "`masking` must have the `tag_set` that the text was annotated with. Received: "

@@ -22,6 +22,7 @@ from keras_taskrobust.text import (
     annotate,
     annotated_text,
     annotation,
+    count_targets,
     masked_batches,
     penn_tag_to_task,
     shards,
@@ -291,8 +292,10 @@ def test_another_tag_set_is_tagged_again(quick, tmp_path):
 @pytest.mark.parametrize(("annotated", "masked"), [("nine", "penn"), ("penn", "nine")])
 def test_a_masking_for_another_tag_set_is_refused(quick, encoder, annotated, masked):
     text = quick(tag_set=annotated)
-    with pytest.raises(ValueError, match=r"`masking` must have the `tag_set`.*Received: \d+ tasks"):
-        masked_batches(text, PosMasking(encoder, tag_set=masked), 4)
+    masking = PosMasking(encoder, tag_set=masked)
+    for read in (lambda: masked_batches(text, masking, 4), lambda: count_targets(text, masking)):
+        with pytest.raises(ValueError, match=r"must have the `tag_set`.*Received: \d+ tasks"):
+            read()
 
 
 def test_the_result_is_reproducible(quick, tmp_path):
