@@ -8,13 +8,18 @@ import keras
 import keras_hub
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
+from keras_taskrobust import checks
 from keras_taskrobust.text.pos import POS_TASKS, PosTagger
 from keras_taskrobust.training import GroupedLoss, MinimaxModel
+from keras_taskrobust.training.tasks import TaskTotals
+from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import PACKAGE
 
 MASKED_LM = "masked_lm"
 NEXT_SENTENCE = "next_sentence"
+TASK_LOSSES = ("full", "within")
 INITIALIZER_RANGE = 0.02
 
 
@@ -32,6 +37,18 @@ class PosBert(MinimaxModel):
     The paper leaves open how next-sentence prediction is weighed. Here it is an auxiliary loss
     with weight 1, or a further task.
 
+    The full cross-entropy of a word `w` of task `k` is that of the word within its task, plus that
+    of the task, plus a constant of the word:
+
+        -log p(w | context) = -log p(w | context, k) - log P(k | context) + log q_k(w)
+        p(w | context, k) = p(w | context) q_k(w) / P(k | context)
+        P(k | context) = sum_v p(v | context) q_k(v)
+
+    with `q_k(w) = P(task k | word piece w)`, as counted on the training text. In the full loss the
+    tasks compete for `P(k | context)`, whatever is learnt of their words. The loss within the task
+    is the cross-entropy of `logits + log q_k`. How much each task gets of `p(w | context)` is then
+    not trained, and `fill_mask` ranks the words of one task only.
+
     Args:
         backbone: a `keras_hub.models.BertBackbone`.
         preprocessor: a KerasHub BERT preprocessor, needed by `save_to_preset` and `fill_mask`.
@@ -39,6 +56,11 @@ class PosBert(MinimaxModel):
             nothing trains the backbone's pooler, and it is frozen.
         groups: the names of the masked tokens' tasks. `(*POS_TASKS, "other")` also trains on the
             remaining tokens; with `weighting="pooled"` that is plain BERT.
+        task_loss: `"full"`, `-log p(w | context)` as in the paper, or `"within"`,
+            `-log p(w | context, k)`. Metrics see the logits of `p(w | context)` with either.
+        log_task_shares: `(K, V)` floats, `log q_k(w)`, for `task_loss="within"`:
+            `keras_taskrobust.text.count_targets(text, masking).log_task_shares`. It is kept as a
+            weight that is not trained, which is saved and loaded with all others.
         **kwargs: `keras.Model` arguments, such as `name`.
 
     Example:
@@ -64,6 +86,8 @@ class PosBert(MinimaxModel):
         preprocessor=None,
         next_sentence="auxiliary",
         groups=POS_TASKS,
+        task_loss="full",
+        log_task_shares=None,
         **kwargs,
     ):
         if not isinstance(backbone, keras_hub.models.BertBackbone):
@@ -76,12 +100,22 @@ class PosBert(MinimaxModel):
                 "`next_sentence` must be 'auxiliary', 'task' or None. "
                 f"Received: next_sentence={next_sentence!r}"
             )
+        checks.choice("task_loss", task_loss, TASK_LOSSES)
+        if (log_task_shares is None) == (task_loss == "within"):
+            raise ValueError(
+                "`log_task_shares` must be given for task_loss='within', and for it alone: "
+                "`keras_taskrobust.text.count_targets(text, masking).log_task_shares` counts it. "
+                f"Received: log_task_shares={log_task_shares} for task_loss={task_loss!r}"
+            )
         super().__init__(_pretraining_network(backbone, next_sentence is not None), **kwargs)
         backbone.pooled_dense.trainable = next_sentence is not None
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.next_sentence = next_sentence
         self.groups = tuple(groups)
+        self.task_loss = task_loss
+        if task_loss == "within":
+            self._log_task_shares = self._make_table(log_task_shares)
 
     def compile(
         self,
@@ -113,6 +147,28 @@ class PosBert(MinimaxModel):
             if self.next_sentence == "auxiliary":
                 auxiliary = {NEXT_SENTENCE: cross_entropy}
         super().compile(optimizer, loss, weighting, auxiliary, metrics, weighted_metrics, **kwargs)
+
+    def compute_task_totals(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> TaskTotals:
+        if self.task_loss == "within":
+            logits = ops.cast(y_pred[MASKED_LM], "float32")
+            rows = self._rows(self._log_task_shares, y)
+            y_pred = {**y_pred, MASKED_LM: logits + rows}
+        return super().compute_task_totals(x, y, y_pred, sample_weight)
+
+    def constant_logits(self, y: Any, log_frequencies: ArrayLike) -> Tensor:
+        """The outputs that predict each masked token by the frequencies of words in its task.
+
+        For `task_loss="within"`: they are free of what the loss adds to them.
+
+        Args:
+            y: the targets of a batch.
+            log_frequencies: `(K, V)`, `log P(w | k)`.
+
+        Returns:
+            `(B, P, V)` float32.
+        """
+        table = ops.convert_to_tensor(log_frequencies, "float32")
+        return self._rows(table - self._log_task_shares, y)
 
     def fill_mask(
         self, text: str, top_k: int = 5, tagger: str = "auto"
@@ -193,11 +249,37 @@ class PosBert(MinimaxModel):
             "preprocessor": keras.saving.serialize_keras_object(self.preprocessor),
             "next_sentence": self.next_sentence,
             "groups": list(self.groups),
+            "task_loss": self.task_loss,
         }
 
     @classmethod
     def from_config(cls, config):
-        return cls(**keras.saving.deserialize_keras_object(copy.deepcopy(config)))
+        """A new model, whose weights are random; `log_task_shares`, a weight, is then NaN."""
+        arguments = keras.saving.deserialize_keras_object(copy.deepcopy(config))
+        if arguments.get("task_loss") == "within":
+            shape = len(arguments["groups"]), arguments["backbone"].vocabulary_size
+            arguments["log_task_shares"] = np.full(shape, np.nan)
+        return cls(**arguments)
+
+    def _make_table(self, log_task_shares: ArrayLike) -> keras.Variable:
+        values = np.asarray(log_task_shares, "float32")
+        shape = len(self.groups), self.backbone.vocabulary_size
+        if values.shape != shape or (np.abs(np.exp(values).sum(0) - 1) > 1e-3).any():
+            raise ValueError(
+                "`log_task_shares` must be the logarithms of shares that sum to 1 over the tasks, "
+                f"of shape {shape}. Received: an array of shape {values.shape}"
+            )
+        table = self.add_weight(
+            shape=shape, dtype="float32", trainable=False, autocast=False, name="log_task_shares"
+        )
+        table.assign(values)
+        return table
+
+    def _rows(self, table: Tensor, y: Any) -> Tensor:
+        """Of a `(K, V)` table the row of each masked token's task; any for one of no task."""
+        groups = self._task_losses.target_of(MASKED_LM, y)["groups"]
+        rows = ops.clip(ops.cast(groups, "int32"), 0, len(self.groups) - 1)
+        return ops.take(table, rows, axis=0)
 
     def _require_preprocessor(self, method: str) -> keras_hub.models.BertTextClassifierPreprocessor:
         if self.preprocessor is None:

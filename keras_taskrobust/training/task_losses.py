@@ -84,6 +84,10 @@ class TaskLosses:
         """The number of tasks in each of `outputs_of_tasks`."""
         return [len(loss.task_names) for loss in self.losses.values()]
 
+    def target_of(self, name: str, y: Any) -> Any:
+        """What the targets `y` hold for the output `name`, which has a loss."""
+        return self._targets(y, self._named)[name]
+
     def check_groups(self, y: Any) -> None:
         """Raises a `ValueError` if the arrays `y` hold a group id outside its loss's range."""
         targets = self._targets(y, self._named)
