@@ -29,6 +29,8 @@ class Pretraining:
     FREE: ClassVar[frozenset[str]] = frozenset({"workers", "reports_per_checkpoint", "strict"})
     #: Settings that had another name: that name, by which runs are still found, to that of now.
     RENAMED: ClassVar[Mapping[str, str]] = {}
+    #: Settings that came later. At their default they say nothing: runs from before are found.
+    ADDED: ClassVar[frozenset[str]] = frozenset()
 
     weighting: str = "minimax"
     """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
@@ -101,7 +103,12 @@ class Pretraining:
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the numbers of a run, each by its first name."""
         first_names = {new: old for old, new in self.RENAMED.items()}
-        return {first_names.get(name, name): value for name, value in self._decisive().items()}
+        defaults = self._defaults()
+        return {
+            first_names.get(name, name): value
+            for name, value in self._decisive().items()
+            if not (name in self.ADDED and value == defaults[name])
+        }
 
     def changes(self, former: Mapping[str, Any], done: int) -> list[str]:
         """The settings that keep a run from going on with these.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import keras_hub
+from numpy.typing import ArrayLike
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.files import folder_to_write
@@ -16,8 +17,10 @@ from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 from keras_taskrobust.text import (
     AnnotatedText,
     PosMasking,
+    TargetCounts,
     WordPieceEncoder,
     annotate,
+    count_targets,
     load_corpus,
     load_vocabulary,
     masked_batches,
@@ -35,6 +38,19 @@ class PreparedText:
     encoder: WordPieceEncoder
     train: AnnotatedText
     held_out: AnnotatedText
+    _counts: dict[str, TargetCounts] = dataclasses.field(default_factory=dict, init=False)
+
+    def target_counts(self, masking: PosMasking) -> TargetCounts:
+        """How often each word piece of the training text is a target of each task.
+
+        They are counted when they are first asked for, once for all runs on the text.
+
+        Args:
+            masking: that of the runs.
+        """
+        if masking.maskable not in self._counts:
+            self._counts[masking.maskable] = count_targets(self.train, masking)
+        return self._counts[masking.maskable]
 
     def fingerprints(self) -> dict[str, str]:
         """Digests of what a run reads."""
@@ -80,8 +96,16 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
     return PreparedText(text.encoder, text, AnnotatedText(annotated, text.encoder, "held_out"))
 
 
-def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBert:
-    """A compiled `PosBert` with the recipe's initial weights, optimizer and weighting."""
+def build_pos_bert(
+    recipe: TextPretraining, encoder: WordPieceEncoder, log_task_shares: ArrayLike | None = None
+) -> PosBert:
+    """A compiled `PosBert` with the recipe's initial weights, optimizer and weighting.
+
+    Args:
+        recipe: the settings.
+        encoder: that of the text.
+        log_task_shares: as for `PosBert`, of the training text, for the loss within the task.
+    """
     keras.utils.set_random_seed(recipe.seed)
     policy = keras.dtype_policies.get(recipe.dtype_policy)
     backbone = keras_hub.models.BertBackbone(
@@ -99,7 +123,14 @@ def build_pos_bert(recipe: TextPretraining, encoder: WordPieceEncoder) -> PosBer
     )
     next_sentence = None if recipe.next_sentence == "none" else recipe.next_sentence
     masking = _masking(recipe, encoder)
-    model = PosBert(backbone, preprocessor, next_sentence, masking.group_names)
+    model = PosBert(
+        backbone,
+        preprocessor,
+        next_sentence,
+        masking.group_names,
+        recipe.task_loss,
+        log_task_shares,
+    )
     schedule = LinearWarmupDecay(recipe.peak_learning_rate, recipe.warmup_steps, recipe.steps)
     compile_with(model, recipe, schedule)
     return model
@@ -123,7 +154,10 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
         return prepare_text(recipe, directory)
 
     def build(self, recipe, data):
-        return build_pos_bert(recipe, data.encoder)
+        shares = None
+        if recipe.task_loss == "within":
+            shares = data.target_counts(_masking(recipe, data.encoder)).log_task_shares
+        return build_pos_bert(recipe, data.encoder, shares)
 
     def batches(self, recipe, data):
         masking = _masking(recipe, data.encoder)
@@ -135,18 +169,21 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
         batches = masked_batches(
             data.held_out, masking, recipe.batch_size, shuffle=False, epochs=1, drop_remainder=False
         )
-        return score_groups(model, batches, MASKED_LM, masking.group_names)
+        counts = data.target_counts(masking)
+        return score_groups(model, batches, MASKED_LM, masking.group_names, counts)
 
     def export(self, model, directory):
         model.save_to_preset(folder_to_write(directory, self.preset))
 
     def describe(self, recipe, data):
+        within = {"task loss": "of the masked word within its task, which is given"}
         return {
             "corpus": f"{recipe.corpus}, {len(data.train)} training and {len(data.held_out)} "
             f"held-out sequences of {recipe.sequence_length} tokens",
             "tagger": data.train.manifest["settings"]["tagger"],
             "model": f"{recipe.num_layers} layers of {recipe.hidden_dim}, {recipe.num_heads} "
             f"heads, vocabulary of {data.encoder.vocabulary_size}",
+            **(within if recipe.task_loss == "within" else {}),
         }
 
 

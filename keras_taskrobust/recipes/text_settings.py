@@ -10,6 +10,7 @@ Tagger = Literal["auto", "nltk", "textblob"]
 TagSet = Literal["nine", "penn"]
 NextSentence = Literal["auxiliary", "task", "none"]
 Maskable = Literal["tasks", "all"]
+TaskLoss = Literal["full", "within"]
 
 #: [CLS], two words of a masked segment, [SEP] and as many again; see `annotate`.
 _SHORTEST_SEQUENCE = 8
@@ -27,6 +28,8 @@ _PREPARING = frozenset(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
+
+    ADDED = frozenset({"task_loss"})
 
     corpus: str = "bundled"
     """Raw text: bundled, nltk:NAME, tfds:NAME, the path of a file or folder, or several with +."""
@@ -57,6 +60,9 @@ class TextPretraining(Pretraining):
     """Mask all pieces of a word or none."""
     masking_copies: int | None = None
     """Static maskings a sequence, taken in turn; by default a new masking every epoch."""
+    task_loss: TaskLoss = "full"
+    """The loss of a masked word: `full`, -log P(word | context), as in the paper; or `within` its
+    task, -log P(word | context, task), in which tasks do not compete for the share of each."""
 
     num_layers: int = 12
     """Transformer layers."""
@@ -96,6 +102,7 @@ class TextPretraining(Pretraining):
             ("tag_set", TagSet),
             ("next_sentence", NextSentence),
             ("maskable", Maskable),
+            ("task_loss", TaskLoss),
         ):
             checks.choice(name, getattr(self, name), get_args(known))
 

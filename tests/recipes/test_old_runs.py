@@ -77,3 +77,14 @@ def test_settings_of_another_name_are_those_of_now():
     assert SPECIAL_IMAGES.changes(former, 0) == []
     other = dataclasses.replace(SPECIAL_IMAGES, tfds_dir="/elsewhere")
     assert other.changes(former, 0) == ["tfds_dir"]
+
+
+def test_a_run_from_before_a_setting_has_its_default():
+    former = json.loads(json.dumps(dataclasses.asdict(text_settings.TINY)))
+    del former["task_loss"]
+    assert text_settings.TINY.changes(former, 0) == []
+    within = dataclasses.replace(text_settings.TINY, task_loss="within")
+    assert within.changes(former, 0) == ["task_loss"]
+    assert within.decisive().items() - text_settings.TINY.decisive().items() == {
+        ("task_loss", "within")
+    }

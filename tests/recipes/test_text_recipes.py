@@ -11,7 +11,13 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust import files
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.recipes.text import build_pos_bert, compare_text, prepare_text, pretrain_text
+from keras_taskrobust.recipes.text import (
+    TEXTS,
+    build_pos_bert,
+    compare_text,
+    prepare_text,
+    pretrain_text,
+)
 from keras_taskrobust.recipes.text_settings import PAPER, TINY
 from keras_taskrobust.recipes.training_run import (
     claim_folder,
@@ -23,6 +29,7 @@ from keras_taskrobust.text import (
     PENN_TASKS,
     POS_TASKS,
     SPECIAL_TOKENS,
+    PosMasking,
     WordPieceEncoder,
     load_corpus,
     save_vocabulary,
@@ -38,6 +45,7 @@ def recipe(write_text_recipe, tmp_path):
 
 def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path):
     sharp = {"weighting": "minimax", "alpha": 5.0, "gradient_diagnostics": True}
+    sharp["task_loss"] = "within"
     cases = {"uniform": {"weighting": "uniform"}, "sharp": sharp}
     output = tmp_path / "comparison"
     runs = compare_text(recipe, output, cases, seeds=(0,), minimum_targets=1).runs
@@ -45,6 +53,9 @@ def test_a_comparison_writes_a_report_and_computes_no_run_twice(recipe, tmp_path
     assert all(run.history["step"] == [2, 4, 6] for run in runs)
     assert np.array_equal(runs[0].scores.counts, runs[1].scores.counts)
     assert not np.array_equal(runs[0].scores.totals, runs[1].scores.totals)
+    assert all(set(run.scores.parts) == {"within", "prior"} for run in runs)
+    within = [run.history["noun_loss"][0] for run in runs]
+    assert within[1] < within[0], "a word is easier to tell where its task is known"
     assert "gradient_cosine" in runs[1].history
     assert "gradient_cosine" not in runs[0].history
     pictures = ("final_losses.png", "gradient_norms.png", "gradient_conflicts.png")
@@ -65,6 +76,22 @@ def test_penn_tags_in_adaptive_groups(recipe, tmp_path):
     assert run.scores.task_names == (*PENN_TASKS, "other")
     assert recipe.make_weighting().weighting.alpha == 2.0
     assert {f"{tag}_weight" for tag in PENN_TASKS} <= run.history.keys()
+
+
+def test_targets_are_counted_once_a_text(recipe, tmp_path):
+    text = prepare_text(recipe, tmp_path / "run")
+    masking, others = (PosMasking(text.encoder, maskable=name) for name in ("tasks", "all"))
+    counts = text.target_counts(masking)
+    assert text.target_counts(masking) is counts
+    assert text.target_counts(others).counts.shape[0] == len(POS_TASKS) + 1
+    assert counts.counts.sum() < text.target_counts(others).counts.sum()
+
+
+def test_the_settings_say_the_task_loss_that_is_not_the_paper_s(recipe, tmp_path):
+    text = prepare_text(recipe, tmp_path / "run")
+    within = dataclasses.replace(recipe, task_loss="within")
+    assert "task loss" not in TEXTS.describe(recipe, text)
+    assert "within its task" in TEXTS.describe(within, text)["task loss"]
 
 
 def test_a_vocabulary_is_that_of_the_text_and_the_size(recipe, tmp_path):
