@@ -14,6 +14,7 @@ from keras_taskrobust.downstream.text_finetuning import (
     open_bert,
     score_text,
 )
+from keras_taskrobust.downstream.text_task import TaskData
 
 #: Tasks whose classes are the same, in the same order: negative and positive; entailment and not;
 #: other and same meaning.
@@ -84,13 +85,16 @@ class TextTasks(TaskFamily):
                 texts[f"{epoch}/{name}.tsv"] = _prediction_table(ids[name], lines)
         return texts
 
+    def load(self, task: str) -> TaskData:
+        """Reads the examples of a task."""
+        return text_task(task).load(self.data_dir)
+
     def _data(self, opened: Any, task: str) -> EncodedTask:
         backbone, encoder = opened
         positions = backbone.max_sequence_length
 
         def encode():
-            data = text_task(task).load(self.data_dir)
-            return encode_task(data, encoder, positions, self.settings)
+            return encode_task(self.load(task), encoder, positions, self.settings)
 
         return self.once(task, (encoder.hash, positions), encode)
 

@@ -50,8 +50,18 @@ def open_images(recipe: ImagePretraining) -> OpenedImages:
     return OpenedImages(*recipe.open(recipe.modalities, recipe.image_size, **options))
 
 
-def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> MultiModalMAE:
-    """A compiled `MultiModalMAE` with the recipe's initial weights, optimizer and weighting."""
+def build_mm_mae(
+    recipe: ImagePretraining,
+    class_names: tuple[str, ...],
+    kind: type[MultiModalMAE] = MultiModalMAE,
+) -> MultiModalMAE:
+    """A compiled `MultiModalMAE` with the recipe's initial weights, optimizer and weighting.
+
+    Args:
+        recipe: the settings.
+        class_names: tuple of strings, the classes of the label maps.
+        kind: the class, of the same arguments.
+    """
     keras.utils.set_random_seed(recipe.seed)
     backbone = keras_hub.models.ViTBackbone(
         image_shape=(*recipe.image_size, 3),
@@ -62,7 +72,7 @@ def build_mm_mae(recipe: ImagePretraining, class_names: tuple[str, ...]) -> Mult
         mlp_dim=recipe.mlp_dim,
         dtype=keras.dtype_policies.get(recipe.dtype_policy),
     )
-    model = MultiModalMAE(
+    model = kind(
         backbone,
         _modalities(recipe, class_names),
         recipe.visible_tokens,
