@@ -18,6 +18,7 @@ from keras_taskrobust.evaluation.intervals import (
 )
 from keras_taskrobust.evaluation.loss_comparison import Comparison, compare
 from keras_taskrobust.evaluation.loss_report import print_report, write_report
+from keras_taskrobust.evaluation.measures import Measure
 from keras_taskrobust.evaluation.plots import (
     plot_final_bars,
     plot_gradient_conflicts,
@@ -35,6 +36,7 @@ __all__ = [
     "Inheritance",
     "Interval",
     "Intervals",
+    "Measure",
     "Run",
     "TaskScores",
     "bootstrap_difference",

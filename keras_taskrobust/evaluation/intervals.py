@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from keras_taskrobust import checks
+from keras_taskrobust.evaluation.measures import LOSS, Measure
 from keras_taskrobust.evaluation.scores import TaskScores, ratio
 
 #: The level of the intervals in a report, and the resamples of those over records.
@@ -37,12 +38,12 @@ class Interval(NamedTuple):
 
 
 class Intervals(NamedTuple):
-    """The intervals of one weighting's losses, or of the difference of two weightings.
+    """The intervals of one weighting's losses or shares, or of the difference of two weightings.
 
     Attributes:
-        tasks: task name to `Interval`, of the loss of each task, rare ones included.
-        worst: of the largest task loss of each model.
-        mean: of the mean task loss of each model.
+        tasks: task name to `Interval`, of the figure of each task, rare ones included.
+        worst: of the largest task loss, or smallest share, of each model.
+        mean: of the mean task loss, or share, of each model.
     """
 
     tasks: dict[str, Interval]
@@ -56,15 +57,16 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
     minimum_targets: int = 0,
+    measure: Measure = LOSS,
 ) -> Intervals:
-    """Percentile-bootstrap intervals of the losses of one weighting.
+    """Percentile-bootstrap intervals of the losses, or shares, of one weighting.
 
     A resample draws the held-out records with replacement, the same ones for every seed, and
     the seeds with replacement. Its figures are means over the drawn seeds: the loss of each task,
     each model's own worst task loss, its mean task loss. With one seed the interval covers the
     choice of records alone; with two or three, that of the seeds is rough and rather too narrow.
     The worst loss is the largest of several noisy ones, so that its resamples lie somewhat high
-    where tasks are nearly tied.
+    where tasks are nearly tied; those of the worst share, the smallest, lie somewhat low.
 
     Args:
         scores_of_seeds: one `TaskScores` a seed, over the same N records and K tasks.
@@ -72,6 +74,7 @@ def bootstrap_intervals(
         seed: seed of the resampling.
         level: share of the resamples between the bounds.
         minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+        measure: what the figures are.
 
     Returns:
         `Intervals`.
@@ -86,8 +89,8 @@ def bootstrap_intervals(
     checks.integer("resamples", resamples, 1)
     checks.open_share("level", level)
     chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
-    estimates = _of_seeds(scores_of_seeds, chosen).mean(axis=0)
-    resampled = _resample(scores_of_seeds, chosen, resamples, seed)
+    estimates = _of_seeds(scores_of_seeds, chosen, measure).mean(axis=0)
+    resampled = _resample(scores_of_seeds, chosen, measure, resamples, seed)
     return _intervals(scores_of_seeds[0].task_names, estimates, resampled, level)
 
 
@@ -98,8 +101,9 @@ def bootstrap_difference(
     seed: int = 0,
     level: float = 0.95,
     minimum_targets: int = 0,
+    measure: Measure = LOSS,
 ) -> Intervals:
-    """Percentile-bootstrap intervals of the losses of `a` minus those of `b`, in pairs.
+    """Percentile-bootstrap intervals of the figures of `a` minus those of `b`, in pairs.
 
     Every resample takes the same records and the same seeds in both, so that what the two have
     in common cancels.
@@ -111,9 +115,10 @@ def bootstrap_difference(
         seed: seed of the resampling.
         level: share of the resamples between the bounds.
         minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+        measure: what the figures are.
 
     Returns:
-        `Intervals`; a bound below 0 says that `a` has the lower loss.
+        `Intervals`; an upper bound below 0 says that `a` has the lower loss, or share.
 
     Example:
 
@@ -128,10 +133,10 @@ def bootstrap_difference(
     checks.integer("resamples", resamples, 1)
     checks.open_share("level", level)
     chosen = _chosen_tasks(a, minimum_targets)
-    estimates = _differences_of_seeds(a, b, chosen).mean(axis=0)
+    estimates = _differences_of_seeds(a, b, chosen, measure).mean(axis=0)
     # The draws depend on the numbers of records and seeds alone: they are the same for both.
-    resampled = _resample(a, chosen, resamples, seed) - _resample(b, chosen, resamples, seed)
-    return _intervals(a[0].task_names, estimates, resampled, level)
+    ours, theirs = (_resample(one, chosen, measure, resamples, seed) for one in (a, b))
+    return _intervals(a[0].task_names, estimates, ours - theirs, level)
 
 
 def interval_over_seeds(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> Interval:
@@ -158,32 +163,42 @@ def interval_over_seeds(values: Sequence[float] | np.ndarray, level: float = LEV
     return _student_t(found[~np.isnan(found)], level)
 
 
-def loss_intervals(scores_of_seeds: Sequence[TaskScores], minimum_targets: int = 0) -> Intervals:
-    """Intervals of the losses of one weighting, as a report shows them.
+def task_intervals(
+    scores_of_seeds: Sequence[TaskScores], minimum_targets: int = 0, measure: Measure = LOSS
+) -> Intervals:
+    """Intervals of the losses, or shares, of one weighting, as a report shows them.
 
-    With two seeds or more `interval_over_seeds` of the loss of each task, of each model's own worst
-    task loss, and of its mean task loss. With one seed `bootstrap_intervals`, over the records.
+    With two seeds or more `interval_over_seeds` of the figure of each task, of each model's own
+    worst one, and of its mean. With one seed `bootstrap_intervals`, over the records.
 
     Args:
         scores_of_seeds: one `TaskScores` a seed, over the same records and tasks.
         minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+        measure: what the figures are.
 
     Returns:
         `Intervals`.
     """
     if len(scores_of_seeds) == 1:
         return bootstrap_intervals(
-            scores_of_seeds, RESAMPLES, level=LEVEL, minimum_targets=minimum_targets
+            scores_of_seeds,
+            RESAMPLES,
+            level=LEVEL,
+            minimum_targets=minimum_targets,
+            measure=measure,
         )
     _check_seeds("scores_of_seeds", scores_of_seeds)
     chosen = _chosen_tasks(scores_of_seeds, minimum_targets)
-    return _over_seeds(scores_of_seeds[0].task_names, _of_seeds(scores_of_seeds, chosen))
+    return _over_seeds(scores_of_seeds[0].task_names, _of_seeds(scores_of_seeds, chosen, measure))
 
 
-def loss_difference(
-    a: Sequence[TaskScores], b: Sequence[TaskScores], minimum_targets: int = 0
+def task_difference(
+    a: Sequence[TaskScores],
+    b: Sequence[TaskScores],
+    minimum_targets: int = 0,
+    measure: Measure = LOSS,
 ) -> Intervals:
-    """Intervals of the losses of `a` minus those of `b`, as a report shows them.
+    """Intervals of the figures of `a` minus those of `b`, as a report shows them.
 
     With two seeds or more `interval_over_seeds` of the differences in pairs of the same seed; with
     one seed `bootstrap_difference`, over the records.
@@ -192,17 +207,20 @@ def loss_difference(
         a: one `TaskScores` a seed.
         b: the same for the other weighting: the same seeds in the same order, the same records.
         minimum_targets: tasks with fewer targets stay out of the worst and the mean.
+        measure: what the figures are.
 
     Returns:
-        `Intervals`; a bound below 0 says that `a` has the lower loss.
+        `Intervals`; an upper bound below 0 says that `a` has the lower loss, or share.
     """
     if len(a) == len(b) == 1:
-        return bootstrap_difference(a, b, RESAMPLES, level=LEVEL, minimum_targets=minimum_targets)
+        return bootstrap_difference(
+            a, b, RESAMPLES, level=LEVEL, minimum_targets=minimum_targets, measure=measure
+        )
     _check_seeds("a", a)
     _check_seeds("b", b)
     _check_pairs(a, b)
     chosen = _chosen_tasks(a, minimum_targets)
-    return _over_seeds(a[0].task_names, _differences_of_seeds(a, b, chosen))
+    return _over_seeds(a[0].task_names, _differences_of_seeds(a, b, chosen, measure))
 
 
 def _student_t(values, level):
@@ -220,44 +238,42 @@ def _over_seeds(task_names, values):
     return Intervals(dict(zip(task_names, tasks, strict=True)), worst, mean)
 
 
-def _statistics(totals, counts, chosen):
-    """`(..., K)` sums give `(..., K + 2)`: the task losses, their worst and their mean.
+def _statistics(totals, others, chosen, measure):
+    """`(..., K)` sums give `(..., K + 2)`: the tasks' figures, their worst and their mean.
 
     Worst and mean are over the tasks in `chosen` (K,) that have targets.
     """
-    losses = ratio(totals, counts)
-    used = chosen & (counts > 0)
+    figures = measure.figures(totals, others)
+    used = chosen & (others > 0)
     number = used.sum(axis=-1)
-    worst = np.where(used, losses, -np.inf).max(axis=-1)
-    mean = ratio(np.where(used, losses, 0.0).sum(axis=-1), number)
+    worst = (
+        np.where(used, figures, np.inf).min(axis=-1)
+        if measure.is_share
+        else np.where(used, figures, -np.inf).max(axis=-1)
+    )
+    mean = ratio(np.where(used, figures, 0.0).sum(axis=-1), number)
     worst = np.where(number > 0, worst, np.nan)
-    return np.concatenate([losses, worst[..., np.newaxis], mean[..., np.newaxis]], axis=-1)
+    return np.concatenate([figures, worst[..., np.newaxis], mean[..., np.newaxis]], axis=-1)
 
 
-def _of_seeds(scores_of_seeds, chosen):
+def _of_seeds(scores_of_seeds, chosen, measure):
     """`(S, K + 2)` statistics of the data as they are."""
-    totals = np.stack([scores.totals.sum(axis=0) for scores in scores_of_seeds])
-    counts = np.stack([scores.targets for scores in scores_of_seeds])
-    return _statistics(totals, counts, chosen)
+    totals, others = zip(*map(measure.sums, scores_of_seeds), strict=True)
+    return _statistics(np.sum(totals, axis=1), np.sum(others, axis=1), chosen, measure)
 
 
-def _differences_of_seeds(a, b, chosen):
+def _differences_of_seeds(a, b, chosen, measure):
     # Two losses of infinity make infinity minus infinity here, which is meant to be NaN.
     with np.errstate(invalid="ignore"):
-        return _of_seeds(a, chosen) - _of_seeds(b, chosen)
+        return _of_seeds(a, chosen, measure) - _of_seeds(b, chosen, measure)
 
 
-def _resample(scores_of_seeds, chosen, resamples, seed):
+def _resample(scores_of_seeds, chosen, measure, resamples, seed):
     """`(resamples, K + 2)` statistics of the resampled data."""
     records, tasks = scores_of_seeds[0].totals.shape
     seeds = len(scores_of_seeds)
-    columns = np.concatenate(
-        [
-            *(scores.totals for scores in scores_of_seeds),
-            *(scores.counts for scores in scores_of_seeds),
-        ],
-        axis=1,
-    )
+    totals, others = zip(*map(measure.sums, scores_of_seeds), strict=True)
+    columns = np.concatenate([*totals, *others], axis=1)
     record_generator, seed_generator = np.random.default_rng(seed).spawn(2)
     rows = max(1, _DRAWS_AT_ONCE // records)
     parts = []
@@ -267,7 +283,7 @@ def _resample(scores_of_seeds, chosen, resamples, seed):
         with np.errstate(invalid="ignore"):
             sums = _draw(record_generator, number, records) @ columns
         sums = sums.reshape(number, 2, seeds, tasks)
-        statistics = _statistics(sums[:, 0], sums[:, 1], chosen)
+        statistics = _statistics(sums[:, 0], sums[:, 1], chosen, measure)
         shares = _draw(seed_generator, number, seeds) / seeds
         parts.append(np.einsum("rs,rsc->rc", shares, statistics))
     return np.concatenate(parts)

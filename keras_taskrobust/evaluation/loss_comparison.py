@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_taskrobust.evaluation.intervals import (
     Intervals,
-    loss_difference,
-    loss_intervals,
+    task_difference,
+    task_intervals,
 )
 from keras_taskrobust.evaluation.runs import Run
 
@@ -162,7 +162,7 @@ def _row(group, reference, minimum_targets):
     runs = list(group.values())
     scores = [run.scores for run in runs]
     compared = [one.with_targets(minimum_targets) for one in scores]
-    losses = loss_intervals(scores, minimum_targets)
+    losses = task_intervals(scores, minimum_targets)
     paired = () if reference is group else tuple(seed for seed in group if seed in reference)
     difference, relative = _difference(group, reference, paired, minimum_targets)
     accuracies = np.mean([one.accuracies for one in scores], axis=0)
@@ -190,6 +190,6 @@ def _difference(group, reference, paired, minimum_targets):
         return None, None
     ours = [group[seed].scores for seed in paired]
     theirs = [reference[seed].scores for seed in paired]
-    difference = loss_difference(ours, theirs, minimum_targets)
+    difference = task_difference(ours, theirs, minimum_targets)
     worst = float(np.mean([scores.worst(minimum_targets)[1] for scores in theirs]))
     return difference, difference.worst.estimate / worst if worst else float("nan")

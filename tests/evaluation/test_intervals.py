@@ -1,5 +1,6 @@
 """Intervals against slow loops, normal theory and scipy."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy import stats
 
 from keras_taskrobust.evaluation import (
     Interval,
+    Measure,
     TaskScores,
     bootstrap_difference,
     bootstrap_intervals,
@@ -15,8 +17,8 @@ from keras_taskrobust.evaluation import (
 )
 from keras_taskrobust.evaluation.intervals import (
     interval_over_seeds,
-    loss_difference,
-    loss_intervals,
+    task_difference,
+    task_intervals,
 )
 
 pytestmark = pytest.mark.backend_free
@@ -54,6 +56,32 @@ def _per_seed(scores, minimum_targets=0):
     )
 
 
+def _with_trivial(scores, generator):
+    trivial = scores.counts * generator.uniform(1, 4, scores.counts.shape)
+    return dataclasses.replace(scores, trivial_totals=trivial)
+
+
+def _slow_shares(seeds, chosen, resamples, seed):
+    """As `_slow_bootstrap`, of shares."""
+    record_generator, seed_generator = np.random.default_rng(seed).spawn(2)
+    records = seeds[0].totals.shape[0]
+    rows = []
+    for _ in range(resamples):
+        drawn_records = record_generator.integers(records, size=records)
+        drawn_seeds = seed_generator.integers(len(seeds), size=len(seeds))
+        figures = []
+        for one in (seeds[index] for index in drawn_seeds):
+            loss, trivial = (
+                [sum(array[record, k] for record in drawn_records) for k in range(3)]
+                for array in (one.totals, one.trivial_totals)
+            )
+            shares = [(t - n) / t for n, t in zip(loss, trivial, strict=True)]
+            among = [shares[k] for k in chosen]
+            figures.append([*shares, min(among), sum(among) / len(among)])
+        rows.append(np.mean(figures, axis=0))
+    return np.array(rows)
+
+
 def _all(found):
     return [*found.tasks.values(), found.worst, found.mean]
 
@@ -74,7 +102,7 @@ class TestStudentT:
         seeds = [_random_scores(generator, counts=counts) for _ in range(4)]
         values = _per_seed(seeds)
         expected = stats.t.interval(0.95, 3, values.mean(axis=0), stats.sem(values))
-        found = _all(loss_intervals(seeds))
+        found = _all(task_intervals(seeds))
         np.testing.assert_allclose([one.estimate for one in found], values.mean(axis=0))
         np.testing.assert_allclose([one[1:] for one in found], np.transpose(expected))
 
@@ -85,7 +113,7 @@ class TestStudentT:
         theirs = [_random_scores(generator, counts=counts) for _ in range(3)]
         test = stats.ttest_rel(_per_seed(ours), _per_seed(theirs))
         expected = test.confidence_interval(0.95)
-        found = _all(loss_difference(ours, theirs))
+        found = _all(task_difference(ours, theirs))
         np.testing.assert_allclose([one.lower for one in found], expected.low)
         np.testing.assert_allclose([one.upper for one in found], expected.high)
         assert [one.excludes_zero for one in found] == (test.pvalue < 0.05).tolist()
@@ -109,8 +137,8 @@ class TestStudentT:
         generator = np.random.default_rng(4)
         counts = generator.integers(1, 4, (30, 3))
         one, other = (_random_scores(generator, counts=counts) for _ in range(2))
-        assert loss_intervals([one]) == bootstrap_intervals([one])
-        assert loss_difference([one], [other]) == bootstrap_difference([one], [other])
+        assert task_intervals([one]) == bootstrap_intervals([one])
+        assert task_difference([one], [other]) == bootstrap_difference([one], [other])
 
     def test_minimum_targets_leaves_tasks_out_of_worst_and_mean(self):
         counts = np.array([[1, 1, 0], [1, 1, 1]])
@@ -118,7 +146,7 @@ class TestStudentT:
             TaskScores(("a", "b", "rare"), counts * np.array(losses), counts)
             for losses in ([1.0, 2.0, 9.0], [1.5, 2.5, 8.0])
         ]
-        found = loss_intervals(seeds, minimum_targets=2)
+        found = task_intervals(seeds, minimum_targets=2)
         assert (found.worst.estimate, found.mean.estimate) == (2.25, 1.75)
         assert found.tasks["rare"].estimate == 8.5
 
@@ -129,7 +157,7 @@ class TestStudentT:
             TaskScores(("a", "b"), [[1.0, 1.0], [shift, last]], ones)
             for shift, last in ((1.0, 2.0), (2.0, value))
         ]
-        for found in (loss_intervals(seeds), loss_difference(seeds, seeds)):
+        for found in (task_intervals(seeds), task_difference(seeds, seeds)):
             assert np.isfinite(found.tasks["a"]).all()
             for interval in (found.tasks["b"], found.worst, found.mean):
                 assert not np.isfinite(interval.estimate)
@@ -140,13 +168,90 @@ class TestStudentT:
         other = TaskScores(("b",), [[1.0]], [[1]])
         more = TaskScores(("a",), [[1.0]], [[2]])
         for call, message in (
-            (lambda: loss_intervals([]), "must hold the scores of at least one seed"),
-            (lambda: loss_intervals([one, other]), "same records and tasks"),
-            (lambda: loss_difference([one], [one, one]), "1 seeds and 2 seeds"),
-            (lambda: loss_difference([one, one], [one, more]), "same held-out records and targets"),
+            (lambda: task_intervals([]), "must hold the scores of at least one seed"),
+            (lambda: task_intervals([one, other]), "same records and tasks"),
+            (lambda: task_difference([one], [one, one]), "1 seeds and 2 seeds"),
+            (lambda: task_difference([one, one], [one, more]), "same held-out records and targets"),
         ):
             with pytest.raises(ValueError, match=re.escape(message)):
                 call()
+
+
+class TestShares:
+    SHARE = Measure("share")
+
+    def _seeds(self, generator, number):
+        counts = generator.integers(1, 4, (30, 3))
+        return [
+            [
+                _with_trivial(_random_scores(generator, counts=counts), generator)
+                for _ in range(number)
+            ]
+            for _ in range(2)
+        ]
+
+    def _per_seed(self, seeds):
+        shares = [1 - one.totals.sum(axis=0) / one.trivial_totals.sum(axis=0) for one in seeds]
+        return np.array([[*one, one.min(), one.mean()] for one in shares])
+
+    def test_over_seeds_equals_scipy(self):
+        ours, theirs = self._seeds(np.random.default_rng(0), 4)
+        values = self._per_seed(ours)
+        expected = stats.t.interval(0.95, 3, values.mean(axis=0), stats.sem(values))
+        found = _all(task_intervals(ours, measure=self.SHARE))
+        np.testing.assert_allclose([one.estimate for one in found], values.mean(axis=0))
+        np.testing.assert_allclose([one[1:] for one in found], np.transpose(expected))
+        test = stats.ttest_rel(values, self._per_seed(theirs)).confidence_interval(0.95)
+        found = _all(task_difference(ours, theirs, measure=self.SHARE))
+        np.testing.assert_allclose([one.lower for one in found], test.low)
+        np.testing.assert_allclose([one.upper for one in found], test.high)
+
+    def test_bootstrap_equals_a_slow_loop(self):
+        generator = np.random.default_rng(1)
+        ours, theirs = self._seeds(generator, 2)
+        arguments = {"resamples": 40, "seed": 3, "minimum_targets": 1, "measure": self.SHARE}
+        slow = [_slow_shares(seeds, range(3), 40, 3) for seeds in (ours, theirs)]
+        for found, resampled in (
+            (bootstrap_intervals(ours, **arguments), slow[0]),
+            (bootstrap_difference(ours, theirs, **arguments), slow[0] - slow[1]),
+        ):
+            lower, upper = np.quantile(resampled, [0.025, 0.975], axis=0)
+            np.testing.assert_allclose([one.lower for one in _all(found)], lower, atol=1e-12)
+            np.testing.assert_allclose([one.upper for one in _all(found)], upper, atol=1e-12)
+
+    def test_one_seed_has_the_bootstrap_and_a_part_its_own_figures(self):
+        (one,), (other,) = self._seeds(np.random.default_rng(2), 1)
+        assert task_intervals([one], 0, self.SHARE) == bootstrap_intervals(
+            [one], measure=self.SHARE
+        )
+        other = dataclasses.replace(other, counts=one.counts)
+        whole = dataclasses.replace(other, parts={"within": one})
+        within = Measure("share", "within")
+        assert task_intervals([whole], 0, within) == task_intervals([one], 0, self.SHARE)
+        assert task_difference([whole], [whole], 0, within).worst == Interval(0.0, 0.0, 0.0)
+
+    def test_tasks_with_few_targets_are_not_the_worst(self):
+        counts = np.array([[1, 1, 0], [1, 1, 1]])
+        seeds = [
+            TaskScores(("a", "b", "rare"), counts * losses, counts, trivial_totals=counts * 4.0)
+            for losses in (np.array([1.0, 2.0, 9.0]), np.array([3.0, 1.0, 8.0]))
+        ]
+        found = task_intervals(seeds, 2, self.SHARE)
+        assert (found.worst.estimate, found.mean.estimate) == (0.375, 0.5625)
+        assert found.tasks["rare"].estimate == -1.125
+
+    def test_refuses_scores_without_trivial_losses(self):
+        (one,), _ = self._seeds(np.random.default_rng(3), 1)
+        plain = dataclasses.replace(one, trivial_totals=None)
+        zero = dataclasses.replace(one, trivial_totals=0.0 * one.totals)
+        for wrong in (plain, zero):
+            for call in (
+                lambda wrong=wrong: task_intervals([one, wrong], measure=self.SHARE),
+                lambda wrong=wrong: task_difference([one], [wrong], measure=self.SHARE),
+                lambda: task_intervals([one], measure=Measure("loss", "within")),
+            ):
+                with pytest.raises(ValueError, match=r"`measure` must be one .* have.* Received"):
+                    call()
 
 
 class TestBootstrap:
