@@ -46,8 +46,8 @@ class PosBert(MinimaxModel):
 
     with `q_k(w) = P(task k | word piece w)`, as counted on the training text. In the full loss the
     tasks compete for `P(k | context)`, whatever is learnt of their words. The loss within the task
-    is the cross-entropy of `logits + log q_k`. How much each task gets of `p(w | context)` is then
-    not trained, and `fill_mask` ranks the words of one task only.
+    is the cross-entropy of `logits + log q_k`. It does not train how much of `p(w | context)` each
+    task gets: of what `fill_mask` then predicts, compare the words of one task.
 
     Args:
         backbone: a `keras_hub.models.BertBackbone`.
@@ -264,13 +264,20 @@ class PosBert(MinimaxModel):
     def _make_table(self, log_task_shares: ArrayLike) -> keras.Variable:
         values = np.asarray(log_task_shares, "float32")
         shape = len(self.groups), self.backbone.vocabulary_size
-        if values.shape != shape or (np.abs(np.exp(values).sum(0) - 1) > 1e-3).any():
+        is_to_be_loaded = np.isnan(values).all()
+        is_normalized = np.allclose(np.exp(values).sum(0), 1.0, atol=1e-3)
+        if values.shape != shape or not (is_normalized or is_to_be_loaded):
             raise ValueError(
                 "`log_task_shares` must be the logarithms of shares that sum to 1 over the tasks, "
                 f"of shape {shape}. Received: an array of shape {values.shape}"
             )
         table = self.add_weight(
-            shape=shape, dtype="float32", trainable=False, autocast=False, name="log_task_shares"
+            shape,
+            "zeros",
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            name="log_task_shares",
         )
         table.assign(values)
         return table

@@ -164,6 +164,7 @@ def test_a_config_from_before_is_of_the_full_loss():
         ({"task_loss": "full"}, "`log_task_shares` must be given for task_loss='within', and for"),
         ({"groups": POS_TASKS}, r"of shape \(9, 16\). Received: .* shape \(10, 16\)"),
         ({"log_task_shares": np.exp(SHARES)}, "must be the logarithms of shares that sum to 1"),
+        ({"log_task_shares": np.where(SHARES < -3, np.nan, SHARES)}, "must be the logarithms of"),
     ],
 )
 def test_refuses(arguments, message):
