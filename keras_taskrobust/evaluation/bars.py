@@ -17,8 +17,10 @@ from keras_taskrobust.evaluation.drawing import (
     save_figure,
     shown,
 )
+from keras_taskrobust.evaluation.figures import number
 from keras_taskrobust.evaluation.intervals import Interval
 from keras_taskrobust.evaluation.loss_comparison import Comparison
+from keras_taskrobust.evaluation.measures import Measure
 
 _BAR = 0.15
 _GAP = 0.2
@@ -73,8 +75,9 @@ def draw_bars(
         for index, interval in enumerate(group.values):
             y = position * group_height + (index - (len(names) - 1) / 2) * _BAR
             ends += _bar(axes, y, index, interval, group.marked[index], group.pale)
-    low, high = min([0.0, *ends]), max([0.0, *ends]) or 1.0
-    axes.set_xlim(low * 1.13, high * 1.13)
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    high = high if high > low else 1.0
+    axes.set_xlim(low * 1.13, high + 0.13 * (high - low))
     axes.set_ylim(len(groups) * group_height - group_height / 2, -group_height / 2)
     axes.set_yticks([position * group_height for position in range(len(groups))])
     axes.set_yticklabels([group.label for group in groups])
@@ -90,48 +93,54 @@ def draw_bars(
     save_figure(figure, path)
 
 
-def draw_final_bars(comparison: Comparison, path: str | os.PathLike) -> None:
-    """Draws the held-out loss of every task under every weighting, with intervals, as a PNG."""
+def draw_final_bars(comparison: Comparison, path: str | os.PathLike, measure: Measure) -> None:
+    """Draws a held-out figure of every task under every weighting, with intervals, as a PNG."""
     numbers = {len(row.seeds) for row in comparison.rows}
     over_seeds = ["interval of Student's t over seeds"] if max(numbers) > 1 else []
     over_records = ["bootstrap interval over records"] if min(numbers) == 1 else []
     whiskers = ", with one seed ".join(over_seeds + over_records)
     draw_bars(
-        _loss_groups(comparison),
+        _task_groups(comparison, measure),
         [row.name for row in comparison.rows],
         path,
-        "Held-out loss of each task",
-        _loss_key(comparison),
-        f"held-out loss; whiskers: 95% {whiskers}",
+        f"Held-out {measure.words} of each task",
+        _key(comparison, measure),
+        f"held-out {measure.words}; whiskers: 95% {whiskers}",
     )
 
 
-def _loss_groups(comparison):
+def _task_groups(comparison, measure):
+    compared = measure == comparison.measure
     rows = comparison.rows
+    figures = [row.figures if compared else row.losses_of(measure.part) for row in rows]
     nothing = [False] * len(rows)
     groups = [
-        BarGroup("worst task", [row.losses.worst for row in rows], nothing),
-        BarGroup("mean of tasks", [row.losses.mean for row in rows], nothing),
+        BarGroup("worst task", [one.worst for one in figures], nothing),
+        BarGroup("mean of tasks", [one.mean for one in figures], nothing),
     ]
     for name in (*comparison.tasks, *comparison.apart):
-        number = comparison.targets[name]
-        if number:
+        targets = comparison.targets[name]
+        if targets:
             apart = name in comparison.apart
-            label = f"{shown(name)}\n{'only ' if apart else ''}{number:,} targets"
-            values = [row.losses.tasks[name] for row in rows]
-            worst = [row.worst_task == name for row in rows]
+            label = f"{shown(name)}\n{'only ' if apart else ''}{targets:,} targets"
+            values = [one.tasks[name] for one in figures]
+            worst = [compared and row.worst_task == name for row in rows]
             groups.append(BarGroup(label, values, worst, apart))
     return groups
 
 
-def _loss_key(comparison):
-    key = "Bold: the worst task of each weighting."
+def _key(comparison, measure):
+    sentences = []
+    if measure.is_share:
+        sentences.append("0: the best constant; 1: perfect.")
+    if measure == comparison.measure:
+        sentences.append("Bold: the worst task of each weighting.")
     if comparison.apart:
-        key += (
-            f" Pale: fewer than {comparison.minimum_targets:,} targets, in neither the worst nor "
+        sentences.append(
+            f"Pale: fewer than {comparison.minimum_targets:,} targets, in neither the worst nor "
             "the mean."
         )
-    return key
+    return " ".join(sentences)
 
 
 def _bar(axes, y, index, interval, worst, pale):
@@ -155,7 +164,7 @@ def _bar(axes, y, index, interval, worst, pale):
         axes.plot([lower, upper], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
         ends += [lower, upper]
     axes.annotate(
-        f"{value:.3f}" + ("  worst" if worst else ""),
+        number(value) + ("  worst" if worst else ""),
         (max(0.0, *ends), y),
         xytext=(4, 0),
         textcoords="offset points",

@@ -78,8 +78,14 @@ def bounds(interval: Interval, signed_figures: bool = False) -> str:
 
 
 def number(value: float, decimals: int = 3) -> str:
-    """Three decimals, or as many as are given."""
-    return NOTHING if math.isnan(value) else f"{value:.{decimals}f}"
+    """Three decimals, or as many as are given; what rounds to 0 has no sign.
+
+    Example:
+
+    >>> number(0.25), number(-0.0001)
+    ('0.250', '0.000')
+    """
+    return signed(value, decimals).removeprefix("+")
 
 
 def signed(value: float, decimals: int = 3) -> str:

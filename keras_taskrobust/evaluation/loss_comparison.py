@@ -1,4 +1,4 @@
-"""Held-out losses of runs side by side: what the tables and plots of their report show."""
+"""Held-out figures of runs side by side: what the tables and plots of their report show."""
 
 import math
 from collections import Counter
@@ -12,6 +12,7 @@ from keras_taskrobust.evaluation.intervals import (
     task_difference,
     task_intervals,
 )
+from keras_taskrobust.evaluation.measures import LOSS, Measure, common_measure, part_of
 from keras_taskrobust.evaluation.runs import Run
 
 
@@ -22,23 +23,28 @@ class LossRow:
     Attributes:
         name: of the row.
         seeds: the seeds it was run with.
+        figures: `Intervals` of what is compared, the held-out losses or shares.
         losses: `Intervals` of the held-out losses.
-        difference: `Intervals` of the losses minus the baseline's, over the seeds that both have;
+        parts: name of a part of the loss to the `Intervals` of its losses.
+        difference: `Intervals` of the figures minus the baseline's, over the seeds that both have;
             `None` for the baseline itself, and without a baseline or a common seed.
-        relative_worst: the difference of the worst losses as a share of the baseline's, or `None`.
+        relative_worst: the difference of the worst losses as a share of the baseline's; NaN where
+            shares are compared, and `None` where there is no difference.
         paired_seeds: the seeds behind the difference.
         accuracies: task name to the share of correct predictions.
         pooled: loss over all targets.
         pooled_accuracy: share of correct predictions over all targets.
-        spread: largest minus smallest loss of the tasks that are compared.
-        worst_task: the compared task with the largest loss.
+        spread: largest minus smallest figure of the tasks that are compared.
+        worst_task: the compared task with the worst figure.
         worst_tasks: the compared tasks that were the worst of a seed, and of how many.
         seconds: training time of a run.
     """
 
     name: str
     seeds: tuple[int, ...]
+    figures: Intervals
     losses: Intervals
+    parts: dict[str, Intervals]
     difference: Intervals | None
     relative_worst: float | None
     paired_seeds: tuple[int, ...]
@@ -50,6 +56,10 @@ class LossRow:
     worst_tasks: dict[str, int]
     seconds: float
 
+    def losses_of(self, part: str) -> Intervals:
+        """The losses of a part; those of the whole loss for ""."""
+        return self.parts[part] if part else self.losses
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -57,6 +67,10 @@ class Comparison:
 
     Attributes:
         rows: one `LossRow` a weighting.
+        measure: what is compared: the share where all runs have trivial losses, else the loss.
+        parts: the names of the parts of the loss that all runs have.
+        trivial: name of a part, "" for the whole loss, to task to its trivial loss, the mean over
+            the runs; empty where losses are compared.
         tasks: names of the compared tasks: those with enough held-out targets.
         apart: names of the other tasks, which are in neither worst, mean nor spread.
         targets: task name to the number of held-out targets.
@@ -68,6 +82,9 @@ class Comparison:
     """
 
     rows: tuple[LossRow, ...]
+    measure: Measure
+    parts: tuple[str, ...]
+    trivial: dict[str, dict[str, float]]
     tasks: tuple[str, ...]
     apart: tuple[str, ...]
     targets: dict[str, int]
@@ -83,15 +100,30 @@ class Comparison:
 
     @property
     def best_row(self) -> LossRow | None:
-        """The row with the lowest worst loss, of those where it is finite."""
-        finite = [row for row in self.rows if math.isfinite(row.losses.worst.estimate)]
-        return min(finite, key=lambda row: row.losses.worst.estimate, default=None)
+        """The row with the best worst figure, of those where it is finite."""
+        finite = [row for row in self.rows if math.isfinite(row.figures.worst.estimate)]
+        best = max if self.measure.is_share else min
+        return best(finite, key=lambda row: row.figures.worst.estimate, default=None)
+
+    @property
+    def below_trivial(self) -> dict[str, tuple[str, ...]]:
+        """Row to its compared tasks with a share below 0, for the rows that have one."""
+        if not self.measure.is_share:
+            return {}
+        below = {
+            row.name: tuple(name for name in self.tasks if row.figures.tasks[name].estimate < 0)
+            for row in self.rows
+        }
+        return {name: tasks for name, tasks in below.items() if tasks}
 
 
 def compare(
     runs: Sequence[Run], minimum_targets: int = 1000, baseline: str | None = None
 ) -> Comparison:
     """Averages over seeds, and computes intervals and differences to the baseline.
+
+    Runs with trivial losses are compared by their shares `1 - L / T`, those of the part "within"
+    where there is one; if any run has no trivial losses, all are compared by their losses.
 
     Args:
         runs: the runs, scored on the same held-out records and targets.
@@ -104,12 +136,17 @@ def compare(
     """
     check_runs(runs)
     scores = runs[0].scores
+    measure = common_measure([run.scores for run in runs])
+    parts = tuple(name for name in scores.parts if all(name in run.scores.parts for run in runs))
     enough = min(minimum_targets, int(scores.targets.max()))
     compared = scores.with_targets(enough).task_names
     groups = _by_weighting(runs)
     reference = groups.get(baseline, {}) if baseline is not None else {}
     return Comparison(
-        rows=tuple(_row(group, reference, enough) for group in groups.values()),
+        rows=tuple(_row(group, reference, enough, measure, parts) for group in groups.values()),
+        measure=measure,
+        parts=parts,
+        trivial=_trivial_losses(runs, ("", *parts)) if measure.is_share else {},
         tasks=compared,
         apart=tuple(name for name in scores.task_names if name not in compared),
         targets=dict(zip(scores.task_names, scores.targets.tolist(), strict=True)),
@@ -158,38 +195,59 @@ def _by_weighting(runs):
     return groups
 
 
-def _row(group, reference, minimum_targets):
+def _trivial_losses(runs, parts):
+    """Part to task to its trivial loss, of the parts whose trivial losses all runs have."""
+    found = {}
+    for part in parts:
+        scores = [part_of(run.scores, part) for run in runs]
+        if all(one.trivial_totals is not None for one in scores):
+            means = np.mean([one.trivial_losses for one in scores], axis=0)
+            found[part] = dict(zip(scores[0].task_names, means.tolist(), strict=True))
+    return found
+
+
+def _row(group, reference, minimum_targets, measure, parts):
     runs = list(group.values())
     scores = [run.scores for run in runs]
+    names = scores[0].task_names
     compared = [one.with_targets(minimum_targets) for one in scores]
     losses = task_intervals(scores, minimum_targets)
+    figures = np.stack([measure.of(one) for one in compared])
     paired = () if reference is group else tuple(seed for seed in group if seed in reference)
-    difference, relative = _difference(group, reference, paired, minimum_targets)
+    difference, relative = _difference(group, reference, paired, minimum_targets, measure)
     accuracies = np.mean([one.accuracies for one in scores], axis=0)
-    mean_losses = np.mean([one.losses for one in compared], axis=0)
+    means = figures.mean(axis=0)
     return LossRow(
         name=runs[0].row,
         seeds=tuple(group),
+        figures=losses if measure == LOSS else task_intervals(scores, minimum_targets, measure),
         losses=losses,
+        parts={
+            name: task_intervals(scores, minimum_targets, Measure("loss", name)) for name in parts
+        },
         difference=difference,
         relative_worst=relative,
         paired_seeds=paired,
-        accuracies=dict(zip(scores[0].task_names, accuracies.tolist(), strict=True)),
+        accuracies=dict(zip(names, accuracies.tolist(), strict=True)),
         pooled=float(np.mean([one.pooled for one in scores])),
         pooled_accuracy=float(np.mean([one.pooled_accuracy for one in scores])),
-        spread=float(np.mean([one.spread for one in compared])),
-        worst_task=compared[0].task_names[int(np.argmax(mean_losses))],
-        worst_tasks=dict(Counter(one.worst()[0] for one in compared).most_common()),
+        spread=float(np.mean(np.ptp(figures, axis=1))),
+        worst_task=compared[0].task_names[
+            int(means.argmin() if measure.is_share else means.argmax())
+        ],
+        worst_tasks=dict(Counter(measure.worst(one)[0] for one in compared).most_common()),
         seconds=float(np.mean([run.seconds for run in runs])),
     )
 
 
-def _difference(group, reference, paired, minimum_targets):
+def _difference(group, reference, paired, minimum_targets, measure):
     """The `Intervals` of the difference, and the worst one as a share of the reference's."""
     if not paired:
         return None, None
     ours = [group[seed].scores for seed in paired]
     theirs = [reference[seed].scores for seed in paired]
-    difference = task_difference(ours, theirs, minimum_targets)
+    difference = task_difference(ours, theirs, minimum_targets, measure)
+    if measure.is_share:
+        return difference, float("nan")
     worst = float(np.mean([scores.worst(minimum_targets)[1] for scores in theirs]))
     return difference, difference.worst.estimate / worst if worst else float("nan")

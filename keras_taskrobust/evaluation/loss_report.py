@@ -1,4 +1,4 @@
-"""The report of held-out losses: what was found, its tables and plots, in files and printed."""
+"""The report of held-out losses and shares: findings, tables and plots, in files and printed."""
 
 import math
 import os
@@ -18,18 +18,19 @@ from keras_taskrobust.evaluation.downstream_report import (
     draw_downstream,
 )
 from keras_taskrobust.evaluation.environments import environments
-from keras_taskrobust.evaluation.figures import PERCENT, about_seeds, bounds, number, worst_names
-from keras_taskrobust.evaluation.intervals import RESAMPLES
 from keras_taskrobust.evaluation.loss_comparison import Comparison, compare
+from keras_taskrobust.evaluation.loss_findings import headline, notes
 from keras_taskrobust.evaluation.loss_tables import (
     accuracy_blocks,
     apart_blocks,
     difference_blocks,
-    loss_table,
+    figures_table,
+    loss_tables,
     summary_table,
     targets_table,
     terminal_tables,
 )
+from keras_taskrobust.evaluation.measures import LOSS, part_of
 from keras_taskrobust.evaluation.plots import (
     has_series,
     plot_gradient_conflicts,
@@ -51,6 +52,7 @@ from keras_taskrobust.evaluation.runs import Run
 
 #: The most characters of a line in the terminal.
 _WIDTH = 100
+_FINAL = {"share": "final_shares.png", "loss": "final_losses.png"}
 
 
 def write_report(
@@ -109,7 +111,7 @@ def write_report(
         [*sections, *_sections(comparison, plots, pictures or {}, baseline)],
         settings,
         environments(runs, downstream),
-        {**tables, "metrics.csv": _csv_rows(runs, comparison.minimum_targets)},
+        {**tables, "metrics.csv": _csv_rows(runs, comparison)},
         introduction,
     )
     return (*(directory / name for name in drawn), *written)
@@ -142,77 +144,61 @@ def print_report(
     to_terminal(console, blocks, width)
 
 
-def headline(comparison: Comparison) -> str:
-    """Which weighting has the lowest worst loss, and how sure that is."""
-    row = comparison.best_row
-    if row is None:
-        return "No weighting has a finite worst loss."
-    worst = f"{number(row.losses.worst.estimate)} ({worst_names(row.worst_tasks)})"
-    if len(comparison.rows) == 1:
-        return f'The worst task loss under "{row.name}" is {worst}.'
-    if row.name == comparison.baseline:
-        return (
-            f'The baseline, "{row.name}", has the lowest worst task loss, {worst}: no '
-            "weighting compared with it did better."
-        )
-    start = f'"{row.name}" has the lowest worst task loss, {worst}'
-    if row.difference is None:
-        return f"{start}. It was not compared with a baseline."
-    return f"{start}, {_against_baseline(comparison, row)}"
-
-
-def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
-    """What a reader must know to read the figures right; `baseline`: that which was asked for."""
-    tasks = len(comparison.tasks)
-    yield (
-        "Worst, mean and spread (largest minus smallest) are over the "
-        f"{'one task' if tasks == 1 else f'{tasks} tasks'} with at least "
-        f"{comparison.minimum_targets:,} held-out targets; pooled is the mean over all targets."
-    )
-    if comparison.lowered:
-        yield (
-            "No task has as many held-out targets as were asked for: the largest number that a "
-            f"task has, {comparison.minimum_targets:,}, was taken instead."
-        )
-    if comparison.apart:
-        names = [f"{name} ({comparison.targets[name]:,})" for name in comparison.apart]
-        yield f"Shown apart for want of targets: {', '.join(names)}."
-    yield from _interval_notes(comparison)
-    yield from _baseline_notes(comparison, baseline)
-
-
-def _csv_rows(runs, minimum_targets):
+def _csv_rows(runs, comparison):
     """The figures of every run, numbers in full.
 
-    The column `kind` says what a row is: `task`, or `apart` for a task with fewer than
-    `minimum_targets` held-out targets; `worst`, `mean` or `pooled`, over the run. The row of the
-    worst names its task. An accuracy that is not there is empty.
+    The column `kind` says what a row is: `task`, or `apart` for a task with fewer held-out targets
+    than the others; `worst`, `worst_share`, `mean` or `pooled`, over the run. The row of a worst
+    names its task. What is not there is empty. `trivial_loss` and `share` are columns where shares
+    are compared, `part` where the loss has parts; it is empty for the whole loss.
     """
-    yield "weighting", "seed", "kind", "task", "loss", "accuracy", "targets"
+    of_shares = comparison.measure.is_share
+    names = ["loss", "accuracy", "targets", *(["trivial_loss", "share"] if of_shares else [])]
+    yield "weighting", "seed", "kind", "task", *names, *(["part"] if comparison.parts else [])
     for run in runs:
-        for kind, task, loss, accuracy, targets in _csv_figures(run.scores, minimum_targets):
-            values = ("" if math.isnan(value) else repr(value) for value in (loss, accuracy))
-            yield run.row, run.seed, kind, task, *values, targets
+        for part in ("", *comparison.parts):
+            scores = part_of(run.scores, part)
+            rows = _csv_figures(scores, comparison.minimum_targets, of_shares)
+            for kind, task, *figures in rows:
+                shown = ["" if math.isnan(one) else repr(one) for one in figures[: len(names)]]
+                yield run.row, run.seed, kind, task, *shown, *([part] if comparison.parts else [])
 
 
-def _csv_figures(scores, minimum_targets):
-    """Kind, task, loss, accuracy and targets."""
+def _csv_figures(scores, minimum_targets, of_shares):
+    """Kind, task, loss, accuracy, targets, trivial loss and share."""
     compared = scores.with_targets(minimum_targets)
-    columns = (array.tolist() for array in (scores.losses, scores.accuracies, scores.targets))
+    arrays = (
+        scores.losses,
+        scores.accuracies,
+        scores.targets,
+        scores.trivial_losses,
+        scores.shares,
+    )
+    columns = (array.tolist() for array in arrays)
     of_task = dict(zip(scores.task_names, zip(*columns, strict=True), strict=True))
     for name, figures in of_task.items():
         yield "task" if name in compared.task_names else "apart", name, *figures
     name, loss = compared.worst()
     yield "worst", name, loss, *of_task[name][1:]
-    accuracy = float(compared.accuracies.mean())
-    yield "mean", "", compared.mean(), accuracy, int(compared.targets.sum())
-    yield "pooled", "", scores.pooled, scores.pooled_accuracy, int(scores.targets.sum())
+    if of_shares and scores.trivial_totals is not None:
+        name, share = compared.worst_share()
+        yield "worst_share", name, *of_task[name][:-1], share
+    accuracy, trivial = (
+        float(one.mean()) for one in (compared.accuracies, compared.trivial_losses)
+    )
+    targets = int(compared.targets.sum())
+    yield "mean", "", compared.mean(), accuracy, targets, trivial, compared.mean_share()
+    targets = int(scores.targets.sum())
+    yield "pooled", "", scores.pooled, scores.pooled_accuracy, targets, math.nan, math.nan
 
 
 def _draw(runs: Sequence[Run], comparison: Comparison, directory: Path) -> dict[str, str]:
     """Draws the plots; returns file names and what the pictures show."""
-    pictures = {"final_losses.png": "Held-out loss of each task under each weighting."}
-    draw_final_bars(comparison, directory / "final_losses.png")
+    pictures = {}
+    for measure in dict.fromkeys((comparison.measure, LOSS)):
+        name = _FINAL[measure.name]
+        draw_final_bars(comparison, directory / name, measure)
+        pictures[name] = f"Held-out {measure.words} of each task under each weighting."
     if has_series(runs, "loss"):
         plot_task_losses(runs, directory / "task_losses.png")
         pictures["task_losses.png"] = (
@@ -235,85 +221,25 @@ def _draw(runs: Sequence[Run], comparison: Comparison, directory: Path) -> dict[
 def _sections(
     comparison: Comparison, plots: Mapping[str, str], pictures: Mapping[str, str], baseline: str
 ) -> list[Block]:
-    final, *training = (Picture(name, text) for name, text in plots.items())
+    drawn = {name: Picture(name, text) for name, text in plots.items()}
+    compared = drawn.pop(_FINAL[comparison.measure.name])
+    beside = [drawn.pop(_FINAL["loss"])] if comparison.measure.is_share else []
     return [
         Paragraph(headline(comparison), important=True),
         summary_table(comparison),
         Notes(tuple(notes(comparison, baseline))),
-        loss_table(comparison),
+        figures_table(comparison),
         *difference_blocks(comparison),
-        final,
+        compared,
+        *loss_tables(comparison),
+        *beside,
         *accuracy_blocks(comparison),
         targets_table(comparison),
         *apart_blocks(comparison),
-        *_gallery("Training", training),
+        *_gallery("Training", list(drawn.values())),
         *_gallery("Pictures", [Picture(name, text) for name, text in pictures.items()]),
     ]
 
 
 def _gallery(title: str, pictures: Sequence[Picture]) -> list[Block]:
     return [Heading(title), *pictures] if pictures else []
-
-
-def _against_baseline(comparison, row):
-    difference = row.difference.worst
-    side = "above" if difference.estimate > 0 else "below"
-    share = f" ({abs(row.relative_worst):.1%})" if math.isfinite(row.relative_worst) else ""
-    finding = (
-        "excludes 0"
-        if difference.excludes_zero
-        else "includes 0, so that these runs do not tell the two apart"
-    )
-    seeds = len(row.paired_seeds)
-    cover = (
-        "with one seed, it covers the choice of held-out records but not that of the seed"
-        if seeds == 1
-        else f"with {seeds} seeds, it covers their choice but not that of held-out records"
-    )
-    return (
-        f"{number(abs(difference.estimate))}{share} {side} the baseline, "
-        f'"{comparison.baseline}". The {PERCENT} interval of this difference, '
-        f"{bounds(difference, signed_figures=True)}, {finding}; {cover}."
-    )
-
-
-def _interval_notes(comparison):
-    numbers = [len(row.seeds) for row in comparison.rows]
-    pairs = [len(row.paired_seeds) for row in comparison.rows]
-    records = f"{comparison.records:,} held-out records"
-    resampled = (
-        f"{PERCENT} percentile bootstrap intervals, {RESAMPLES:,} resamples of the {records}"
-    )
-    if max(numbers) == 1:
-        yield f"Brackets: {resampled}; with one seed they say nothing about others."
-        return
-    yield f"Brackets: {about_seeds(numbers, records)}"
-    if 1 in (*numbers, *pairs):
-        yield f"Brackets of one seed: {resampled}; they say nothing about other seeds."
-    yield "Figures are means over the seeds; the worst loss is each seed's own, then averaged."
-
-
-def _baseline_notes(comparison, baseline):
-    if comparison.baseline is None:
-        yield f'No run of the baseline, "{baseline}": there are no differences to it.'
-        return
-    reference = comparison.row(comparison.baseline)
-    others = [row for row in comparison.rows if row is not reference]
-    for row in others:
-        if not row.paired_seeds:
-            yield (
-                f'"{row.name}" has no seed in common with "{reference.name}": no '
-                "difference is given."
-            )
-        elif len(row.paired_seeds) < max(len(row.seeds), len(reference.seeds)):
-            seeds = ", ".join(map(str, row.paired_seeds))
-            yield f'The differences of "{row.name}" are over the seeds both have: {seeds}.'
-    if any(row.difference for row in others):
-        yield (
-            f'A star: the {PERCENT} interval of the difference to "{reference.name}" excludes 0.'
-        )
-    if len(others) > 1:
-        yield (
-            "Each difference has its own interval; none is corrected for there being several, nor "
-            "for picking the lowest."
-        )

@@ -1,8 +1,9 @@
-"""The tables of held-out losses, for a report and for the terminal."""
+"""The tables of held-out losses and shares, for a report and for the terminal."""
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from keras_taskrobust.evaluation.figures import (
     MINUS,
@@ -14,7 +15,8 @@ from keras_taskrobust.evaluation.figures import (
     worst_names,
 )
 from keras_taskrobust.evaluation.intervals import Interval, Intervals
-from keras_taskrobust.evaluation.loss_comparison import Comparison
+from keras_taskrobust.evaluation.loss_comparison import Comparison, LossRow
+from keras_taskrobust.evaluation.measures import Measure
 from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Heading, Paragraph, Table
 from keras_taskrobust.evaluation.report_files import table_of_rows
 
@@ -31,41 +33,77 @@ _NO_DIFFERENCE = Intervals({}, _NO_INTERVAL, _NO_INTERVAL)
 
 def summary_table(comparison: Comparison) -> Table:
     """Worst, mean, pooled and spread of each weighting, and its differences to the baseline."""
-    header = ["weighting", "worst loss", "worst task", "mean loss", "pooled loss", "spread"]
+    measure, best = comparison.measure, comparison.best_row
+    columns: dict[str, Callable[[LossRow], Entry]] = {
+        f"worst {measure.words}": lambda row: interval_entry(
+            row.figures.worst, measure.best if row is best else ""
+        ),
+        "worst task": lambda row: Entry(worst_names(row.worst_tasks)),
+        f"mean {measure.words}": lambda row: interval_entry(row.figures.mean),
+    }
+    if not measure.is_share:
+        columns["pooled loss"] = lambda row: Entry(number(row.pooled))
+    columns["spread"] = lambda row: Entry(number(row.spread))
     if comparison.baseline:
-        header += [f"worst, minus {comparison.baseline}", f"mean, minus {comparison.baseline}"]
-    header += ["seeds", "seconds"]
-    best = comparison.best_row
-    rows = tuple(_summary_row(comparison, row, row is best) for row in comparison.rows)
-    return Table(tuple(header), rows, text_columns=(0, 2), title="Summary")
+        minus = f"minus {comparison.baseline}"
+        columns[f"worst, {minus}"] = lambda row: difference_entry(_difference(row).worst)
+        columns[f"mean, {minus}"] = lambda row: difference_entry(_difference(row).mean)
+    if measure.is_share:
+        columns["worst loss"] = lambda row: interval_entry(row.losses.worst)
+        columns["mean loss"] = lambda row: interval_entry(row.losses.mean)
+        columns["pooled loss"] = lambda row: Entry(number(row.pooled))
+    columns["seeds"] = lambda row: Entry(str(len(row.seeds)))
+    columns["seconds"] = lambda row: Entry(f"{row.seconds:.1f}")
+    table = table_of_rows(
+        "weighting",
+        comparison.rows,
+        {name: name for name in columns},
+        lambda row, name: columns[name](row),
+        "Summary",
+    )
+    return dataclasses.replace(table, text_columns=(0, 2))
 
 
-def _summary_row(comparison, row, is_best):
-    entries = [
-        Entry(row.name),
-        interval_entry(row.losses.worst, "lowest" if is_best else ""),
-        Entry(worst_names(row.worst_tasks)),
-        interval_entry(row.losses.mean),
-        Entry(number(row.pooled)),
-        Entry(number(row.spread)),
-    ]
-    if comparison.baseline:
-        difference = row.difference or _NO_DIFFERENCE
-        entries += [difference_entry(difference.worst), difference_entry(difference.mean)]
-    return (*entries, Entry(str(len(row.seeds))), Entry(f"{row.seconds:.1f}"))
-
-
-def loss_table(comparison: Comparison) -> Table:
-    """The loss of each task under each weighting, its worst one marked."""
+def figures_table(comparison: Comparison) -> Table:
+    """The loss or share of each task under each weighting, its worst one marked."""
     return table_of_rows(
         "weighting",
         comparison.rows,
         {name: name for name in comparison.tasks},
         lambda row, name: interval_entry(
-            row.losses.tasks[name], "worst" if name == row.worst_task else ""
+            row.figures.tasks[name], "worst" if name == row.worst_task else ""
         ),
-        "Held-out loss of each task",
+        f"Held-out {comparison.measure.words} of each task",
     )
+
+
+def loss_tables(comparison: Comparison) -> list[Table]:
+    """The losses behind the shares, and those of the parts of the loss, with the trivial ones."""
+    return [_loss_table(comparison, measure) for measure in _losses_beside(comparison)]
+
+
+def _losses_beside(comparison):
+    """The losses that are not compared: those behind the shares, and those of the parts."""
+    losses = (Measure("loss", part) for part in ("", *comparison.parts))
+    return [measure for measure in losses if measure != comparison.measure]
+
+
+def _loss_table(comparison, measure):
+    table = table_of_rows(
+        "weighting",
+        comparison.rows,
+        {name: name for name in comparison.tasks},
+        lambda row, name: interval_entry(row.losses_of(measure.part).tasks[name]),
+        f"Held-out {measure.words} of each task",
+    )
+    trivial = comparison.trivial.get(measure.part)
+    if not trivial:
+        return table
+    constant = (
+        Entry("best constant"),
+        *(Entry(number(trivial[name])) for name in comparison.tasks),
+    )
+    return dataclasses.replace(table, rows=(*table.rows, constant))
 
 
 def difference_blocks(comparison: Comparison) -> list[Block]:
@@ -73,10 +111,12 @@ def difference_blocks(comparison: Comparison) -> list[Block]:
     rows = [row for row in comparison.rows if row.difference]
     if not rows:
         return []
-    text = (
-        f'Difference to "{comparison.baseline}": below 0, the weighting has the lower loss. '
-        f"* {PERCENT} interval excludes 0."
+    better = (
+        "above 0, the weighting has the higher share."
+        if comparison.measure.is_share
+        else "below 0, the weighting has the lower loss."
     )
+    text = f'Difference to "{comparison.baseline}": {better} * {PERCENT} interval excludes 0.'
     table = table_of_rows(
         f"minus {comparison.baseline}",
         rows,
@@ -125,29 +165,36 @@ def apart_blocks(comparison: Comparison) -> list[Block]:
         f"Too few held-out targets to be compared (fewer than {comparison.minimum_targets:,}); in "
         "neither worst, mean nor spread. Pooled figures include them."
     )
-    kinds = ("loss", "accuracy, percent") if comparison.has_accuracies else ("loss",)
+    kinds: dict[str, Callable[[LossRow, str], Entry]] = {
+        comparison.measure.words: lambda row, name: interval_entry(row.figures.tasks[name]),
+        "loss": lambda row, name: interval_entry(row.losses.tasks[name]),
+    }
+    if comparison.has_accuracies:
+        kinds["accuracy, percent"] = lambda row, name: Entry(percentage(row.accuracies[name]))
     columns = {(name, kind): f"{name}: {kind}" for name in comparison.apart for kind in kinds}
     heading = Heading("Shown apart: " + ", ".join(comparison.apart))
-    table = table_of_rows("weighting", comparison.rows, columns, _apart_entry)
+    table = table_of_rows(
+        "weighting", comparison.rows, columns, lambda row, column: kinds[column[1]](row, column[0])
+    )
     return [heading, Paragraph(text), table]
 
 
-def _apart_entry(row, column):
-    name, kind = column
-    if kind == "loss":
-        return interval_entry(row.losses.tasks[name])
-    return Entry(percentage(row.accuracies[name]))
-
-
 def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
-    """Tasks as rows, the weightings evenly over as many tables as lines of `width` ask for."""
+    """Tasks as rows, the weightings evenly over as many tables as lines of `width` ask for.
+
+    What is compared comes first, then the losses behind it.
+    """
     rows = comparison.rows
     room = width - 1 - (_NAME + _BETWEEN) - (_TARGETS + _BETWEEN)
     tables = math.ceil(len(rows) * (_LEAST + _BETWEEN) / max(room, _LEAST + _BETWEEN))
     each = math.ceil(len(rows) / tables)
     figures = max(_LEAST, min(_MOST, room // each - _BETWEEN))
-    for start in range(0, len(rows), each):
-        yield _terminal_table(comparison, rows[start : start + each], figures)
+    groups = [rows[start : start + each] for start in range(0, len(rows), each)]
+    for group in groups:
+        yield _terminal_table(comparison, group, figures)
+    for measure in _losses_beside(comparison):
+        for group in groups:
+            yield _terminal_losses(comparison, group, figures, measure)
 
 
 def _terminal_table(comparison, rows, width):
@@ -155,8 +202,27 @@ def _terminal_table(comparison, rows, width):
     return Table(
         ("task", "targets", *(row.name for row in rows)),
         tuple(itertools.chain.from_iterable(sections)),
-        title="Held-out loss",
+        title=f"Held-out {comparison.measure.words}",
         rules=tuple(itertools.accumulate(map(len, sections))),
+        widths=(_NAME, _TARGETS, *(width for _ in rows)),
+    )
+
+
+def _terminal_losses(comparison, rows, width, measure):
+    """The losses that shares are of, beside the trivial ones."""
+    trivial = comparison.trivial.get(measure.part, {})
+    lines = []
+    for name in (*comparison.tasks, *comparison.apart):
+        label = name if name in comparison.tasks else f"({name})"
+        losses = (row.losses_of(measure.part).tasks[name].estimate for row in rows)
+        figures = [Entry(number(loss)) for loss in losses]
+        lines.append(_line(label, number(trivial.get(name, math.nan)), figures))
+    if not measure.part:
+        lines.append(_line("pooled", "", [Entry(number(row.pooled)) for row in rows]))
+    return Table(
+        ("task", "trivial", *(row.name for row in rows)),
+        tuple(lines),
+        title=f"Held-out {measure.words}",
         widths=(_NAME, _TARGETS, *(width for _ in rows)),
     )
 
@@ -164,15 +230,16 @@ def _terminal_table(comparison, rows, width):
 def _terminal_sections(comparison, rows):
     """Lists of lines of entries, a rule between the lists."""
     yield [_task_line(comparison, rows, name, name) for name in comparison.tasks]
+    pooled = _line("pooled", "", [Entry(number(row.pooled)) for row in rows])
     yield [
-        *_interval_lines("worst", [row.losses.worst for row in rows], interval_entry),
-        *_interval_lines("mean", [row.losses.mean for row in rows], interval_entry),
-        _line("pooled", "", [Entry(number(row.pooled)) for row in rows]),
+        *_interval_lines("worst", [row.figures.worst for row in rows], interval_entry),
+        *_interval_lines("mean", [row.figures.mean for row in rows], interval_entry),
+        *([] if comparison.measure.is_share else [pooled]),
         _line("spread", "", [Entry(number(row.spread)) for row in rows]),
     ]
     if comparison.baseline:
         names = [f"{figure} {MINUS} {comparison.baseline}" for figure in ("worst", "mean")]
-        differences = [row.difference or _NO_DIFFERENCE for row in rows]
+        differences = [_difference(row) for row in rows]
         yield [
             *_interval_lines(names[0], [one.worst for one in differences], difference_entry),
             *_interval_lines(names[1], [one.mean for one in differences], difference_entry),
@@ -181,9 +248,13 @@ def _terminal_sections(comparison, rows):
         yield [_task_line(comparison, rows, name, f"({name})") for name in comparison.apart]
 
 
+def _difference(row):
+    return row.difference or _NO_DIFFERENCE
+
+
 def _task_line(comparison, rows, name, label):
     figures = [
-        Entry(number(row.losses.tasks[name].estimate), mark=MARK if name == row.worst_task else "")
+        Entry(number(row.figures.tasks[name].estimate), mark=MARK if name == row.worst_task else "")
         for row in rows
     ]
     return _line(label, f"{comparison.targets[name]:,}", figures)

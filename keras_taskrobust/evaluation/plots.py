@@ -1,4 +1,4 @@
-"""Pictures of a comparison: training losses, task weights, held-out losses."""
+"""Pictures of a comparison: training losses, task weights, held-out losses or shares."""
 
 import math
 import os
@@ -102,14 +102,17 @@ def plot_gradient_conflicts(runs: Sequence[Run], path: str | os.PathLike) -> Non
 def plot_final_bars(
     runs: Sequence[Run], path: str | os.PathLike, minimum_targets: int = 1000
 ) -> None:
-    """Draws the held-out loss of every task under every weighting, with intervals, as a PNG.
+    """Draws the held-out share of every task under every weighting, with intervals, as a PNG.
+
+    Of runs without trivial losses it draws the loss.
 
     Args:
         runs: the runs.
         path: where the picture goes.
         minimum_targets: tasks with fewer held-out targets are shown apart.
     """
-    draw_final_bars(compare(runs, minimum_targets), path)
+    comparison = compare(runs, minimum_targets)
+    draw_final_bars(comparison, path, comparison.measure)
 
 
 def has_series(runs: Sequence[Run], kind: str) -> bool:

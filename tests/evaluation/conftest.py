@@ -1,5 +1,7 @@
 """Runs with made-up scores and histories."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,11 +43,28 @@ def _history(generator, levels, steps):
     return history
 
 
+def _parts(scores):
+    """The same share in both: the totals and the trivial ones are split alike."""
+    return {
+        name: TaskScores(
+            TASKS,
+            share * scores.totals,
+            scores.counts,
+            trivial_totals=None if scores.trivial_totals is None else share * scores.trivial_totals,
+        )
+        for name, share in (("within", 2 / 3), ("prior", 1 / 3))
+    }
+
+
 @pytest.fixture
 def make_runs():
-    """`make_runs({"uniform": 0.0, "minimax": -0.2}, seeds=(0, 1))`: shifts of the losses."""
+    """`make_runs({"uniform": 0.0, "minimax": -0.2}, seeds=(0, 1))`: shifts of the losses.
 
-    def make(shifts, seeds=(0,), records=400, steps=40, correct=True):
+    With `trivial`, the loss of the best constant is that much above the levels of the losses. With
+    `parts`, a third of the loss is that of the task, and two thirds that within the task.
+    """
+
+    def make(shifts, seeds=(0,), records=400, steps=40, correct=True, trivial=None, parts=False):
         generator = np.random.default_rng(7)
         counts = generator.poisson(_RATES, (records, len(TASKS)))
         counts[:40, TASKS.index("interjection")] = 1
@@ -56,7 +75,10 @@ def make_runs():
                 levels = _LEVELS + shift + generator.normal(0, 0.02, len(TASKS))
                 totals = counts * np.maximum(levels + noise, 0.01)
                 hits = generator.binomial(counts, np.exp(-levels / 3)) if correct else None
-                scores = TaskScores(TASKS, totals, counts, hits)
+                constant = None if trivial is None else counts * (_LEVELS + trivial)
+                scores = TaskScores(TASKS, totals, counts, hits, constant)
+                if parts:
+                    scores = dataclasses.replace(scores, parts=_parts(scores))
                 history = _history(generator, levels, steps) if steps else {}
                 runs.append(Run(weighting, seed, scores, history, 61.5))
         return runs

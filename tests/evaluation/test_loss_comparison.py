@@ -1,13 +1,24 @@
 import numpy as np
 import pytest
 
-from keras_taskrobust.evaluation import Run, TaskScores, compare
+from keras_taskrobust.evaluation import Measure, Run, TaskScores, compare
 
 pytestmark = pytest.mark.backend_free
 
 
-def _run(weighting, seed, losses, names=("a", "b", "rare"), counts=((50, 40, 2),), history=None):
-    scores = TaskScores(names, np.array(counts) * np.array([losses]), counts)
+def _run(
+    weighting,
+    seed,
+    losses,
+    names=("a", "b", "rare"),
+    counts=((50, 40, 2),),
+    history=None,
+    trivial=None,
+    parts=None,
+):
+    totals = np.array(counts) * np.array([losses])
+    constant = None if trivial is None else np.array(counts) * np.array([trivial])
+    scores = TaskScores(names, totals, counts, trivial_totals=constant, parts=parts or {})
     return Run(weighting, seed, scores, history or {}, seconds=float(10 * seed))
 
 
@@ -72,6 +83,70 @@ def test_lowers_a_minimum_that_no_task_reaches(runs):
     assert comparison.minimum_targets == 50
     assert comparison.tasks == ("a",)
     assert comparison.apart == ("b", "rare")
+
+
+class TestShares:
+    """a 4 of 8, b 6 of 8; a 6 of 8, b 2 of 8; rare far below the constant."""
+
+    def _runs(self, **changes):
+        losses = {("uniform", 1): (4.0, 6.0, 9.0), ("uniform", 2): (6.0, 2.0, 9.0)}
+        losses |= {("minimax", 1): (3.0, 9.0, 1.0), ("minimax", 2): (5.0, 5.0, 1.0)}
+        return [
+            _run(*key, of_tasks, trivial=(8.0, 8.0, 4.5), **changes)
+            for key, of_tasks in losses.items()
+        ]
+
+    def test_by_hand(self):
+        comparison = compare(self._runs(), minimum_targets=10, baseline="uniform")
+        uniform, minimax = comparison.rows
+        assert comparison.measure == Measure("share")
+        assert comparison.trivial == {"": {"a": 8.0, "b": 8.0, "rare": 4.5}}
+        assert uniform.figures.tasks["a"].estimate == 0.375
+        assert uniform.figures.tasks["b"].estimate == 0.5
+        assert uniform.figures.tasks["rare"].estimate == -1.0
+        assert uniform.figures.worst.estimate == 0.25
+        assert uniform.figures.mean.estimate == 0.4375
+        assert uniform.spread == 0.375
+        assert uniform.worst_task == "a"
+        assert uniform.worst_tasks == {"b": 1, "a": 1}
+        assert uniform.losses.tasks["a"].estimate == 5.0
+        assert uniform.losses.worst.estimate == 6.0
+        assert minimax.figures.worst.estimate == pytest.approx((-1 / 8 + 3 / 8) / 2)
+        assert minimax.difference.worst.estimate == pytest.approx(0.125 - 0.25)
+        assert minimax.difference.tasks["a"].estimate == 0.125
+        assert minimax.worst_task == "b"
+        assert np.isnan(minimax.relative_worst)
+        assert comparison.best_row is uniform
+        assert comparison.below_trivial == {}
+
+    def test_names_the_tasks_that_a_constant_beats(self):
+        runs = [*self._runs(), _run("hard_max", 1, (8.1, 3.0, 1.0), trivial=(8.0, 8.0, 4.5))]
+        comparison = compare(runs, minimum_targets=10)
+        assert comparison.below_trivial == {"hard_max": ("a",)}
+
+    def test_the_part_within_comes_first(self):
+        names, counts = ("a", "b", "rare"), np.array([[50, 40, 2]])
+        within = TaskScores(names, counts * 1.0, counts, trivial_totals=counts * [4.0, 2.0, 4.0])
+        prior = TaskScores(names, counts * 0.5, counts)
+        runs = self._runs(parts={"within": within, "prior": prior})
+        comparison = compare(runs, minimum_targets=10)
+        assert comparison.measure == Measure("share", "within")
+        assert comparison.parts == ("within", "prior")
+        assert comparison.trivial["within"] == {"a": 4.0, "b": 2.0, "rare": 4.0}
+        assert set(comparison.trivial) == {"", "within"}
+        row = comparison.row("uniform")
+        assert row.figures.tasks["b"].estimate == row.figures.worst.estimate == 0.5
+        assert row.losses_of("").tasks["b"].estimate == 4.0
+        assert row.losses_of("within").tasks["b"].estimate == 1.0
+        assert row.losses_of("prior").tasks["b"].estimate == 0.5
+
+    def test_one_run_without_trivial_losses_makes_it_a_comparison_of_losses(self):
+        comparison = compare([*self._runs(), _run("old", 1, (1.0, 1.0, 1.0))], 10)
+        assert comparison.measure == Measure("loss")
+        assert comparison.trivial == {}
+        assert comparison.below_trivial == {}
+        assert comparison.best_row.name == "old"
+        assert all(row.figures is row.losses for row in comparison.rows)
 
 
 def test_refuses(runs):

@@ -1,5 +1,6 @@
 import base64
 import csv
+import dataclasses
 import html.parser
 import io
 import re
@@ -16,6 +17,7 @@ from keras_taskrobust.evaluation import (
     print_report,
     write_report,
 )
+from keras_taskrobust.evaluation.loss_findings import headline
 
 pytestmark = pytest.mark.backend_free
 
@@ -65,6 +67,10 @@ def _table(text):
     lines = [line for line in re.search(r"(\|.*\n?)+", text).group().splitlines() if line]
     rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return rows[0], {row[0]: row[1:] for row in rows[2:]}
+
+
+def _first_number(cell):
+    return float(re.search(r"[-−]?\d+\.\d+", cell)[0].replace("−", "-"))  # noqa: RUF001
 
 
 def _simple_runs(losses_by_weighting, seeds=(0,), records=20):
@@ -254,7 +260,171 @@ class TestHeadline:
         assert self._of(runs[:1], tmp_path) == "No weighting has a finite worst loss."
 
 
+class TestShares:
+    def test_marks_the_lowest_share_of_each_row_and_the_highest_of_the_worst(
+        self, make_runs, tmp_path
+    ):
+        runs = make_runs(THREE, seeds=(0, 1), trivial=0.5, steps=0)
+        write_report(runs, tmp_path, "Three", SETTINGS, minimum_targets=150)
+        text = (tmp_path / "report.md").read_text("utf-8")
+        header, rows = _table(_section(text, "Held-out share of each task"))
+        for name in THREE:
+            own = [run.scores.with_targets(150) for run in runs if run.row == name]
+            shares = np.mean([1 - one.losses / one.trivial_losses for one in own], axis=0)
+            cells = dict(zip(header[1:], rows[name], strict=True))
+            marked = [task for task, cell in cells.items() if "worst" in cell]
+            assert marked == [own[0].task_names[shares.argmin()]]
+            for cell, share in zip(cells.values(), shares, strict=True):
+                assert _first_number(cell) == pytest.approx(share, abs=0.0006)
+        header, rows = _table(_section(text, "Summary"))
+        worst = {name: _first_number(cells[0]) for name, cells in rows.items()}
+        assert [name for name, cells in rows.items() if "highest" in cells[0]] == ["minimax"]
+        assert max(worst, key=worst.get) == "minimax"
+        assert "lowest" not in text
+        difference = dict(zip(header[1:], rows["minimax"], strict=True))["worst, minus uniform"]
+        assert _first_number(difference) > 0
+        assert "*" in difference
+        assert "above 0, the weighting has the higher share." in text
+
+    def test_shows_the_losses_and_the_constants_beside(self, make_runs, tmp_path):
+        runs = make_runs(THREE, trivial=0.5, steps=0)
+        paths = write_report(runs, tmp_path, "Three", SETTINGS, minimum_targets=150)
+        assert [path.name for path in paths[:2]] == ["final_shares.png", "final_losses.png"]
+        text = (tmp_path / "report.md").read_text("utf-8")
+        _, rows = _table(_section(text, "Held-out loss of each task"))
+        assert tuple(rows) == (*THREE, "best constant")
+        scores = runs[0].scores.with_targets(150)
+        for name, expected in (("pooled", scores.losses), ("best constant", scores.trivial_losses)):
+            found = [_first_number(cell) for cell in rows[name]]
+            np.testing.assert_allclose(found, expected, atol=0.0006)
+        assert not any("worst" in cell for cells in rows.values() for cell in cells)
+        _, rows = _table(_section(text, "Shown apart: interjection"))
+        assert _first_number(rows["pooled"][0]) == pytest.approx(
+            runs[0].scores.shares[8], abs=0.0006
+        )
+
+    def test_shows_the_parts_apart(self, make_runs, tmp_path):
+        runs = make_runs(THREE, trivial=0.5, parts=True, steps=0)
+        write_report(runs, tmp_path, "Three", SETTINGS, minimum_targets=150)
+        text = (tmp_path / "report.md").read_text("utf-8")
+        assert "has the highest worst within-task share, " in text
+        assert "L is its within-task loss, T that of the best constant" in text
+        assert "the prior loss is that of the task itself." in text
+        whole, within, prior = (
+            np.array([[_first_number(cell) for cell in cells] for cells in rows.values()])
+            for _, rows in (
+                _table(_section(text, f"Held-out {name}loss of each task"))
+                for name in ("", "within-task ", "prior ")
+            )
+        )
+        np.testing.assert_allclose(within, 2 / 3 * whole, atol=0.001)
+        np.testing.assert_allclose(prior, 1 / 3 * whole, atol=0.001)
+        printed = _print(runs, minimum_targets=150)
+        assert re.findall(r"Held-out ([-a-z ]+?)  ", printed) == [
+            "within-task share",
+            "loss",
+            "within-task loss",
+            "prior loss",
+        ]
+
+    def test_csv_has_the_share_and_the_trivial_loss(self, make_runs, tmp_path):
+        runs = make_runs(THREE, trivial=0.5, parts=True, steps=0)
+        write_report(runs, tmp_path, "Three", SETTINGS, minimum_targets=150)
+        with open(tmp_path / "metrics.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == len(runs) * 14 * 3
+        for run in runs:
+            for part, scores in (("", run.scores), *run.scores.parts.items()):
+                mine = [row for row in rows if (row["weighting"], row["part"]) == (run.row, part)]
+                tasks = [row for row in mine if row["kind"] in ("task", "apart")]
+                assert [float(row["share"]) for row in tasks] == scores.shares.tolist()
+                found = [float(row["trivial_loss"]) for row in tasks]
+                assert found == scores.trivial_losses.tolist()
+                (worst,) = (row for row in mine if row["kind"] == "worst_share")
+                assert (worst["task"], float(worst["share"])) == scores.worst_share(150)
+                (mean,) = (row for row in mine if row["kind"] == "mean")
+                assert float(mean["share"]) == scores.mean_share(150)
+
+    @pytest.mark.parametrize("parts", [False, True])
+    def test_a_run_without_trivial_losses_makes_the_report_one_of_losses(
+        self, make_runs, tmp_path, parts
+    ):
+        """To the byte, whatever the other runs have."""
+        old, new = make_runs(THREE, steps=0), make_runs(THREE, steps=0, trivial=0.5, parts=parts)
+        paths = write_report(old, tmp_path / "old", "Three", SETTINGS)
+        mixed = write_report([old[0], *new[1:]], tmp_path / "mixed", "Three", SETTINGS)
+        assert [path.name for path in mixed] == [path.name for path in paths]
+        for one, other in zip(paths, mixed, strict=True):
+            assert one.read_bytes() == other.read_bytes()
+        assert _print(old) == _print([old[0], *new[1:]])
+        assert "share" not in (tmp_path / "old" / "metrics.csv").read_text("utf-8")
+
+    def _headline(self, losses, trivial=(4.0, 4.0)):
+        runs = [
+            dataclasses.replace(
+                run,
+                scores=dataclasses.replace(
+                    run.scores, trivial_totals=run.scores.counts * np.array(trivial)
+                ),
+            )
+            for run in _simple_runs(losses)
+        ]
+        return headline(compare(runs, 1, "uniform"))
+
+    def test_headline_is_about_the_worst_share(self):
+        losses = {"uniform": (1.0, 3.0), "minimax": (2.0, 2.0), "other": (3.0, 1.0)}
+        text = self._headline(losses)
+        assert text.startswith('"minimax" has the highest worst share, 0.498 (b), 0.250 ')
+        assert 'above the baseline, "uniform". The 95% interval of this difference, [+0.2' in text
+        assert "constant" not in text
+
+    def test_a_larger_loss_may_be_the_better_share(self):
+        """b has the larger losses, and a is the worst task."""
+        losses = {"uniform": (0.9, 30.0), "minimax": (0.5, 40.0)}
+        text = self._headline(losses, trivial=(1.0, 100.0))
+        assert text.startswith('"minimax" has the highest worst share, 0.')
+        assert "(a), 0.4" in text
+
+    def test_the_baseline_is_the_best(self):
+        text = self._headline({"uniform": (1.0, 2.0), "minimax": (2.0, 3.0)})
+        assert text.startswith('The baseline, "uniform", has the highest worst share, 0.')
+
+    def test_headline_names_what_a_constant_beats(self):
+        losses = {"uniform": (1.0, 3.0), "minimax": (2.0, 5.0), "hard_max": (5.0, 6.0)}
+        text = self._headline(losses)
+        assert text.endswith(
+            'Worse than the best constant (share below 0): b under "minimax"; every task under '
+            '"hard_max".'
+        )
+        text = self._headline({"pooled": (2.0, 5.0)})
+        assert text.startswith('The worst share under "pooled" is −0.2')  # noqa: RUF001
+        assert text.endswith(
+            ' (b). Worse than the best constant (share below 0): b under "pooled".'
+        )
+
+    def test_diverged_runs_are_never_the_best(self):
+        for value in (float("nan"), float("inf")):
+            losses = {"uniform": (value, 2.0), "minimax": (2.0, 5.0)}
+            assert self._headline(losses).startswith('"minimax" has the highest')
+            assert self._headline({"uniform": (value, 2.0)}).startswith(
+                "No weighting has a finite worst share."
+            )
+
+
 class TestPrintReport:
+    def test_prints_shares_above_losses(self, make_runs):
+        runs = make_runs(THREE, trivial=0.5)
+        text = _print(runs, minimum_targets=150)
+        comparison = compare(runs, 150, "uniform")
+        lines = [line for line in text.splitlines() if line.split()[:1] == ["noun"]]
+        shares, losses = (re.findall(r"\d+\.\d+", line) for line in lines)
+        expected = [f"{row.figures.tasks['noun'].estimate:.3f}" for row in comparison.rows]
+        assert shares == expected
+        expected = [f"{row.losses.tasks['noun'].estimate:.3f}" for row in comparison.rows]
+        assert losses == [f"{comparison.trivial['']['noun']:.3f}", *expected]
+        assert text.count("◀") == len(THREE) + 1
+        assert max(map(len, text.splitlines())) <= 100
+
     @pytest.mark.parametrize("weightings", [1, 3, 6, 8])
     def test_fits_the_width_and_marks_each_worst_task(self, make_runs, weightings):
         names = [*THREE, "minimax alpha=3 momentum=0.9", "hard_max", "group_dro", "dwa", "x"]

@@ -50,13 +50,23 @@ def test_writes_a_picture_wide_enough(plot, make_runs, tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["picture.png"]
 
 
+# Above the levels of the losses: the constants of shares that are above 0, of both signs, below 0.
+CONSTANTS = [2.0, 0.1, -0.5]
+
+
 @pytest.mark.parametrize("weightings", [1, 2, 6])
-@pytest.mark.parametrize("plot", PLOTS)
-def test_no_labels_overlap_or_leave_the_picture(plot, weightings, make_runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("plot", "trivial"),
+    [*((plot, None) for plot in PLOTS), *((plot_final_bars, one) for one in CONSTANTS)],
+)
+def test_no_labels_overlap_or_leave_the_picture(
+    plot, trivial, weightings, make_runs, tmp_path, monkeypatch
+):
     figures = []
     for module in (plots, bars):
         monkeypatch.setattr(module, "save_figure", lambda figure, path: figures.append(figure))
-    plot(make_runs(dict(list(SIX.items())[:weightings])), tmp_path / "picture.png")
+    runs = make_runs(dict(list(SIX.items())[:weightings]), trivial=trivial)
+    plot(runs, tmp_path / "picture.png")
     canvas = FigureCanvasAgg(figures[0])
     canvas.draw()
     texts = {id(text): text for text in figures[0].findobj(Text)}
