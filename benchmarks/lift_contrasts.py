@@ -54,7 +54,7 @@ def contrast(figures: Figures, row: str, other: str) -> Interval:
     return interval_over_seeds([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
 
-def main(folder: Path, row: str, against: tuple[str, ...] = ("uniform",)):
+def main(folder: tyro.conf.Positional[Path], row: str, against: tuple[str, ...] = ("uniform",)):
     """Writes and prints the endpoints of all rows and the contrasts of one.
 
     Args:
