@@ -16,6 +16,9 @@ from keras_taskrobust.evaluation.intervals import RESAMPLES
 from keras_taskrobust.evaluation.loss_comparison import Comparison
 from keras_taskrobust.evaluation.measures import PARTS
 
+# The most tasks that the headline names, of those that a constant beats.
+_NAMED = 3
+
 
 def headline(comparison: Comparison) -> str:
     """Which weighting has the best worst task, how sure that is, and what a constant beats."""
@@ -42,12 +45,18 @@ def _finding(comparison):
 
 
 def _below_trivial(comparison):
-    every = len(comparison.tasks)
     below = [
-        f'{"every task" if len(tasks) == every > 1 else ", ".join(tasks)} under "{name}"'
+        f'{_some(tasks, len(comparison.tasks))} under "{name}"'
         for name, tasks in comparison.below_trivial.items()
     ]
     return f" Worse than the best constant (share below 0): {'; '.join(below)}." if below else ""
+
+
+def _some(tasks, number):
+    """The names, or how many of the `number` tasks they are."""
+    if len(tasks) <= _NAMED:
+        return ", ".join(tasks)
+    return f"{len(tasks)} of {number} tasks" if len(tasks) < number else f"all {number} tasks"
 
 
 def notes(comparison: Comparison, baseline: str) -> Iterable[str]:

@@ -393,13 +393,21 @@ class TestShares:
         losses = {"uniform": (1.0, 3.0), "minimax": (2.0, 5.0), "hard_max": (5.0, 6.0)}
         text = self._headline(losses)
         assert text.endswith(
-            'Worse than the best constant (share below 0): b under "minimax"; every task under '
-            '"hard_max".'
+            ". Worse than the best constant (share below 0): b under "
+            '"minimax"; a, b under "hard_max".'
         )
         text = self._headline({"pooled": (2.0, 5.0)})
         assert text.startswith('The worst share under "pooled" is −0.2')  # noqa: RUF001
         assert text.endswith(
             ' (b). Worse than the best constant (share below 0): b under "pooled".'
+        )
+
+    def test_headline_counts_many_tasks(self, make_runs):
+        """Nine of the ten tasks have enough targets."""
+        trivial = np.where(np.arange(10) < 5, -0.3, 1.0)
+        runs = make_runs({"uniform": 0.0, "minimax": 4.0}, steps=0, trivial=trivial)
+        assert headline(compare(runs, 150, "uniform")).endswith(
+            '(share below 0): 5 of 9 tasks under "uniform"; all 9 tasks under "minimax".'
         )
 
     def test_diverged_runs_are_never_the_best(self):

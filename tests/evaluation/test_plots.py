@@ -94,6 +94,22 @@ def test_no_labels_overlap_or_leave_the_picture(
         assert across <= 1 or down <= 2, (one, other)
 
 
+def test_bars_are_the_shares_and_the_lowest_is_the_worst(make_runs, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(bars, "save_figure", lambda figure, path: figures.append(figure))
+    runs = make_runs({"uniform": 0.0, "minimax": -0.2}, seeds=(0, 1), trivial=0.1)
+    plot_final_bars(runs, tmp_path / "picture.png", minimum_targets=150)
+    pairs = [[run.scores.with_targets(150) for run in pair] for pair in (runs[:2], runs[2:])]
+    widths = np.reshape([bar.get_width() for bar in figures[0].axes[0].patches[:22]], (11, 2))
+    for row, pair in enumerate(pairs):
+        shares = np.array([1 - one.losses / one.trivial_losses for one in pair])
+        expected = [shares.min(axis=1).mean(), shares.mean(), *shares.mean(axis=0)]
+        np.testing.assert_allclose(widths[:, row], expected)
+    worst = [text.get_text() for text in figures[0].axes[0].texts if "worst" in text.get_text()]
+    lowest = [np.mean([one.shares for one in pair], axis=0).min() for pair in pairs]
+    assert worst == [f"{share:.3f}  worst".replace("-", "−") for share in lowest]  # noqa: RUF001
+
+
 def test_names_of_lines_end_before_the_axis_of_the_next_panel(make_runs, tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.append(figure))
