@@ -6,7 +6,6 @@ from pathlib import Path
 
 import keras
 import keras_hub
-from numpy.typing import ArrayLike
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.files import folder_to_write
@@ -97,14 +96,14 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
 
 
 def build_pos_bert(
-    recipe: TextPretraining, encoder: WordPieceEncoder, log_task_shares: ArrayLike | None = None
+    recipe: TextPretraining, encoder: WordPieceEncoder, counts: TargetCounts
 ) -> PosBert:
     """A compiled `PosBert` with the recipe's initial weights, optimizer and weighting.
 
     Args:
         recipe: the settings.
         encoder: that of the text.
-        log_task_shares: as for `PosBert`, of the training text, for the loss within the task.
+        counts: of the training text.
     """
     keras.utils.set_random_seed(recipe.seed)
     policy = keras.dtype_policies.get(recipe.dtype_policy)
@@ -129,7 +128,7 @@ def build_pos_bert(
         next_sentence,
         masking.group_names,
         recipe.task_loss,
-        log_task_shares,
+        counts.log_task_shares if recipe.task_loss == "within" else None,
     )
     schedule = LinearWarmupDecay(recipe.peak_learning_rate, recipe.warmup_steps, recipe.steps)
     compile_with(model, recipe, schedule)
@@ -154,10 +153,8 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
         return prepare_text(recipe, directory)
 
     def build(self, recipe, data):
-        shares = None
-        if recipe.task_loss == "within":
-            shares = data.target_counts(_masking(recipe, data.encoder)).log_task_shares
-        return build_pos_bert(recipe, data.encoder, shares)
+        counts = data.target_counts(_masking(recipe, data.encoder))
+        return build_pos_bert(recipe, data.encoder, counts)
 
     def batches(self, recipe, data):
         masking = _masking(recipe, data.encoder)

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 
+from keras_taskrobust import checks
 from keras_taskrobust.text.masking import PosMasking, RecordSource, check_fit
 
 _RECORDS_AT_ONCE = 4096
@@ -69,6 +70,21 @@ class TargetCounts:
     def log_task_priors(self) -> np.ndarray:
         """`(K,)` float64: what `log_mixture` says of the tasks, `log sum_v mix(v) q_k(v)`."""
         return np.log(np.exp(self.log_mixture + self.log_task_shares).sum(1))
+
+    def trivial_losses(self, task_loss: str = "full") -> np.ndarray:
+        """The mean loss of the counted targets under the best constant prediction.
+
+        Args:
+            task_loss: `"full"` for `log_mixture`, or `"within"` for `log_frequencies`.
+
+        Returns:
+            `(K,)` float64; NaN for a task without targets.
+        """
+        checks.choice("task_loss", task_loss, ("full", "within"))
+        log_p = self.log_mixture if task_loss == "full" else self.log_frequencies
+        numbers = self.counts.sum(1)
+        means = -(self.counts * log_p).sum(1) / np.maximum(numbers, 1)
+        return np.where(numbers > 0, means, np.nan)
 
 
 def count_targets(text: RecordSource, masking: PosMasking) -> TargetCounts:

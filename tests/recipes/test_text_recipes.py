@@ -30,6 +30,7 @@ from keras_taskrobust.text import (
     POS_TASKS,
     SPECIAL_TOKENS,
     PosMasking,
+    TargetCounts,
     WordPieceEncoder,
     load_corpus,
     save_vocabulary,
@@ -198,7 +199,8 @@ def test_a_recipe_refuses(fields, message):
 @pytest.mark.slow
 def test_the_paper_recipe_at_full_size_takes_two_steps():
     words = [f"word{number}" for number in range(PAPER.vocabulary_size - len(SPECIAL_TOKENS))]
-    model = build_pos_bert(PAPER, WordPieceEncoder([*SPECIAL_TOKENS, *words]))
+    counts = TargetCounts(np.ones((len(POS_TASKS), PAPER.vocabulary_size), int))
+    model = build_pos_bert(PAPER, WordPieceEncoder([*SPECIAL_TOKENS, *words]), counts)
     rng = np.random.default_rng(0)
     length, slots = PAPER.sequence_length, PAPER.max_predictions
     x = {

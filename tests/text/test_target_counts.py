@@ -65,6 +65,20 @@ def test_frequencies_are_smoothed_and_mixed_over_the_tasks_that_are_seen(counts)
     np.testing.assert_allclose(sum(priors), 1.0, rtol=1e-6)
 
 
+def test_trivial_losses_are_means_over_the_targets(counts):
+    for task_loss, log_p in (
+        ("full", np.tile(counts.log_mixture, (4, 1))),
+        ("within", counts.log_frequencies),
+    ):
+        found = counts.trivial_losses(task_loss)
+        for task in range(3):
+            targets = np.repeat(np.arange(7), counts.counts[task])
+            np.testing.assert_allclose(found[task], -log_p[task, targets].mean())
+        assert np.isnan(found[3])
+    with pytest.raises(ValueError, match="must be one of full, within. Received: task_loss=words"):
+        counts.trivial_losses("words")
+
+
 def test_the_loss_of_a_word_splits_exactly(counts):
     """By the definitions of the probabilities, in float64."""
     logits = np.random.default_rng(1).normal(scale=3.0, size=7)
