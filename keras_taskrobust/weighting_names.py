@@ -31,6 +31,7 @@ WEIGHTINGS = (
     "pooled",
     "rate_of_improvement",
     "rlw",
+    "scale_free_minimax",
     "sdmgrad",
     "static",
     "stch",

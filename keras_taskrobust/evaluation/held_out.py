@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import keras
 
     from keras_taskrobust.text import TargetCounts
+    from keras_taskrobust.training.tasks import ConstantPredictor
     from keras_taskrobust.vision import MultiModalMAE
 
 #: So many rows of logits are copied at once: 64 MB for a vocabulary of 30,000.
@@ -115,13 +116,19 @@ def _log_sum_exp(logits):
     return largest + np.log(np.exp(logits - largest[:, None]).sum(-1, dtype="float64"))
 
 
-def score_reconstructions(model: "MultiModalMAE", batches: Iterable, seed: int) -> TaskScores:
+def score_reconstructions(
+    model: "MultiModalMAE",
+    batches: Iterable,
+    seed: int,
+    constants: "ConstantPredictor | None" = None,
+) -> TaskScores:
     """Scores a masked autoencoder; each sample is a record with one target a task.
 
     Args:
         model: `keras_taskrobust.vision.MultiModalMAE`.
         batches: finite iterable of `{modality: maps}`.
         seed: int. Fixes which patches are masked.
+        constants: `model.fit_constants` of the training data: their losses are the trivial ones.
 
     Returns:
         `TaskScores` with a row for each sample, in the order of the batches.
@@ -129,12 +136,20 @@ def score_reconstructions(model: "MultiModalMAE", batches: Iterable, seed: int) 
     Raises:
         ValueError: there is no batch.
     """
-    losses = []
+    losses, trivial = [], []
     for number, batch in enumerate(batches):
         masks = model.draw_masks(batch, seed + number)
-        of_tasks = model.sample_losses(batch, masks)
-        losses.append(np.stack([of_tasks[name] for name in model.task_names], axis=1))
+        losses.append(_side_by_side(model.sample_losses(batch, masks)))
+        if constants is not None:
+            trivial.append(_side_by_side(model.sample_losses(batch, masks, constants)))
     if not losses:
         raise ValueError("`batches` must hold at least one batch. Received: none")
     means = np.concatenate(losses)
-    return TaskScores(model.task_names, np.nan_to_num(means), (~np.isnan(means)).astype(int))
+    counts = (~np.isnan(means)).astype(int)
+    totals = np.nan_to_num(np.concatenate(trivial)) if trivial else None
+    return TaskScores(model.task_names, np.nan_to_num(means), counts, trivial_totals=totals)
+
+
+def _side_by_side(of_tasks):
+    """`(B, K)` of `{task: (B,)}`."""
+    return np.stack(list(of_tasks.values()), axis=1)

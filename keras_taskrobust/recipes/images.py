@@ -19,7 +19,7 @@ from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.recipes.comparison import compare
 from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
-from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS
+from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, FromTheStart
 from keras_taskrobust.vision import (
     ImageSource,
     ImageSubset,
@@ -142,7 +142,8 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
         return lambda step: with_workers(batches[step:], workers)
 
     def score(self, model, recipe, data):
-        return score_reconstructions(model, _held_out_batches(recipe, data), _MASK_SEED)
+        constants = model.fit_constants(FromTheStart(self.batches(recipe, data)))
+        return score_reconstructions(model, _held_out_batches(recipe, data), _MASK_SEED, constants)
 
     def draw(self, model, recipe, data, directory, stage):
         path = directory / RECONSTRUCTIONS[stage]

@@ -22,6 +22,7 @@ from keras_taskrobust.recipes.training_run import (
     train,
 )
 from keras_taskrobust.training import MinimaxModel
+from keras_taskrobust.training.trivial_losses import MEASURE
 
 Stage = Literal["at_start", "half_way", "at_end"]
 
@@ -171,6 +172,7 @@ def compile_with(
         optimizer,
         weighting=recipe.make_weighting(),
         gradient_diagnostics=recipe.gradient_diagnostics,
+        trivial_losses=MEASURE,
     )
 
 

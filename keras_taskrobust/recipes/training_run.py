@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,9 @@ def train(
     history = directory / "history.csv"
     _truncate_history(history, done)
     epochs = recipe.steps // recipe.steps_per_report
+    if done == 0 and model.trivial_losses is not None:
+        is_needed = model.weighting.needs_trivial_losses
+        model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
     if done < epochs:
         with contextlib.closing(_History(history, append=True)) as lines:
             model.fit(
@@ -205,6 +208,20 @@ def train(
                 ],
             )
     return checkpoint.seconds
+
+
+class FromTheStart:
+    """The batches of a run from its first step, as often as they are asked for.
+
+    Args:
+        batches: callable, as for `train`.
+    """
+
+    def __init__(self, batches: Callable[[int], Any]):
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple]:
+        return batches_for_fit(self._batches(0))
 
 
 class _History(keras.callbacks.CSVLogger):

@@ -155,6 +155,10 @@ class PosBert(MinimaxModel):
             y_pred = {**y_pred, MASKED_LM: logits + rows}
         return super().compute_task_totals(x, y, y_pred, sample_weight)
 
+    def make_constant_predictor(self):
+        outputs = super().make_constant_predictor()
+        return outputs if self.task_loss == "full" else _ConstantWords(self, outputs)
+
     def constant_logits(self, y: Any, log_frequencies: ArrayLike) -> Tensor:
         """The outputs that predict each masked token by the frequencies of words in its task.
 
@@ -295,6 +299,26 @@ class PosBert(MinimaxModel):
                 "Received: preprocessor=None"
             )
         return self.preprocessor
+
+
+class _ConstantWords:
+    """The words of each task by their frequencies: the best constants within the tasks.
+
+    Args:
+        model: `PosBert`.
+        outputs: the `ConstantOutputs` of its other outputs.
+    """
+
+    def __init__(self, model, outputs):
+        self._model = model
+        self._outputs = outputs
+        self.add = outputs.add
+
+    def predict(self, x, y):
+        """The outputs by name."""
+        log_frequencies = np.log(self._outputs.of_groups(MASKED_LM)[:, 0])
+        words = self._model.constant_logits(y, log_frequencies)
+        return {**self._outputs.predict(x, y), MASKED_LM: words}
 
 
 def _pretraining_network(

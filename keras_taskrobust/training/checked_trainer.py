@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-from keras_taskrobust.training.lone_tasks import with_warning_of_lone_tasks
+import keras
+
+from keras_taskrobust.training.lone_tasks import WarnOfLoneTasks, depends_on_company
 from keras_taskrobust.training.recovery import RecoveringModel
 from keras_taskrobust.training.task_losses import TaskLosses
 from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
@@ -25,6 +27,26 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         """
         if y is not None and self._task_losses is not None:
             self._task_losses.check_groups(y)
+
+    def own_callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks of `fit` beside those that it is given."""
+        is_warned = depends_on_company(getattr(self, "weighting", None))
+        return [WarnOfLoneTasks()] if is_warned else []
+
+    def prepare_training(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        class_weight: Any,
+        batch_size: int | None,
+        held_out: float,
+    ) -> None:
+        """What is to be done before the first step of `fit`, with its arguments.
+
+        Args:
+            held_out: float. The share at the end of arrays that is not trained on.
+        """
 
     def fit(
         self,
@@ -54,7 +76,10 @@ class CheckedTrainer(RecoveringModel, Wrapper):
             validation_data = self._checked(*validation_data)
         held_out = validation_split if validation_data is None else 0.0
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
-        callbacks = with_warning_of_lone_tasks(callbacks, getattr(self, "weighting", None))
+        self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            given = [] if callbacks is None else keras.tree.flatten(callbacks)
+            callbacks = [*given, *self.own_callbacks()]
         return super().fit(
             x,
             y,

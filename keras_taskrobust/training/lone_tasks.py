@@ -1,6 +1,7 @@
 """A warning where the weighting has no say, since every batch holds one task."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class WarnOfLoneTasks(keras.callbacks.Callback):
             return
         self._looked = True
         weighting = self.model.weighting
-        _, _, _, steps, appearances = keras.ops.convert_to_numpy(self.model._task_metric.sums)
+        _, _, _, steps, appearances, *_ = keras.ops.convert_to_numpy(self.model._task_metric.sums)
         if np.any(steps) and appearances.sum() <= steps[0]:
             warnings.warn(
                 f"No batch of this epoch held two tasks, and the weights of {weighting.name!r} "
@@ -39,11 +40,7 @@ class WarnOfLoneTasks(keras.callbacks.Callback):
             )
 
 
-def with_warning_of_lone_tasks(callbacks, weighting):
-    """The callbacks of `fit`, and the warning if the weighting depends on who is in a batch."""
+def depends_on_company(weighting: Any) -> bool:
+    """Whether the weights of a task depend on who else is in its batch."""
     facts = None if weighting is None else weighting.facts
-    depends = facts is not None and facts.total != "free" and (weighting.num_tasks or 0) > 1
-    if not depends or isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    given = [] if callbacks is None else keras.tree.flatten(callbacks)
-    return [*given, WarnOfLoneTasks()]
+    return facts is not None and facts.total != "free" and (weighting.num_tasks or 0) > 1

@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
-from keras_taskrobust.training.checked_trainer import CheckedTrainer
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     add,
@@ -23,6 +22,7 @@ from keras_taskrobust.training.keras_internals import (
     additional_loss,
     compiled_metrics,
 )
+from keras_taskrobust.training.measuring_trainer import MeasuringTrainer
 from keras_taskrobust.training.optimizers import (
     build_optimizer,
     with_weighting_rate,
@@ -42,7 +42,7 @@ from keras_taskrobust.weighting.base import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MinimaxModel(CheckedTrainer):
+class MinimaxModel(MeasuringTrainer):
     """Trains a network for its worst task, or under any other weighting of its tasks.
 
     A task is an output with a loss, or a group of elements inside one output (`GroupedLoss`).
@@ -56,7 +56,9 @@ class MinimaxModel(CheckedTrainer):
 
     The logs hold `loss` (the objective, auxiliary losses and regularisers included),
     `<task>_loss`, `<task>_weight`, `worst_loss` and `mean_loss`, each also with `val_`. The task
-    figures are totals over counts since the last reset: exact means over the epoch.
+    figures are totals over counts since the last reset: exact means over the epoch. With trivial
+    losses there are also `<task>_trivial_ratio`, the loss over that of the best constant
+    prediction, and their largest, `worst_trivial_ratio`.
 
     Args:
         network: any Keras model. Its outputs are a dict, which may hold dicts, one tensor, or the
@@ -108,6 +110,7 @@ class MinimaxModel(CheckedTrainer):
         head_gradients=None,
         task_chunk=None,
         gradient_diagnostics=False,
+        trivial_losses=None,
         **kwargs,
     ):
         """Configures training, as `keras.Model.compile` does.
@@ -149,13 +152,21 @@ class MinimaxModel(CheckedTrainer):
                 `<task>_gradient_norm`, `gradient_cosine` (mean over the pairs of tasks) and
                 `gradient_conflict` (share of the pairs with a negative cosine). A weighting that
                 needs losses only then takes the task gradients as well, for the same step.
+            trivial_losses: what the best constant predictions score: `"measure"`, a dict of task
+                names to losses (tasks left out are measured), or `None`. A weighting that needs
+                them measures them anyway. They are measured before the first step of `fit`, on 64
+                batches, saved with the model and kept from then on. The constants are weighted
+                means for squared errors, medians for absolute ones and smoothed label frequencies
+                for cross-entropies; for each pixel of images, for all places of sequences, and one
+                for all groups of an output. At the end of an epoch, a warning names a task whose
+                loss is above its trivial one.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:
             ValueError: if `loss` names no task, an output twice, or clashing task names; or if
                 `loss_weights` is given: weighing the tasks is what `weighting` is for; or if a
                 place of the gradients is not in the network, which for one that is not built yet
-                shows at its first step.
+                shows at its first step; or if a trivial loss must be given, or serves no weighting.
         """
         if kwargs.pop("loss_weights", None) is not None:
             raise ValueError(
@@ -173,7 +184,9 @@ class MinimaxModel(CheckedTrainer):
         self._task_gradients = TaskGradients(self.network, self._task_losses, layer, settings)
         layer.build(self._task_gradients.shape_of_state(partial(backend.reached, self)))
         self._replace("weighting", layer)
-        self._replace("_task_metric", TaskMetric(task_names))
+        trivial = self._make_trivial_losses(trivial_losses, self._task_losses, layer)
+        self._replace("_trivial_losses", trivial)
+        self._replace("_task_metric", TaskMetric(task_names, trivial is not None))
         self._replace("_gradient_metric", self._task_gradients.metric)
         optimizer = without_weighting_rate(keras.optimizers.get(optimizer))
         super().compile(
@@ -194,6 +207,7 @@ class MinimaxModel(CheckedTrainer):
             head_gradients=head_gradients,
             task_chunk=task_chunk,
             gradient_diagnostics=gradient_diagnostics,
+            trivial_losses=trivial_losses,
             **kwargs,
         )
 
@@ -227,10 +241,11 @@ class MinimaxModel(CheckedTrainer):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""
         losses, counts, others, _ = self.task_losses_of_batch(x, y, y_pred, sample_weight)
+        trivial = self._trivial_values()
         objective, weights = self.weighting(
-            losses, counts=counts, training=training, return_weights=True
+            losses, counts=counts, training=training, return_weights=True, trivial_losses=trivial
         )
-        self._task_metric.update_state(losses * counts, counts, weights)
+        self._task_metric.update_state(losses * counts, counts, weights, trivial)
         return add(backend.scale_for_replicas(objective), others)
 
     def compute_task_totals(self, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> TaskTotals:
@@ -341,20 +356,6 @@ class MinimaxModel(CheckedTrainer):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        for index, state in enumerate(self._seed_states()):
-            store[f"seed_state_{index}"] = ops.convert_to_numpy(state)
-
-    def load_own_variables(self, store):
-        """Also restores the random state of dropout, where it is saved for as many layers."""
-        seeds = [key for key in store.keys() if key.startswith("seed_state_")]  # noqa: SIM118
-        states = self._seed_states()
-        if len(seeds) == len(states):
-            for index, state in enumerate(states):
-                state.assign(store[f"seed_state_{index}"])
-        super().load_own_variables({k: store[k] for k in store.keys() if k not in seeds})  # noqa: SIM118
-
     # What the backends' gradient steps use.
 
     def task_outputs(self, y_pred: Any) -> list:
@@ -376,8 +377,9 @@ class MinimaxModel(CheckedTrainer):
             The scalar objective; the `(K,)` weights of the losses, and those for the heads' own
             gradients; and the list of directions, one for each of `rows.place`.
         """
-        objective, update, directions = self._task_gradients.weigh(losses, counts, rows)
-        self._task_metric.update_state(losses * counts, counts, update.weights)
+        trivial = self._trivial_values()
+        objective, update, directions = self._task_gradients.weigh(losses, counts, rows, trivial)
+        self._task_metric.update_state(losses * counts, counts, update.weights, trivial)
         return objective, update.weights, update.own_weights, directions
 
     def _training_logs(self, logs):
@@ -390,7 +392,3 @@ class MinimaxModel(CheckedTrainer):
         dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
         logs = {name: value for name, value in logs.items() if name not in dropped}
         return self._task_metric.unpack(logs)
-
-    def _seed_states(self):
-        saved = {id(variable) for variable in self.weights}
-        return [variable for variable in self.variables if id(variable) not in saved]

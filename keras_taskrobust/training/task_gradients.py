@@ -84,13 +84,14 @@ class TaskGradients:
             )
         return number, self.plan(lambda layer: reached(batch, layer)).number_of_elements
 
-    def weigh(self, losses, counts, rows):
+    def weigh(self, losses, counts, rows, trivial_losses=None):
         """Asks the weighting for the weights of the losses or for a direction.
 
         Args:
             losses: `(K,)`.
             counts: `(K,)`.
             rows: `TaskRows`, or `None`.
+            trivial_losses: `(K,)`, or `None`.
 
         Returns:
             The scalar objective, the weighting's `TaskUpdate`, and the list of directions, one for
@@ -111,6 +112,7 @@ class TaskGradients:
             gramian=gramian if needs == "gramian" else None,
             gradients=matrix,
             return_update=True,
+            trivial_losses=trivial_losses,
         )
         if gradients is None:
             directions = []

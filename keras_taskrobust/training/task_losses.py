@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_taskrobust.training.gradients import add
 from keras_taskrobust.training.loss_values import takes_indices, with_rank
 from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
 from keras_taskrobust.training.outputs import by_name
+from keras_taskrobust.training.task_metric import names_of_figures
 from keras_taskrobust.training.tasks import TaskTotals
 
 
@@ -60,20 +61,25 @@ class TaskLosses:
         self.task_names = tuple(n for loss in self.losses.values() for n in loss.task_names)
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> TaskTotals:
-        outputs = self._outputs(y_pred)
-        self._warn_of_others(outputs)
-        targets = self._targets(y, outputs)
-        weights = self._weights(sample_weight, outputs)
+        self._warn_of_others(self._outputs(y_pred))
         totals, counts = [], []
-        for name, loss in self.losses.items():
-            total, count = _evaluate(name, loss, targets, outputs, weights)
+        for _, loss, *elements in self.by_output(y, y_pred, sample_weight):
+            total, count = loss.totals_and_counts(*elements)
             totals.append(total)
             counts.append(count)
         auxiliary = None
-        for name, loss in self.auxiliary.items():
-            total, count = _evaluate(name, loss, targets, outputs, weights)
+        for _, loss, *elements in self._by_output(self.auxiliary, y, y_pred, sample_weight):
+            total, count = loss.totals_and_counts(*elements)
             auxiliary = add(auxiliary, ops.sum(total / ops.where(count > 0, count, 1.0)))
         return TaskTotals(ops.concatenate(totals), ops.concatenate(counts), auxiliary)
+
+    def by_output(self, y: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple]:
+        """Name, loss, target, output and sample weight (or `None`) of each output with tasks."""
+        return self._by_output(self.losses, y, y_pred, sample_weight)
+
+    def outputs_by_name(self, y_pred: Any) -> dict[str, Any]:
+        """All outputs."""
+        return self._outputs(y_pred)
 
     def outputs_of_tasks(self, y_pred: Any) -> list:
         """The outputs that carry tasks, in the order of `losses`."""
@@ -208,6 +214,15 @@ class TaskLosses:
         rank = max(len(inside.shape), len(weight.shape))
         return with_rank(inside, rank) * with_rank(ops.cast(weight, "float32"), rank)
 
+    def _by_output(self, losses, y, y_pred, sample_weight):
+        outputs = self._outputs(y_pred)
+        targets = self._targets(y, outputs)
+        weights = self._weights(sample_weight, outputs)
+        for name, loss in losses.items():
+            is_grouped = isinstance(loss, GroupedLoss)
+            target = _grouped_target(name, targets) if is_grouped else targets[name]
+            yield name, loss, target, outputs[name], weights.get(name)
+
     def _outputs(self, y_pred: Any) -> dict:
         """All outputs by name."""
         if isinstance(y_pred, Mapping):
@@ -323,13 +338,6 @@ def _losses_by_output(loss: Any, output_names: Sequence[str] | None) -> dict:
     return given
 
 
-def _evaluate(name, loss, targets, outputs, weights):
-    target = targets[name]
-    if isinstance(loss, GroupedLoss):
-        target = _grouped_target(name, targets)
-    return loss.totals_and_counts(target, outputs[name], weights.get(name))
-
-
 def _check_distinct(names):
     if len(set(names)) < len(names):
         raise ValueError(
@@ -378,10 +386,9 @@ def _grouped_target(name, targets):
     return target
 
 
-def check_log_names(names: Iterable[str]) -> None:
+def check_log_names(names: Sequence[str]) -> None:
     """Raises a `ValueError` if the logs of the tasks `names` would share a name."""
-    logs = [log for name in names for log in (f"{name}_loss", f"{name}_weight")]
-    logs += ["loss", "worst_loss", "mean_loss"]
+    logs = ["loss", *names_of_figures(names, has_ratios=True)]
     logs += [f"val_{log}" for log in logs]
     clashing = sorted(log for log, number in Counter(logs).items() if number > 1)
     if clashing:

@@ -2,9 +2,12 @@
 
 import functools
 import math
+from collections.abc import Iterable
 
 import keras
 from keras import ops
+
+from keras_taskrobust.training.backends import backend
 
 
 class TaskMetric(keras.metrics.Metric):
@@ -13,43 +16,49 @@ class TaskMetric(keras.metrics.Metric):
     Its result has `<task>_loss` (total / count) and `<task>_weight` (mean over the steps, 0 where
     the task was absent) of every task, and `worst_loss` and `mean_loss` over the tasks seen. The
     loss of a task never seen is NaN and in neither; that of a task with a non-finite loss is `inf`.
+    With trivial losses it also has `<task>_trivial_ratio`, the loss over the trivial one, and their
+    largest, `worst_trivial_ratio`; NaN where one of both is.
 
     Args:
         task_names: the K names.
+        has_trivial_losses: bool. Whether `update_state` gets them.
     """
 
-    def __init__(self, task_names, name="tasks"):
+    def __init__(self, task_names, has_trivial_losses=False, name="tasks"):
         super().__init__(name=name, dtype="float32")
         self.task_names = tuple(task_names)
-        # One variable, (5, K), is cheaper to update than five.
-        self.sums = self.add_variable((5, len(self.task_names)), "zeros", name="sums")
+        self.has_trivial_losses = has_trivial_losses
+        # One variable is cheaper to update than one for each row.
+        shape = (5 + has_trivial_losses, len(self.task_names))
+        self.sums = self.add_variable(shape, "zeros", name="sums")
 
-    def update_state(self, totals, counts, weights):
-        """Adds one step's `(K,)` totals, counts and weights."""
+    def update_state(self, totals, counts, weights, trivial_losses=None):
+        """Adds one step's `(K,)` totals, counts and weights, and keeps its trivial losses."""
         present = ops.cast(counts > 0, "float32")
-        sums = ops.stack([totals, counts, weights, ops.ones_like(counts), present])
-        self.sums.assign_add(ops.stop_gradient(sums))
+        rows = [totals, counts, weights, ops.ones_like(counts), present]
+        if self.has_trivial_losses:
+            # The replicas' rows are summed when the metric is read.
+            rows.append(backend.scale_for_replicas(trivial_losses) - self.sums[5])
+        self.sums.assign_add(ops.stop_gradient(ops.stack(rows)))
 
     def result(self):
-        totals, counts, weights, steps, _ = ops.unstack(ops.convert_to_tensor(self.sums))
+        totals, counts, weights, steps, _, *trivial = ops.unstack(ops.convert_to_tensor(self.sums))
         seen = counts > 0
         losses = totals / ops.where(seen, counts, 1.0)
         losses = ops.where(ops.isfinite(losses), losses, float("inf"))
         number = ops.sum(ops.cast(seen, "float32"))
-        worst = ops.max(ops.where(seen, losses, -float("inf")))
-        worst = ops.where(number > 0, worst, float("nan"))
         mean = ops.sum(ops.where(seen, losses, 0.0)) / number
         losses = ops.where(seen, losses, float("nan"))
         weights = weights / ops.maximum(steps, 1.0)
-        figures = ops.concatenate([losses, weights, ops.stack([worst, mean])])
-        return dict(zip(self.log_names, ops.unstack(figures), strict=True))
+        ratios = [losses / ops.where(each == 0, float("nan"), each) for each in trivial]
+        worst = [ops.expand_dims(_largest(each), 0) for each in (losses, *ratios)]
+        parts = [losses, weights, *ratios, worst[0], ops.expand_dims(mean, 0), *worst[1:]]
+        return dict(zip(self.log_names, ops.unstack(ops.concatenate(parts)), strict=True))
 
     @functools.cached_property
     def log_names(self) -> tuple[str, ...]:
         """The names of the figures in `result`, in their order."""
-        names = self.task_names
-        losses, weights = (tuple(f"{n}_{what}" for n in names) for what in ("loss", "weight"))
-        return (*losses, *weights, "worst_loss", "mean_loss")
+        return names_of_figures(self.task_names, self.has_trivial_losses)
 
     def packed(self) -> dict:
         """The sums, as one entry of a compiled step's logs: 2K + 2 outputs would cost more."""
@@ -64,6 +73,20 @@ class TaskMetric(keras.metrics.Metric):
         return rest
 
 
+def names_of_figures(tasks: Iterable[str], has_ratios: bool) -> tuple[str, ...]:
+    """What the figures of tasks are called in logs."""
+    kinds = ("loss", "weight", "trivial_ratio") if has_ratios else ("loss", "weight")
+    figures = (f"{name}_{kind}" for kind in kinds for name in tasks)
+    return (*figures, "worst_loss", "mean_loss", *(["worst_trivial_ratio"] * has_ratios))
+
+
+def _largest(values):
+    """The largest that is not NaN; NaN if all are."""
+    known = ~ops.isnan(values)
+    largest = ops.max(ops.where(known, values, -float("inf")))
+    return ops.where(ops.any(known), largest, float("nan"))
+
+
 class _DeferredFigures:
     """Reads the sums from the device when the first figure is asked for."""
 
@@ -73,7 +96,7 @@ class _DeferredFigures:
     @functools.cached_property
     def values(self) -> list[float]:
         """What `TaskMetric.result` holds, in plain Python: for a few tasks faster than NumPy."""
-        totals, counts, weights, steps, _ = ops.convert_to_numpy(self._sums).tolist()
+        totals, counts, weights, steps, _, *trivial = ops.convert_to_numpy(self._sums).tolist()
         losses = [
             (total / count if math.isfinite(total) else math.inf) if count > 0 else math.nan
             for total, count in zip(totals, counts, strict=True)
@@ -81,7 +104,15 @@ class _DeferredFigures:
         seen = [loss for loss in losses if not math.isnan(loss)]
         means = [weight / max(steps[0], 1.0) for weight in weights]
         mean_loss = sum(seen) / len(seen) if seen else math.nan
-        return [*losses, *means, max(seen, default=math.nan), mean_loss]
+        worst_loss = max(seen, default=math.nan)
+        if not trivial:
+            return [*losses, *means, worst_loss, mean_loss]
+        ratios = [
+            loss / of_constant if of_constant else math.nan
+            for loss, of_constant in zip(losses, trivial[0], strict=True)
+        ]
+        worst_ratio = max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
+        return [*losses, *means, *ratios, worst_loss, mean_loss, worst_ratio]
 
 
 class _Figure:

@@ -32,3 +32,13 @@ class Tasks(Protocol):
 
     def for_metrics(self, y: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, Any, Any]:
         """Targets, outputs and sample weights as Keras's compiled metrics are to see them."""
+
+
+class ConstantPredictor(Protocol):
+    """The best predictions that do not look at the input, fitted to batches."""
+
+    def add(self, x: Any, y: Any, sample_weight: Any) -> None:
+        """Takes a batch into account."""
+
+    def predict(self, x: Any, y: Any) -> Any:
+        """What stands for the network's outputs in a batch."""

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_taskrobust.training.keras_internals import OpenModel, untrack
 
@@ -88,6 +89,20 @@ class Wrapper(OpenModel):
         check_format(filepath)
         super().save(filepath, overwrite, zipped, **kwargs)
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for index, state in enumerate(self._seed_states()):
+            store[f"seed_state_{index}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        """Also restores the random state of dropout, where it is saved for as many layers."""
+        seeds = [key for key in store.keys() if key.startswith("seed_state_")]  # noqa: SIM118
+        states = self._seed_states()
+        if len(seeds) == len(states):
+            for index, state in enumerate(states):
+                state.assign(store[f"seed_state_{index}"])
+        super().load_own_variables({k: store[k] for k in store.keys() if k not in seeds})  # noqa: SIM118
+
     def _replace(self, name, value):
         """Sets a tracked attribute, and forgets the one that a former `compile` set."""
         old = getattr(self, name)
@@ -96,6 +111,10 @@ class Wrapper(OpenModel):
         if old is not None:
             untrack(self, old)
         setattr(self, name, value)
+
+    def _seed_states(self) -> list[keras.Variable]:
+        saved = {id(variable) for variable in self.weights}
+        return [variable for variable in self.variables if id(variable) not in saved]
 
 
 def check_format(filepath: str | os.PathLike) -> None:

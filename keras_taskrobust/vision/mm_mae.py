@@ -11,7 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_taskrobust.training import MinimaxModel, TaskTotals
+from keras_taskrobust.training.tasks import ConstantPredictor
 from keras_taskrobust.types import Tensor
+from keras_taskrobust.vision.constant_maps import ConstantMaps
 from keras_taskrobust.vision.embeddings import cut
 from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
 from keras_taskrobust.vision.masking import visible_ids
@@ -195,17 +197,28 @@ class MultiModalMAE(MinimaxModel):
         losses = totals / np.where(counts > 0, counts, np.nan)
         return dict(zip(self.task_names, losses.tolist(), strict=True))
 
-    def sample_losses(self, inputs: Maps, masks: Maps | None = None) -> dict[str, np.ndarray]:
+    def sample_losses(
+        self, inputs: Maps, masks: Maps | None = None, constants: ConstantPredictor | None = None
+    ) -> dict[str, np.ndarray]:
         """The loss of each task on each sample of one batch.
 
         Args:
             inputs: `{modality: maps}`.
             masks: as in `reconstruct`.
+            constants: what `fit_constants` gave: its predictions are scored then, not the model's.
+                Without masks, on all patches.
 
         Returns:
             `{task: (B,)}` float32; NaN for a sample of which nothing is masked and valid.
         """
-        outputs = self._predict_patches(inputs, masks)
+        if constants is None:
+            outputs = self._predict_patches(inputs, masks)
+        else:
+            outputs = constants.predict(inputs, None)
+            if masks is not None:
+                names, grid = self.network.input_names, self.network.grid
+                stacked, _ = check_masks(masks, names, grid)
+                outputs = {**outputs, "masks": ops.convert_to_tensor(stacked)}
         losses = {}
         for task, patches, targets, masked in self._reconstructions(inputs, outputs):
             means, occurs = (
@@ -285,6 +298,9 @@ class MultiModalMAE(MinimaxModel):
                 f"`auxiliary` must be None. Received: loss={loss!r}, auxiliary={auxiliary!r}"
             )
         return _DecodedTasks(self.task_names)
+
+    def make_constant_predictor(self):
+        return ConstantMaps(self.network)
 
     def check_arrays(self, x: Any, y: Any) -> None:
         if isinstance(x, Mapping):

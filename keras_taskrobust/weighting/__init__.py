@@ -32,6 +32,7 @@ from keras_taskrobust.weighting._pcgrad import PCGrad
 from keras_taskrobust.weighting._pooled import PooledWeighting
 from keras_taskrobust.weighting._rate_of_improvement import RateOfImprovement
 from keras_taskrobust.weighting._rlw import RandomLossWeighting
+from keras_taskrobust.weighting._scale_free_minimax import ScaleFreeMinimax
 from keras_taskrobust.weighting._sdmgrad import SDMGrad
 from keras_taskrobust.weighting._static import StaticWeighting
 from keras_taskrobust.weighting._stch import SmoothTchebycheff
@@ -75,6 +76,7 @@ __all__ = [
     "RandomLossWeighting",
     "RateOfImprovement",
     "SDMGrad",
+    "ScaleFreeMinimax",
     "SmoothTchebycheff",
     "SoftmaxWeightedLoss",
     "SquareRootSchedule",

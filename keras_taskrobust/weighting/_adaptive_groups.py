@@ -84,6 +84,11 @@ class AdaptiveGroups(TaskWeighting):
                 "`weighting` must weigh by the losses alone. Received: "
                 f"weighting={self.weighting.name!r}, which needs {self.weighting.needs}"
             )
+        if self.weighting.needs_trivial_losses:
+            raise ValueError(
+                "`weighting` must need no trivial losses: those of groups that change are not "
+                f"known. Received: weighting={self.weighting.name!r}"
+            )
 
     def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("initial_groups", self.initial_groups, num_tasks)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,9 @@ from keras_taskrobust.weighting.base import (
     moving_average,
 )
 from keras_taskrobust.weighting.registry import register
+
+#: What asks a model to find the trivial losses in its training data.
+MEASURE = "measure"
 
 #: How far a trivial loss is above its reference, at least, as a share of itself.
 _LEAST_GAP = 1e-3
@@ -104,7 +107,9 @@ class SoftmaxWeightedLoss(TaskWeighting):
             interjection does not count as a batch of nouns. With `m` elements of total loss `S_b`
             in a batch and `r = 1 - 1 / loss_memory`, `S = r^m S + S_b`, `N = r^m N + m`, and the
             average is `S / N`.
-        trivial_losses: `K` floats, or `None`. These are `T`, at least a thousandth above `F`.
+        trivial_losses: `K` floats, `"measure"`, or `None`. These are `T`, more than a thousandth of
+            itself above `F`. `"measure"`: those that `MinimaxModel` measures before the first step;
+            see its `compile`.
         unit_free: bool. Whether the gradients, too, are divided by `T - F`.
         largest_score: positive float, or `None`. Scores above it count as it: how much worse a task
             is does not matter there.
@@ -142,7 +147,7 @@ class SoftmaxWeightedLoss(TaskWeighting):
         reference_losses: Sequence[float] | None = None,
         normalize_over: str = "present",
         loss_memory: float | None = None,
-        trivial_losses: Sequence[float] | None = None,
+        trivial_losses: Sequence[float] | str | None = None,
         unit_free: bool = False,
         largest_score: float | None = None,
         through_weights: bool = False,
@@ -160,17 +165,21 @@ class SoftmaxWeightedLoss(TaskWeighting):
         self.reference_losses = checks.finite_floats("reference_losses", reference_losses)
         self.normalize_over = checks.choice("normalize_over", normalize_over, ("present", "all"))
         self.loss_memory = _or_none(checks.above, "loss_memory", loss_memory, 1)
-        self.trivial_losses = checks.finite_floats("trivial_losses", trivial_losses)
+        self.trivial_losses = _trivial_losses(trivial_losses)
+        self.needs_trivial_losses = self.trivial_losses == MEASURE
         self.unit_free = checks.boolean("unit_free", unit_free)
         self.largest_score = _or_none(checks.positive, "largest_score", largest_score)
         self.through_weights = checks.boolean("through_weights", through_weights)
         self._check_options()
-        self._units = self._checked_units()
+        if isinstance(self.trivial_losses, list):
+            numbers = map(str, range(len(self.trivial_losses)))
+            self.check_trivial_losses(dict(zip(numbers, self.trivial_losses, strict=True)))
         self.facts = self._own_facts()
 
     def create_state(self, num_tasks: int) -> None:
         checks.one_per_task("reference_losses", self.reference_losses, num_tasks)
-        checks.one_per_task("trivial_losses", self.trivial_losses, num_tasks)
+        if isinstance(self.trivial_losses, list):
+            checks.one_per_task("trivial_losses", self.trivial_losses, num_tasks)
         if callable(self.alpha):
             self.step = self.add_state("step", shape=())
         if self.loss_momentum:
@@ -184,9 +193,10 @@ class SoftmaxWeightedLoss(TaskWeighting):
         losses, known, _ = self._remembered(tasks)
         among = known if self.normalize_over == "all" else tasks.present
         alpha = self.alpha(ops.convert_to_tensor(self.step)) if callable(self.alpha) else self.alpha
-        weights = masked_softmax(self._scores(losses), among, scale=alpha)
+        units = self._units(tasks)
+        weights = masked_softmax(self._scores(losses, units), among, scale=alpha)
         if self.unit_free:
-            weights = self._over_units(weights)
+            weights = weights / units
         if self.through_weights:
             weights = weights * (1.0 + alpha * (losses - ops.sum(weights * losses)))
         return weights
@@ -210,6 +220,20 @@ class SoftmaxWeightedLoss(TaskWeighting):
             "through_weights": self.through_weights,
         }
 
+    def check_trivial_losses(self, losses: Mapping[str, float]) -> None:
+        if self.trivial_losses is None:
+            return
+        references = self.reference_losses or [0.0] * len(losses)
+        if len(references) != len(losses) or not all(
+            trivial - reference > _LEAST_GAP * abs(trivial)
+            for trivial, reference in zip(losses.values(), references, strict=True)
+        ):
+            raise ValueError(
+                "`trivial_losses` must lie above 0, or above the `reference_losses`, by more than "
+                f"a thousandth of themselves. Received: trivial_losses={dict(losses)}, "
+                f"reference_losses={self.reference_losses}"
+            )
+
     def _remembered(self, tasks: TaskBatch) -> tuple[Tensor, Tensor, StateUpdates]:
         """The losses that the weights come from, the tasks that have one, and the new state."""
         if self.loss_momentum:
@@ -226,17 +250,25 @@ class SoftmaxWeightedLoss(TaskWeighting):
             return average, known, [(self.total, total), (self.elements, elements)]
         return tasks.losses, tasks.present, []
 
-    def _scores(self, losses: Tensor) -> Tensor:
-        """What the softmax is of: losses, or their excess, or its share of the trivial excess."""
-        if self.reference_losses is not None:
-            losses = losses - ops.convert_to_tensor(self.reference_losses, dtype="float32")
+    def _units(self, tasks: TaskBatch) -> Tensor | None:
+        """`(K,)`: `T - F`, 1 where `T` is not known yet; `None` without trivial losses."""
         if self.trivial_losses is None:
-            return losses
-        scores = self._over_units(losses)
+            return None
+        given = tasks.trivial_losses if self.needs_trivial_losses else self.trivial_losses
+        units = self._excess(ops.convert_to_tensor(given, dtype="float32"))
+        return ops.where(ops.isnan(units), 1.0, units)
+
+    def _scores(self, losses: Tensor, units: Tensor | None) -> Tensor:
+        """What the softmax is of: losses, or their excess, or its share of the trivial excess."""
+        scores = self._excess(losses)
+        if units is not None:
+            scores = scores / units
         return scores if self.largest_score is None else ops.minimum(scores, self.largest_score)
 
-    def _over_units(self, values: Tensor) -> Tensor:
-        return values / ops.convert_to_tensor(self._units, dtype="float32")
+    def _excess(self, losses: Tensor) -> Tensor:
+        if self.reference_losses is None:
+            return losses
+        return losses - ops.convert_to_tensor(self.reference_losses, dtype="float32")
 
     def _own_facts(self) -> MethodFacts:
         facts = type(self).facts
@@ -270,21 +302,11 @@ class SoftmaxWeightedLoss(TaskWeighting):
                 "trivial_losses=None"
             )
 
-    def _checked_units(self) -> list[float] | None:
-        """`T - F` of each task; `None` without trivial losses."""
-        if self.trivial_losses is None:
-            return None
-        references = self.reference_losses or [0.0] * len(self.trivial_losses)
-        pairs = list(zip(self.trivial_losses, references, strict=False))
-        if len(references) != len(self.trivial_losses) or not all(
-            trivial - reference > _LEAST_GAP * abs(trivial) for trivial, reference in pairs
-        ):
-            raise ValueError(
-                "`trivial_losses` must lie above 0, or above the `reference_losses`, by more than "
-                f"a thousandth of themselves. Received: trivial_losses={self.trivial_losses}, "
-                f"reference_losses={self.reference_losses}"
-            )
-        return [trivial - reference for trivial, reference in pairs]
+
+def _trivial_losses(given: Any) -> list[float] | str | None:
+    if isinstance(given, str):
+        return checks.choice("trivial_losses", given, (MEASURE,))
+    return checks.finite_floats("trivial_losses", given)
 
 
 def _or_none(check: Callable, name: str, value: Any, *limits: float) -> float | None:

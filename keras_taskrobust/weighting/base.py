@@ -1,6 +1,6 @@
 """The one base class of all weightings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import keras
@@ -26,6 +26,8 @@ class TaskBatch(NamedTuple):
         counts: `(K,)` float32. Elements (tokens, samples) behind each loss, 0 where absent.
         gramian: `(K, K)` float32 inner products of the task gradients, or `None`.
         gradients: `(K, P)` float32 task gradients, or `None`.
+        trivial_losses: `(K,)` float32, the losses of the best constant predictions, NaN where they
+            are not known; or `None`.
     """
 
     losses: Tensor
@@ -33,6 +35,7 @@ class TaskBatch(NamedTuple):
     counts: Tensor
     gramian: Tensor
     gradients: Tensor = None
+    trivial_losses: Tensor = None
 
 
 class TaskUpdate(NamedTuple):
@@ -80,6 +83,7 @@ class TaskWeighting(keras.layers.Layer):
         return_weights: bool. If True, return `(objective, weights)`.
         gradients: `(K, P)` task gradients, for methods that need them elementwise.
         return_update: bool. If True, return `(objective, TaskUpdate)`.
+        trivial_losses: `(K,)` losses of the best constant predictions, for methods that need them.
 
     Returns:
         The scalar objective, float32; with `return_weights`, also the `(K,)` weights used; with
@@ -107,6 +111,9 @@ class TaskWeighting(keras.layers.Layer):
 
     #: Whether the state has an entry for every gradient element: `build` takes `(K, P)` then.
     keeps_gradients: ClassVar[bool] = False
+
+    #: Whether `call` needs the losses of the best constant predictions. A model measures them then.
+    needs_trivial_losses: bool = False
 
     #: What is known of the method, for the README's table and the property tests.
     facts: MethodFacts | None = None
@@ -183,8 +190,9 @@ class TaskWeighting(keras.layers.Layer):
         return_weights: bool = False,
         gradients: Tensor | None = None,
         return_update: bool = False,
+        trivial_losses: Tensor | None = None,
     ) -> Any:
-        tasks, masked_losses = self._inspect(losses, counts, gramian, gradients)
+        tasks, masked_losses = self._inspect(losses, counts, gramian, gradients, trivial_losses)
         update = self.respond(tasks, training)
         update = update._replace(weights=_masked_weights(update.weights, tasks))
         objective = ops.sum(update.weights * masked_losses) + self.regulariser(tasks)
@@ -202,6 +210,7 @@ class TaskWeighting(keras.layers.Layer):
         counts: Tensor | None = None,
         gramian: Tensor | None = None,
         gradients: Tensor | None = None,
+        trivial_losses: Tensor | None = None,
     ) -> Tensor:
         """The weights the next training call with these arguments would use; no state changes.
 
@@ -210,6 +219,7 @@ class TaskWeighting(keras.layers.Layer):
             counts: `(K,)` elements behind each loss, or `None`.
             gramian: `(K, K)` inner products of the task gradients, or `None`.
             gradients: `(K, P)` task gradients, or `None`.
+            trivial_losses: `(K,)` losses of the best constant predictions, or `None`.
 
         Returns:
             `(K,)` float32: the derivative of the objective by the losses.
@@ -218,8 +228,18 @@ class TaskWeighting(keras.layers.Layer):
         if not self.built:
             by_element = gradients if self.keeps_gradients else None
             self.build(losses.shape if by_element is None else by_element.shape)
-        tasks, _ = self._inspect(losses, counts, gramian, gradients)
+        tasks, _ = self._inspect(losses, counts, gramian, gradients, trivial_losses)
         return self.weights_of_batch(tasks)
+
+    def check_trivial_losses(self, losses: Mapping[str, float]) -> None:
+        """Refuses losses of the best constant predictions that the method cannot work with.
+
+        Args:
+            losses: dict of the K task names, in order, to them.
+
+        Raises:
+            ValueError: if there is one.
+        """
 
     def add_state(
         self, name: str, initializer: Any = "zeros", shape: tuple[int, ...] | None = None
@@ -248,7 +268,7 @@ class TaskWeighting(keras.layers.Layer):
             )
         self.num_gradient_elements = number
 
-    def _inspect(self, losses, counts, gramian, gradients=None):
+    def _inspect(self, losses, counts, gramian, gradients=None, trivial_losses=None):
         losses = ops.cast(losses, "float32")
         counts = ops.ones_like(losses) if counts is None else ops.cast(counts, "float32")
         _check_shape("losses", losses, (self.num_tasks,))
@@ -259,6 +279,15 @@ class TaskWeighting(keras.layers.Layer):
         if gradients is not None:
             gradients = ops.cast(gradients, "float32")
             self._check_gradients(gradients)
+        if trivial_losses is not None:
+            trivial_losses = ops.stop_gradient(ops.cast(trivial_losses, "float32"))
+            _check_shape("trivial_losses", trivial_losses, (self.num_tasks,))
+        elif self.needs_trivial_losses:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs the losses of the best constant "
+                "predictions: give it `trivial_losses`, one for each task, or let a MinimaxModel "
+                "measure them. Received: trivial_losses=None"
+            )
         occurs = counts > 0
         masked_losses = ops.where(occurs, losses, 0.0)
         present = occurs & ops.isfinite(losses)
@@ -270,6 +299,7 @@ class TaskWeighting(keras.layers.Layer):
             counts=ops.where(present, counts, 0.0),
             gramian=None if gramian is None else _masked_gramian(gramian, present),
             gradients=None if gradients is None else _masked_gradients(gradients, present),
+            trivial_losses=trivial_losses,
         )
         return tasks, masked_losses
 

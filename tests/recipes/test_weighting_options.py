@@ -23,6 +23,8 @@ VALUES = {
     "loss_memory": 40.0, "trivial_losses": [1.0, 2.0], "unit_free": True, "largest_score": 2.0,
     "through_weights": True,
 }  # fmt: skip
+#: Where these are the defaults.
+OTHERS = {"scale_free_minimax": {"unit_free": False}}
 
 
 def options_of(**fields):
@@ -33,17 +35,20 @@ def options_of(**fields):
 @pytest.mark.parametrize("name", weighting.available())
 def test_every_option_reaches_its_method(name):
     for option in weighting.options_of(name):
-        given = {option: VALUES[option]}
+        value = {**VALUES, **OTHERS.get(name, {})}[option]
+        given = {option: value}
         if option == "nadir_steps":  # at most as many
             given["warmup_steps"] = 3
-        if option == "normalize_over" and name == "minimax":  # over the averages of the losses
+        if option == "normalize_over" and "minimax" in name:  # over the averages of the losses
             given["loss_momentum"] = 0.5
-        if option in ("unit_free", "largest_score"):
+        if option in ("unit_free", "largest_score") and name == "minimax":
             given["trivial_losses"] = [1.0, 2.0]
+        if option == "through_weights" and name == "scale_free_minimax":
+            given |= {"trivial_losses": None, "unit_free": False}
         config = options_of(weighting=name, weighting_options=given)
         found = config[option]
-        assert (found["config"]["name"] if option == "weighting" else found) == VALUES[option]
-        assert weighting.get(name).get_config()[option] != VALUES[option] or option == "adjustment"
+        assert (found["config"]["name"] if option == "weighting" else found) == value
+        assert weighting.get(name).get_config()[option] != value or option == "adjustment"
 
 
 @pytest.mark.parametrize("name", weighting.available())

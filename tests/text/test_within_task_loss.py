@@ -122,6 +122,25 @@ def test_the_frequencies_of_the_tasks_are_constant_outputs():
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found.totals), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("task_loss", ["full", "within"])
+def test_trivial_losses_are_of_the_even_mixture_or_of_each_task(task_loss):
+    shares = SHARES if task_loss == "within" else None
+    model = make_model(next_sentence=None, task_loss=task_loss, log_task_shares=shares)
+    model.compile("adam", weighting="uniform", trivial_losses="measure")
+    x, y, labels, groups = targets()
+    words = len(VOCABULARY)
+    counts = [np.bincount(labels[groups == index], minlength=words) for index in range(10)]
+    p = np.array([(each + 1 / words) / (each.sum() + 1) for each in counts])
+    seen = [each.sum() > 0 for each in counts]
+    p = p if task_loss == "within" else np.broadcast_to(p[seen].mean(0), p.shape)
+    expected = -(counts * np.log(p)).sum(1) / np.where(seen, np.sum(counts, axis=1), np.nan)
+    found = model.measure_trivial_losses(x, y, allow_unseen=True)
+    np.testing.assert_allclose(list(found.values()), expected, rtol=1e-5)
+    assert 1 < sum(seen) < 10
+    batches = (batch for batch in [(x, y)] * 2)
+    model.fit(batches, steps_per_epoch=1, shuffle=False, verbose=0)
+
+
 def test_the_table_is_saved_and_is_no_part_of_the_config(tmp_path):
     model = make_model(dropout=0.2, weighting="minimax")
     x, y, *_ = targets()

@@ -62,7 +62,9 @@ def run(replicas, weighting):
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras distributes no torch model")
-@pytest.mark.parametrize("weighting", ["minimax", "uncertainty", "group_dro", "gradnorm"])
+@pytest.mark.parametrize(
+    "weighting", ["minimax", "scale_free_minimax", "uncertainty", "group_dro", "gradnorm"]
+)
 def test_two_replicas_equal_one(weighting):
     if weighting == "gradnorm" and keras.backend.backend() == "tensorflow":
         with pytest.raises(AssertionError, match="GradNorm needs the tasks' gradients, which are"):

@@ -525,7 +525,7 @@ def test_names_of_many_tasks_are_compared_in_no_time():
     started = time.process_time()
     check_log_names(names)
     assert time.process_time() - started < 2.0
-    with pytest.raises(ValueError, match=r"share the logs \['task_7_loss', 'task_7_weight', 'val"):
+    with pytest.raises(ValueError, match=r"share the logs \['task_7_loss', 'task_7_triv"):
         check_log_names([*names, "task_7"])
 
 

@@ -27,10 +27,12 @@ def _steps(*rows):
     ],
     ids=["nothing_seen", "absent", "nan", "infinite", "two_steps"],
 )
-def test_unpacked_logs_are_the_result(steps):
-    metric = TaskMetric(("a", "b", "c"))
+@pytest.mark.parametrize("has_trivial_losses", [False, True])
+def test_unpacked_logs_are_the_result(steps, has_trivial_losses):
+    metric = TaskMetric(("a", "b", "c"), has_trivial_losses)
+    trivial = keras.ops.convert_to_tensor([2.0, NAN, 0.3])
     for totals, counts, weights in steps:
-        metric.update_state(totals, counts, weights)
+        metric.update_state(totals, counts, weights, trivial)
     logs = metric.unpack({"loss": 1.0, **metric.packed()})
     assert set(logs) == {"loss", *metric.log_names}
     for name, value in metric.result().items():

@@ -37,6 +37,7 @@ STATELESS = {
     "minimax_reference",
     "minimax_sharp",
     "minimax_through_weights",
+    "scale_free_minimax",
     "uncertainty",
     "uncertainty_half",
     "static",

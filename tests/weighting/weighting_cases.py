@@ -29,6 +29,7 @@ VARIANTS = {
     "minimax_unit_free": lambda K: w.SoftmaxWeightedLoss(
         10.0, 0.5, trivial_losses=np.linspace(0.5, 4.0, K), unit_free=True
     ),
+    "scale_free_minimax": lambda K: w.ScaleFreeMinimax(trivial_losses=np.linspace(0.5, 4.0, K)),
     "minimax_through_weights": lambda K: w.SoftmaxWeightedLoss(0.5, through_weights=True),
     "uncertainty_half": lambda K: w.UncertaintyWeighting(half=True, learning_rate=0.1),
     "gradnorm_half": lambda K: w.GradNorm(alpha=0.5, learning_rate=None),

@@ -1,0 +1,187 @@
+"""Trivial losses: those of the best prediction that does not look at the input."""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_taskrobust import checks
+from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.tasks import ConstantPredictor, TaskTotals
+
+#: What asks for a measurement, and the batches that it takes.
+MEASURE = "measure"
+BATCHES = 64
+
+Batches: TypeAlias = Callable[[], Iterator[tuple[Any, Any, Any]]]
+
+
+class TrivialLosses(keras.layers.Layer):
+    """The state: one loss a task, NaN until it is known.
+
+    Args:
+        task_names: the K names.
+        given: dict of task names to losses that need not be measured.
+
+    Raises:
+        ValueError: `given` holds other names, or what is no number.
+    """
+
+    def __init__(self, task_names: tuple[str, ...], given: Mapping[str, float]):
+        super().__init__(dtype="float32", name="trivial_losses")
+        unknown = sorted(set(given) - set(task_names))
+        if unknown:
+            raise ValueError(
+                f"The keys of `trivial_losses` must be among the tasks {', '.join(task_names)}. "
+                f"Received: {', '.join(unknown)}"
+            )
+        for name, value in given.items():
+            checks.finite_floats(f"trivial_losses[{name!r}]", [value])
+        self.task_names = task_names
+        self.given = {name: float(value) for name, value in given.items()}
+        self.values = self.add_weight(
+            name="values",
+            shape=(len(task_names),),
+            initializer=self._initial,
+            trainable=False,
+            # Every replica has the same value from the global data.
+            aggregation="only_first_replica",
+        )
+        self.built = True
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The losses by task, NaN for those that are not known."""
+        values = ops.convert_to_numpy(self.values).tolist()
+        return dict(zip(self.task_names, values, strict=True))
+
+    @property
+    def are_known(self) -> bool:
+        """Whether they were given or measured, which may leave out tasks that are not there."""
+        measured = [value for name, value in self.numbers.items() if name not in self.given]
+        return not measured or not np.isnan(measured).all()
+
+    def load_own_variables(self, store):
+        """Leaves them as they are where what was saved knew of none."""
+        if len(store.keys()):
+            super().load_own_variables(store)
+
+    def _initial(self, shape, dtype=None):
+        values = [self.given.get(name, float("nan")) for name in self.task_names]
+        return ops.convert_to_tensor(values, dtype=dtype)
+
+
+def first_batches(
+    x: Any, y: Any, sample_weight: Any, batch_size: int, held_out: float = 0.0
+) -> Batches:
+    """The first batches of a data set; of arrays as many, evenly spread.
+
+    Args:
+        x: the inputs given to `fit`: arrays, or a data set that can be read more than once.
+        y: the targets, or `None`.
+        sample_weight: the sample weights, or `None`.
+        batch_size: int, for arrays.
+        held_out: float, the share at the end of arrays that is not trained on.
+
+    Returns:
+        Function to an iterator of `(x, y, sample_weight)`, the same at every call.
+
+    Raises:
+        ValueError: `x` can be read once only.
+    """
+    arrays = keras.tree.flatten((x, y, sample_weight))
+    if all(hasattr(array, "shape") for array in arrays if array is not None):
+        number = int(len(arrays[0]) * (1.0 - held_out))
+        rows = np.linspace(0, number - 1, min(number, BATCHES * batch_size)).astype(int)
+        chosen = np.array_split(rows, range(batch_size, len(rows), batch_size))
+        return lambda: (_rows((x, y, sample_weight), each) for each in chosen)
+    if isinstance(x, keras.utils.PyDataset):
+        number = BATCHES if x.num_batches is None else min(BATCHES, x.num_batches)
+        return lambda: map(_unpacked, (x[index] for index in range(number)))
+    if not hasattr(x, "__iter__") or hasattr(x, "__next__"):
+        raise ValueError(
+            "Trivial losses are measured on data that can be read more than once: arrays, or a "
+            "data set. For a generator, call `measure_trivial_losses` on such data before `fit`, "
+            "or give `compile` their values: `trivial_losses={task: value}`. "
+            f"Received: {type(x).__name__}"
+        )
+    return lambda: map(_unpacked, itertools.islice(iter(x), BATCHES))
+
+
+def _rows(arrays: Any, rows: np.ndarray) -> Any:
+    return _in_numpy(arrays, lambda array: array[rows])
+
+
+def _unpacked(batch: Any) -> tuple[Any, Any, Any]:
+    return _in_numpy(keras.utils.unpack_x_y_sample_weight(batch), lambda array: array)
+
+
+def _in_numpy(structure: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else change(ops.convert_to_numpy(leaf)), structure
+    )
+
+
+def fitted(predictor: ConstantPredictor, batches: Batches) -> ConstantPredictor:
+    """The same predictor, fitted to batches as from `first_batches`."""
+    for batch in batches():
+        predictor.add(*batch)
+    return predictor
+
+
+def measure(
+    predictor: ConstantPredictor,
+    compute_totals: Callable[..., TaskTotals],
+    task_names: tuple[str, ...],
+    batches: Batches,
+) -> dict[str, float]:
+    """Takes the losses of the best constants on the batches that they were fitted to.
+
+    Args:
+        predictor: `ConstantPredictor`, fitted.
+        compute_totals: function of inputs, targets, outputs and sample weights.
+        task_names: the K names.
+        batches: as from `first_batches`.
+
+    Returns:
+        dict of task names to losses; NaN for a task that is in none of the batches.
+    """
+    sums = np.zeros((2, len(task_names)))
+    for x, y, sample_weight in batches():
+        totals, counts, _ = compute_totals(x, y, predictor.predict(x, y), sample_weight)
+        both = backend.sum_over_replicas(totals, counts)
+        sums += np.stack([ops.convert_to_numpy(each) for each in both])
+    losses = sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
+    return dict(zip(task_names, losses.tolist(), strict=True))
+
+
+class WarnOfTrivialTasks(keras.callbacks.Callback):
+    """Warns at the end of an epoch of a task whose loss is above its trivial one.
+
+    Once for each task. Not in the first tenth of the epochs, while the model warms up; nor before
+    it has seen as many batches as the constants were fitted to.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._named: set[str] = set()
+
+    def on_epoch_end(self, epoch, logs=None):
+        steps = int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        if epoch < self.params["epochs"] / 10 or steps <= BATCHES:
+            return
+        for name in self.model.task_names:
+            ratio = (logs or {}).get(f"{name}_trivial_ratio", 0.0)
+            if ratio > 1.0 and name not in self._named:
+                self._named.add(name)
+                warnings.warn(
+                    f"In epoch {epoch + 1} the loss of the task {name!r} was {ratio:.3f} times "
+                    "that of the best constant prediction: the model is worse at it than one that "
+                    "does not look at the input. If it stays so, give the task more weight: "
+                    '`weighting="scale_free_minimax"` does so by itself.',
+                    stacklevel=2,
+                )
