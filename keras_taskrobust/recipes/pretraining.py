@@ -150,6 +150,7 @@ def compile_with(
     model: MinimaxModel,
     recipe: Pretraining,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
+    trivial_losses: Mapping[str, float] | str = MEASURE,
     **adam: Any,
 ) -> None:
     """Compiles a model with AdamW and the weighting of the settings.
@@ -158,6 +159,7 @@ def compile_with(
         model: the model.
         recipe: the settings.
         schedule: of the learning rate.
+        trivial_losses: as for `MinimaxModel.compile`, where they are known from all the data.
         **adam: more arguments of AdamW.
     """
     optimizer = keras.optimizers.AdamW(
@@ -172,7 +174,7 @@ def compile_with(
         optimizer,
         weighting=recipe.make_weighting(),
         gradient_diagnostics=recipe.gradient_diagnostics,
-        trivial_losses=MEASURE,
+        trivial_losses=trivial_losses,
     )
 
 

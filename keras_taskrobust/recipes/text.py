@@ -131,7 +131,10 @@ def build_pos_bert(
         counts.log_task_shares if recipe.task_loss == "within" else None,
     )
     schedule = LinearWarmupDecay(recipe.peak_learning_rate, recipe.warmup_steps, recipe.steps)
-    compile_with(model, recipe, schedule)
+    trivial_losses = counts.trivial_losses(recipe.task_loss).tolist()
+    compile_with(
+        model, recipe, schedule, dict(zip(masking.group_names, trivial_losses, strict=True))
+    )
     return model
 
 

@@ -78,13 +78,12 @@ class TargetCounts:
             task_loss: `"full"` for `log_mixture`, or `"within"` for `log_frequencies`.
 
         Returns:
-            `(K,)` float64; NaN for a task without targets.
+            `(K,)` float64; for a task without targets that of pieces drawn evenly.
         """
         checks.choice("task_loss", task_loss, ("full", "within"))
         log_p = self.log_mixture if task_loss == "full" else self.log_frequencies
-        numbers = self.counts.sum(1)
-        means = -(self.counts * log_p).sum(1) / np.maximum(numbers, 1)
-        return np.where(numbers > 0, means, np.nan)
+        targets = np.where(self.counts.any(1, keepdims=True), self.counts, 1)
+        return -(targets * log_p).sum(1) / targets.sum(1)
 
 
 def count_targets(text: RecordSource, masking: PosMasking) -> TargetCounts:

@@ -88,6 +88,18 @@ def test_targets_are_counted_once_a_text(recipe, tmp_path):
     assert counts.counts.sum() < text.target_counts(others).counts.sum()
 
 
+@pytest.mark.parametrize("task_loss", ["full", "within"])
+def test_trivial_losses_are_those_of_the_whole_training_text(recipe, tmp_path, task_loss):
+    recipe = dataclasses.replace(recipe, task_loss=task_loss, next_sentence="task")
+    text = prepare_text(recipe, tmp_path / "run")
+    model = TEXTS.build(recipe, text)
+    counts = text.target_counts(PosMasking(text.encoder))
+    expected = dict(zip(POS_TASKS, counts.trivial_losses(task_loss), strict=True))
+    found = model.trivial_losses
+    assert np.isnan(found.pop("next_sentence")), "it is measured in training"
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_settings_say_the_task_loss_that_is_not_the_paper_s(recipe, tmp_path):
     text = prepare_text(recipe, tmp_path / "run")
     within = dataclasses.replace(recipe, task_loss="within")
