@@ -12,11 +12,14 @@ import numpy as np
 from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.downstream.watching import TellWatcher
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
 from keras_taskrobust.training.keras_internals import layers_of
 from keras_taskrobust.training.optimizers import build_optimizer
 
 History = list[dict[str, float]]
+#: The methods that train the head beforehand.
+_WITH_PROBE = ("probe_then_full", "ewc")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -175,6 +178,7 @@ class FineTuningRun(abc.ABC):
             The outcomes of the last and of the best report, and the history of the first member.
         """
         start = self._weights()
+        self._tell_watcher = TellWatcher(self._all_steps())
         members, histories = [], []
         for member in range(self.settings.soup_size):
             self._assign(start)
@@ -190,7 +194,7 @@ class FineTuningRun(abc.ABC):
 
     def _train_member(self, seed):
         settings, backbone = self.settings, self.model.backbone
-        if settings.method in ("probe_then_full", "ewc"):
+        if settings.method in _WITH_PROBE:
             frozen = [layer for layer in layers_of(backbone) if layer.trainable]
             backbone.trainable = False
             self._fit(self.model, seed, settings.probe_epochs, settings.probe_learning_rate)
@@ -218,8 +222,7 @@ class FineTuningRun(abc.ABC):
     def _fit(self, model, seed, epochs, learning_rate):
         """Trains; the outcomes of the last and of the best report, and the history."""
         batches = self.batches(seed)
-        steps = epochs * self.steps_per_epoch
-        steps = min(steps, self.settings.max_steps or steps)
+        steps = self._steps(epochs)
         model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
         build_optimizer(model)
         history: History = []
@@ -233,7 +236,7 @@ class FineTuningRun(abc.ABC):
                 steps_per_epoch=end - start,
                 shuffle=False,
                 verbose=0,
-                callbacks=[StopOnBrokenLoss()],
+                callbacks=[StopOnBrokenLoss(), self._tell_watcher],
             ).history
             outcomes["last"] = Outcome(self._weights(), self.predict())
             score = self.score(outcomes["last"].predictions)
@@ -241,6 +244,15 @@ class FineTuningRun(abc.ABC):
                 outcomes["best"] = outcomes["last"]
             history.append({"step": end, "loss": float(logs["loss"][-1]), "score": score})
         return outcomes, history
+
+    def _steps(self, epochs):
+        steps = epochs * self.steps_per_epoch
+        return min(steps, self.settings.max_steps or steps)
+
+    def _all_steps(self):
+        settings = self.settings
+        probe = self._steps(settings.probe_epochs) if settings.method in _WITH_PROBE else 0
+        return settings.soup_size * (probe + self._steps(settings.epochs))
 
     def _combine(self, start, members):
         """The soup of the members' weights, then the step back to the start."""

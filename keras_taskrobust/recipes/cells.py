@@ -1,5 +1,6 @@
 """What is computed once: the cells of a grid, each under the hash of what decides its figures."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.downstream.watching import watched_by
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.files import file_name, make_folder, path_to_write, write_atomically
 from keras_taskrobust.recipes.checks import check_names
@@ -134,14 +136,14 @@ def compute_cells(
     check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
     to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
+    done, failed = len(cells) - len(to_do), 0
     with progress_bars() as progress:
-        bar = progress.add_task("fine-tuning", total=len(cells), figures="")
-        progress.advance(bar, len(cells) - len(to_do))
+        bar = progress.add_task("fine-tuning, cells", total=len(cells), completed=done, figures="")
         for cell in to_do:
-            label = f"{cell.task}, {cell.start.row}, seed {cell.start.seed}"
-            progress.update(bar, figures=label)
-            _compute(cell, directory, compute)
-            progress.advance(bar)
+            with _bar_of(cell, progress):
+                failed += not _compute(cell, directory, compute)
+            figures = f"{failed} failed" if failed else ""
+            progress.update(bar, advance=1, figures=figures)
     return [cell.key for cell in cells]
 
 
@@ -189,7 +191,24 @@ def cell_path(directory: Path, key: str) -> Path:
     return path_to_write(directory, f"cells/{key}.json")
 
 
+@contextlib.contextmanager
+def _bar_of(cell, progress):
+    """Shows the steps of a cell while it is computed."""
+    label = f"{cell.task}, {cell.start.row}, seed {cell.start.seed}"
+    bar = progress.add_task(label, total=None, figures="")
+
+    def show(done, steps, loss):
+        progress.update(bar, completed=done, total=steps, figures=f"loss {loss:.3f}")
+
+    try:
+        with watched_by(show):
+            yield
+    finally:
+        progress.remove_task(bar)
+
+
 def _compute(cell, directory, compute):
+    """Whether it did not fail."""
     began = time.perf_counter()
     content: dict[str, Any] = {}
     with tried(directory, f"cells/{cell.key}.traceback.txt", _hint(cell)) as failure:
@@ -208,6 +227,7 @@ def _compute(cell, directory, compute):
     }
     text = json.dumps(content, indent=1)
     write_atomically(cell_path(directory, cell.key), text.encode())
+    return not failure.reason
 
 
 def _hint(cell):

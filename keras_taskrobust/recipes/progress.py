@@ -1,25 +1,26 @@
-"""Progress bars, of runs and of grids."""
+"""Progress bars, of runs, of grids and of their cells."""
 
 import keras
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+#: Seconds whose speed foretells the rest: cells take minutes.
+_PERIOD = 3600
 
 
 def progress_bars() -> Progress:
-    """Bars whose tasks have `figures`, a text at their end."""
+    """Bars whose tasks have `figures`, a text at their end.
+
+    What is left of a line goes to descriptions and bars: counts, times and figures are never cut.
+    """
     return Progress(
-        TextColumn("{task.description:<24}", markup=False),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False, table_column=_flexible(3)),
+        BarColumn(bar_width=None, table_column=_flexible(2)),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[figures]}", markup=False),
+        speed_estimate_period=_PERIOD,
+        expand=True,
     )
 
 
@@ -36,7 +37,6 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, label: str, steps: int, done: int = 0):
         super().__init__()
-        self._label = label
         self._progress = progress_bars()
         self._bar = self._progress.add_task(label, total=steps, completed=done, figures="")
 
@@ -55,3 +55,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __del__(self):
         self._progress.stop()
+
+
+def _flexible(ratio: int) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", ratio=ratio)

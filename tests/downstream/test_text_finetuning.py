@@ -18,6 +18,7 @@ from keras_taskrobust.downstream.text_finetuning import (
     open_bert,
     score_text,
 )
+from keras_taskrobust.downstream.watching import watched_by
 
 SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=2, max_steps=5)
 
@@ -71,6 +72,18 @@ def test_batches_hold_every_example_once_an_epoch():
     other = labelled_batches(arrays, np.arange(10), 5, seed=4)
     assert not np.array_equal(batches[0][1], other[0][1])
     assert len(labelled_batches(arrays, np.arange(10), 64, seed=0)[7][1]) == 10
+
+
+def test_every_step_of_probe_and_soup_is_told(preset, glue_folder):
+    settings = dataclasses.replace(
+        SETTINGS, method="probe_then_full", soup_size=2, probe_epochs=1, max_steps=4
+    )
+    task, told = text_task("SST-2"), []
+    with watched_by(lambda *step: told.append(step)):
+        run(preset, task, task.load(glue_folder), settings)
+    steps = 2 * (3 + 4)  # three steps an epoch
+    assert [(done, of) for done, of, _ in told] == [(1 + step, steps) for step in range(steps)]
+    assert all(np.isfinite(loss) for *_, loss in told)
 
 
 @pytest.mark.parametrize("name", ["SST-2", "MNLI", "STS-B"])
