@@ -8,7 +8,7 @@ KERAS_BACKEND ?= jax
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint types wheel clean
+.PHONY: demo test test-slow lint types docs wheel clean
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
@@ -38,6 +38,11 @@ lint: $(VENV)/.test
 types: $(VENV)/.test
 	$(VENV)/bin/mypy
 
+# The pages, in build/docs; a warning is an error, and a broken link inside them is a warning.
+docs: $(VENV)/.docs
+	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
 # Builds the wheel, installs it in a fresh environment elsewhere, and imports it there.
 wheel: $(VENV)/.test
 	$(VENV)/bin/python -m build --wheel --outdir build/wheel .
@@ -54,6 +59,11 @@ $(VENV)/bin/python:
 $(VENV)/.demo-%: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing the library and the $* backend into $(VENV) ..."
 	@$(PIP_INSTALL) --editable ".[models,$*]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing the library, the $(KERAS_BACKEND) backend and Sphinx into $(VENV) ..."
+	@$(PIP_INSTALL) --editable ".[models,$(KERAS_BACKEND),docs]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt

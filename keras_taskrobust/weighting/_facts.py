@@ -1,4 +1,4 @@
-"""What is known of a method: the columns of the README's table, and the properties it promises."""
+"""What is known of a method: the columns of the methods' table, and what it promises."""
 
 import dataclasses
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 class MethodFacts:
     """What a weighting balances, what it costs and what holds for its weights.
 
-    The README's table and the property tests are made from it.
+    The table of methods and the property tests are made from it.
 
     Args:
         summary: str. What it does, in a few words.

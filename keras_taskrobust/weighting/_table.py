@@ -1,4 +1,4 @@
-"""The README's table of methods, from what each method says of itself."""
+"""The table of methods in the documentation, from what each method says of itself."""
 
 from keras_taskrobust.weighting._facts import MethodFacts
 from keras_taskrobust.weighting.registry import available, get

@@ -115,7 +115,7 @@ class TaskWeighting(keras.layers.Layer):
     #: Whether `call` needs the losses of the best constant predictions. A model measures them then.
     needs_trivial_losses: bool = False
 
-    #: What is known of the method, for the README's table and the property tests.
+    #: What is known of the method, for the table of methods and the property tests.
     facts: MethodFacts | None = None
 
     def __init__(self, learning_rate: float | None = None, **kwargs: Any):

@@ -1,4 +1,4 @@
-"""The README lists the methods as they describe themselves."""
+"""The documentation lists the methods as they describe themselves."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from keras_taskrobust.weighting._table import methods_table
 
 pytestmark = pytest.mark.backend_free
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "weightings.md"
 
 
-def test_the_readme_holds_the_table():
+def test_the_page_holds_the_table():
     """`python -m keras_taskrobust.weighting` prints it."""
-    assert methods_table() in README.read_text()
+    assert methods_table() in PAGE.read_text()
 
 
 def test_every_method_of_the_library_has_a_row():
