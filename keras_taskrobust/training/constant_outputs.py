@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_taskrobust.training.constants import KerasConstant
+from keras_taskrobust.training.constants import KerasConstant, has_best_constant
 from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_mask
 from keras_taskrobust.training.loss_values import align, takes_indices, values_and_weights
 from keras_taskrobust.training.output_losses import GroupedLoss
@@ -18,7 +18,8 @@ class ConstantOutputs:
     """The best constants in the place of the outputs that carry tasks.
 
     An output of images, `(B, H, W, C)`, has a constant for each pixel; one of sequences,
-    `(B, T, C)`, the same at all places. The groups of an output share its constant.
+    `(B, T, C)`, the same at all places. The groups of an output share its constant. An output whose
+    loss has no known best constant stays as it is.
 
     Args:
         task_losses: `TaskLosses`.
@@ -38,6 +39,8 @@ class ConstantOutputs:
         for name, loss, target, output, weight in self._task_losses.by_output(
             y, outputs, sample_weight
         ):
+            if not has_best_constant(loss.loss):
+                continue
             if name not in self._constants:
                 units = output.shape[-1] if len(output.shape) > 1 else 1
                 self._constants[name] = KerasConstant(loss.loss, len(loss.task_names), units)
