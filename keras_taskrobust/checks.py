@@ -1,5 +1,6 @@
 """Checks of arguments. They return the value as it is kept, or say what was expected."""
 
+import difflib
 import math
 import numbers
 from collections.abc import Collection, Iterable, Sequence
@@ -135,8 +136,23 @@ def size(name: str, value: Any) -> tuple[int, int]:
 def choice(name: str, value: Any, known: Collection[str]) -> str:
     """One of the `known` names."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"`{name}` must be one of {', '.join(known)}. Received: {name}={value}")
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(known)}. "
+            f"Received: {name}={value}{did_you_mean(value, known)}"
+        )
     return value
+
+
+def did_you_mean(value: Any, known: Iterable[str]) -> str:
+    """A question that ends a message on an unknown name; "" if it is like none of the known.
+
+    Example:
+
+    >>> did_you_mean("minmax", ["uniform", "minimax"]), did_you_mean("x", ["uniform"])
+    (". Did you mean 'minimax'?", '')
+    """
+    close = difflib.get_close_matches(str(value), list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def distinct(name: str, values: Collection[Any], least: int = 1) -> None:

@@ -139,7 +139,7 @@ class FineTuneImages(Generic[Settings, Images]):
     recipe: Settings
     images: Images
     preset: tuple[str, ...]
-    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    """Pre-trained models: folders of runs, their model.keras or their presets, or folders, names
     or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
     tasks: tuple[Literal["classification", "semseg", "depth"], ...] = ("semseg", "depth")
     """Downstream tasks."""
@@ -166,7 +166,8 @@ class FineTune(Generic[Settings]):
 
     recipe: Settings
     preset: tuple[str, ...]
-    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    """Pre-trained models: folders of runs or their presets, or folders, names or URIs (hf://...)
+    of KerasHub BERTs, each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
     """Downstream tasks; besides GLUE's sentence_polarity, movie_reviews and ppattach."""
     data_dir: Path | None = None
@@ -196,7 +197,8 @@ class InheritText(Generic[Settings]):
 
     recipe: Settings
     preset: tuple[str, ...]
-    """KerasHub BERT presets: folders, names or URIs (hf://...), each PRESET or NAME=PRESET."""
+    """Pre-trained models: folders of runs or their presets, or folders, names or URIs (hf://...)
+    of KerasHub BERTs, each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("SST-2", "sentence_polarity", "movie_reviews")
     """Two or more tasks of the same classes: these, QNLI and RTE, or QQP and MRPC."""
     head_task: str | None = None
@@ -228,7 +230,7 @@ class InheritImages(Generic[Settings, Images]):
     recipe: Settings
     images: Images
     preset: tuple[str, ...]
-    """Pre-trained models: folders or files of `pretrain images` (model.keras), or folders, names
+    """Pre-trained models: folders of runs, their model.keras or their presets, or folders, names
     or URIs (hf://...) of KerasHub ViTs, each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ()
     """clean (the images as they are), gaussian_noise, shot_noise, impulse_noise, defocus_blur,

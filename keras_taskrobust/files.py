@@ -1,6 +1,7 @@
 """Files that are either the old ones or the new ones, never half of one, and their folders."""
 
 import contextlib
+import difflib
 import errno
 import functools
 import hashlib
@@ -253,3 +254,24 @@ def _sync_folder(directory: Path) -> None:
             raise
     finally:
         os.close(folder)
+
+
+def nearest_path(path: Path) -> Path | None:
+    """The path that exists whose names are most like those of one that does not.
+
+    Args:
+        path: path.
+
+    Returns:
+        path, or `None` if one of its names is like none that is there.
+    """
+    found = Path(path.anchor)
+    for name in path.relative_to(path.anchor).parts:
+        if not (found / name).exists():
+            names = [one.name for one in found.iterdir()] if found.is_dir() else []
+            close = difflib.get_close_matches(name, names, n=1)
+            if not close:
+                return None
+            name = close[0]
+        found /= name
+    return found

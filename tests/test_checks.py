@@ -60,6 +60,7 @@ def test_no_number_is_taken_that_makes_no_sense(settings, name):
         (text_settings.TINY, {"sequence_length": 7}, "`sequence_length` .*>= 8.*Received: .*=7"),
         (text_settings.TINY, {"held_out": 1.0}, "`held_out` must lie strictly between 0 and 1"),
         (text_settings.TINY, {"seed": 2**32}, "`seed` must be an integer from 0 to 4294967295"),
+        (text_settings.TINY, {"weighting": "minmax"}, "=minmax. Did you mean 'minimax'\\?$"),
         (text_settings.TINY, {"tagger": "x"}, "`tagger` must be one of auto, nltk, textblob"),
         (image_settings.TINY, {"modalities": ("rgb", "rgb")}, "`modalities` .* rgb, rgb"),
         (image_settings.TINY, {"modalities": ()}, "`modalities` .*Received: none"),

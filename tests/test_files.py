@@ -133,3 +133,16 @@ def test_nothing_is_written_through_a_link(tmp_path):
     assert files.folder_to_write(run, "new") == run / "new"
     output = tmp_path / "output"
     assert files.path_to_write(output, "cells/b.json") == output / "cells" / "b.json"
+
+
+def test_the_path_that_was_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/mine/preset", "runs/yours", "tables"):
+        Path(name).mkdir(parents=True)
+    nearest = {name: files.nearest_path(Path(name)) for name in ("runs/mien", "rnus/mine/presets")}
+    assert nearest == {
+        "runs/mien": Path("runs/mine"),
+        "rnus/mine/presets": Path("runs/mine/preset"),
+    }
+    assert files.nearest_path(tmp_path / "runs" / "yuors") == tmp_path / "runs" / "yours"
+    assert files.nearest_path(Path("runs/x")) is None

@@ -10,12 +10,18 @@ import keras_hub
 import numpy as np
 from keras import ops
 
+from keras_taskrobust.downstream.preset_files import find_preset, wrong_preset
+from keras_taskrobust.plain_text import one_line
 from keras_taskrobust.vision import Modality, MultiModalMAE
 from keras_taskrobust.vision.augmentation import RGB_DEVIATION, RGB_MEAN
 from keras_taskrobust.vision.network import MultiModalNetwork
 from keras_taskrobust.vision.patches import resize_positions
 
 _RGB = Modality("rgb", channels=3)
+_WANTED = (
+    "the folder of a run, its model.keras or its preset, or the folder, name or URI (hf://...) of "
+    "a KerasHub ViT"
+)
 _OPENING_FAILURES = (ValueError, TypeError, LookupError, OSError)
 
 
@@ -166,9 +172,8 @@ def open_image_model(
     """Opens a pre-trained model of images.
 
     Args:
-        preset: string. A `.keras` file of a `MultiModalMAE`, a folder with `model.keras` in it, or
-            folder, name or URI (`hf://...`) of a KerasHub ViT preset, whose own normalisation of
-            images is kept.
+        preset: string. The folder of a run, its `model.keras` or its preset, or folder, name or
+            URI (`hf://...`) of a KerasHub ViT preset, whose own normalisation of images is kept.
         dtype_policy: string. Keras's dtype policy.
         from_scratch: bool. Whether it gets new random weights.
 
@@ -178,22 +183,28 @@ def open_image_model(
     Raises:
         ValueError: there is no such model.
     """
-    path = Path(preset)
+    found = find_image_model(preset)
+    path = Path(found)
     file = path / "model.keras" if (path / "model.keras").is_file() else path
     rescaling = None
     try:
         if file.suffix == ".keras" and file.is_file():
             model = keras.saving.load_model(file, compile=False)
         else:
-            model = keras_hub.models.ViTBackbone.from_preset(preset)
-            rescaling = _rescaling(preset)
+            model = keras_hub.models.ViTBackbone.from_preset(found)
+            rescaling = _rescaling(found)
     except _OPENING_FAILURES as error:
-        raise _wrong_preset(preset, " ".join(str(error).split())[:300]) from error
+        raise wrong_preset(preset, _WANTED, one_line(str(error))) from error
     if not isinstance(model, MultiModalMAE | keras_hub.models.ViTBackbone):
-        raise _wrong_preset(preset, f"a {type(model).__name__}")
+        raise wrong_preset(preset, _WANTED, f"a {type(model).__name__}")
     if dtype_policy != model.dtype_policy.name or from_scratch:
         model = _rebuilt(model, dtype_policy, copy_weights=not from_scratch)
     return OpenedModel(model, rescaling)
+
+
+def find_image_model(preset: str) -> str:
+    """`find_preset` for a model of images."""
+    return find_preset(preset, _WANTED, keras_hub.models.ViTBackbone.presets)
 
 
 def _rescaling(preset):
@@ -211,13 +222,6 @@ def _rescaling(preset):
     if np.allclose(factor, 1) and np.allclose(shift, 0, atol=1e-6):
         return None
     return factor, shift
-
-
-def _wrong_preset(preset: Any, received: object) -> ValueError:
-    return ValueError(
-        "`preset` must be the model.keras of an MM-MAE, or the folder, name or URI of a KerasHub "
-        f"ViT. Received: preset={preset!r}: {received}"
-    )
 
 
 def _rebuilt(model, dtype_policy, copy_weights):

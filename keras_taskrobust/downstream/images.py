@@ -5,7 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from keras_taskrobust import checks
-from keras_taskrobust.downstream.image_encoder import OpenedModel, open_image_model
+from keras_taskrobust.downstream.image_encoder import (
+    OpenedModel,
+    find_image_model,
+    open_image_model,
+)
 from keras_taskrobust.downstream.image_examples import ImageTaskData, open_image_task
 from keras_taskrobust.downstream.image_finetuning import (
     finetune_images,
@@ -70,6 +74,9 @@ class ImageTasks(TaskFamily):
 
     def identity(self, task):
         return {"images": dataclasses.asdict(self._images_of(task))}
+
+    def find(self, preset):
+        return find_image_model(preset)
 
     def open(self, preset, from_scratch=False):
         return open_image_model(preset, self.settings.dtype_policy, from_scratch)

@@ -1,7 +1,12 @@
-"""The files of a pre-trained model that fine-tuning reads."""
+"""Pre-trained models on disk: where they are, and their files that fine-tuning reads."""
 
+from collections.abc import Collection
 from pathlib import Path
 
+from keras_taskrobust import checks
+from keras_taskrobust.files import nearest_path
+
+_PRESET = "preset"
 _MM_MAE = ("model.keras",)
 _KERAS_HUB = (
     "config.json",
@@ -34,3 +39,46 @@ def preset_files(folder: Path) -> list[Path]:
     """
     patterns = (*_MM_MAE, *_KERAS_HUB, *_TRANSFORMERS)
     return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def find_preset(preset: str, wanted: str, known: Collection[str] = ()) -> str:
+    """The model that a preset stands for: of the folder of a run without `model.keras`, its preset.
+
+    Args:
+        preset: string. A folder or file, the name of a model that KerasHub knows, or a URI.
+        wanted: string. What it must be, in words.
+        known: the names that KerasHub knows.
+
+    Returns:
+        string. What KerasHub or Keras opens. A URI is not looked up.
+
+    Raises:
+        ValueError: there is no such file, folder or name, or no model in the folder.
+    """
+    path = Path(preset)
+    if "://" in preset or path.is_file() or (preset in known and not path.exists()):
+        return preset
+    if path.is_dir():
+        own = [folder for folder in (path, path / _PRESET) if preset_files(folder)]
+        if own:
+            return str(own[0])
+        inside = sorted([*path.glob("*/preset"), *path.glob("runs/*/preset")])
+        raise wrong_preset(preset, wanted, f"a folder without a model{_hint(inside)}")
+    if path.name == preset:
+        alike = checks.did_you_mean(preset, known)
+        if alike:
+            raise wrong_preset(preset, wanted, f"KerasHub has no such model{alike}")
+    nearest = nearest_path(path)
+    found = [] if nearest is None else [nearest / _PRESET, nearest]
+    raise wrong_preset(preset, wanted, f"no such folder{_hint(found)}")
+
+
+def wrong_preset(preset: str, wanted: str, received: str) -> ValueError:
+    """What to raise for a preset that is not what is wanted."""
+    return ValueError(f"`preset` must be {wanted}. Received: preset={preset!r}: {received}")
+
+
+def _hint(paths):
+    """The first of the paths that exists, as a question."""
+    found = next((path for path in paths if path.exists()), None)
+    return "" if found is None else f". Did you mean {str(found)!r}?"

@@ -111,6 +111,14 @@ class TaskFamily(abc.ABC):
     def describe(self) -> Mapping[str, str]:
         """The lines of a report's settings that say which data there are and how it is trained."""
 
+    def find(self, preset: str) -> str:
+        """What `open` opens for a preset, such as the preset in the folder of a run.
+
+        Raises:
+            ValueError: there is no such model on this machine. A URI is not looked up.
+        """
+        return preset
+
     def files(self, result: FineTuned, opened: Any, task: str) -> Mapping[str, str]:
         """What a cell leaves beside its figures: names of files to their texts."""
         return {}

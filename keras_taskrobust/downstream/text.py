@@ -10,6 +10,7 @@ from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.downstream.text_finetuning import (
     EncodedTask,
     encode_task,
+    find_bert,
     finetune_text,
     open_bert,
     score_text,
@@ -56,6 +57,9 @@ class TextTasks(TaskFamily):
 
     def identity(self, task):
         return {"data_dir": self.data_dir}
+
+    def find(self, preset):
+        return find_bert(preset)
 
     def open(self, preset, from_scratch=False):
         return open_bert(preset, self.settings.dtype_policy, from_scratch)

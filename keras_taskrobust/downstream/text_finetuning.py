@@ -10,15 +10,21 @@ import numpy as np
 
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.finetuning_run import FineTuned, FineTuningRun
+from keras_taskrobust.downstream.preset_files import find_preset, wrong_preset
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
+from keras_taskrobust.plain_text import one_line
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
 _LONGEST = 128
 _PREDICTION_BATCH = 64
+_WANTED = (
+    "the folder of a run or of its preset, or the folder, name or URI (hf://...) of a KerasHub "
+    "BERT with its tokenizer"
+)
 
 Predictions = dict[str, np.ndarray]
 
@@ -38,7 +44,8 @@ def open_bert(
     """Opens a BERT and its vocabulary.
 
     Args:
-        preset: string. Folder, name or URI (`hf://...`) of a KerasHub BERT preset.
+        preset: string. The folder of a run or of its preset, or folder, name or URI (`hf://...`)
+            of a KerasHub BERT preset.
         dtype_policy: string. Keras's dtype policy.
         from_scratch: bool. Whether the encoder gets new random weights.
 
@@ -48,18 +55,20 @@ def open_bert(
     Raises:
         ValueError: there is no BERT preset.
     """
+    found = find_bert(preset)
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(
-            preset, load_weights=not from_scratch, dtype=dtype_policy
+            found, load_weights=not from_scratch, dtype=dtype_policy
         )
-        encoder = WordPieceEncoder.from_preset(preset)
+        encoder = WordPieceEncoder.from_preset(found)
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            "`preset` must be the folder, name or URI of a KerasHub BERT with its tokenizer. "
-            f"Received: preset={preset!r}: {reason}"
-        ) from error
+        raise wrong_preset(preset, _WANTED, one_line(str(error))) from error
     return backbone, encoder
+
+
+def find_bert(preset: str) -> str:
+    """`find_preset` for a BERT."""
+    return find_preset(preset, _WANTED, keras_hub.models.BertBackbone.presets)
 
 
 def encode_task(

@@ -45,7 +45,7 @@ def finetune(
     Raises:
         ValueError: nothing is finished, or another process is in the folder.
     """
-    starts = starts_from_presets(presets, tuple(seeds), from_scratch)
+    starts = starts_from_presets(presets, tuple(seeds), family, from_scratch)
     cells = finetune_cells(starts, family, directory)
     settings = {
         "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),

@@ -69,7 +69,7 @@ def inherit(
             or another process is in the folder.
     """
     checks.distinct("tasks", family.tasks, least=2)
-    starts = starts_from_presets(presets, seeds, from_scratch=False)
+    starts = starts_from_presets(presets, seeds, family, from_scratch=False)
     probe = family.settings.probe
     among = {"head_task": family.head_task, "tasks": sorted(family.tasks)}
     of_head = {**family.identity(family.head_task), **among}

@@ -83,11 +83,7 @@ class Pretraining:
         checks.share("beta_2", self.beta_2)
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.seed("seed", self.seed)
-        if self.weighting not in _known_weightings():
-            raise ValueError(
-                f"`weighting` must be one of {', '.join(_known_weightings())}. "
-                f"Received: weighting={self.weighting!r}"
-            )
+        checks.choice("weighting", self.weighting, _known_weightings())
         if self.has_options:
             self.make_weighting()
 

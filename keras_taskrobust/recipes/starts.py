@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keras_taskrobust import checks
 from keras_taskrobust.downstream.preset_files import preset_files
+from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.recipes.cells import Start
 from keras_taskrobust.recipes.checks import SCRATCH, check_rows
 
@@ -35,27 +36,29 @@ def start_from_preset(row: str, seed: int, preset: str) -> Start:
 
 
 def starts_from_presets(
-    presets: Mapping[str, str], seeds: Sequence[int], from_scratch: bool
+    presets: Mapping[str, str], seeds: Sequence[int], family: TaskFamily, from_scratch: bool
 ) -> list[Start]:
     """The starts from finished presets.
 
     Args:
         presets: rows of the report to presets.
         seeds: sequence of ints.
+        family: `TaskFamily`.
         from_scratch: bool. Whether to add the first preset's architecture with random weights.
 
     Returns:
         list of `Start`.
 
     Raises:
-        ValueError: there are no presets or seeds, or a row or seed twice.
+        ValueError: there are no presets or seeds, a row or seed twice, or no such preset.
     """
     check_rows("presets", presets, from_scratch)
     checks.seeds("seeds", seeds)
+    found = {row: family.find(preset) for row, preset in presets.items()}
     starts = [
-        start_from_preset(row, seed, preset) for row, preset in presets.items() for seed in seeds
+        start_from_preset(row, seed, preset) for row, preset in found.items() for seed in seeds
     ]
     if from_scratch:
-        first = start_from_preset(SCRATCH, 0, next(iter(presets.values())))
+        first = start_from_preset(SCRATCH, 0, next(iter(found.values())))
         starts += [dataclasses.replace(first, seed=seed, from_scratch=True) for seed in seeds]
     return starts

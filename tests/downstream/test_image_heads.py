@@ -122,7 +122,7 @@ def test_modalities_that_the_model_has_not_seen_are_refused():
 
 
 def test_a_preset_that_is_no_vit_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=f"model.keras of an MM-MAE.*{tmp_path}"):
+    with pytest.raises(ValueError, match=f"of a KerasHub ViT.*{tmp_path}.*without a model"):
         open_image_model(str(tmp_path))
     keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2)]).save(tmp_path / "a.keras")
     with pytest.raises(ValueError, match="Received: .*a.keras.*a Sequential"):

@@ -134,7 +134,9 @@ def test_a_run_is_known_by_its_model(preset, tmp_path):
 
 def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untrained):
     family = ImageTasks(("classification", "depth"), SETTINGS, IMAGES)
-    presets = {"tiny": str(preset), "none": str(tmp_path / "nowhere")}
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "model.keras").write_bytes(b"no model")
+    presets = {"tiny": str(preset), "none": str(tmp_path / "damaged")}
     drawn = finetune(presets, (0,), family, tmp_path / "out", from_scratch=False)
     failures = {(one.row, one.task): one.failure for one in drawn.results if one.failure}
     assert set(failures) == {
@@ -144,8 +146,8 @@ def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untraine
     }
     said = failures["tiny", "classification"]
     assert "procedural scenes and folders of maps have no classes. Received: 'scenes'" in said
-    assert "nowhere" in failures["none", "depth"]
-    assert "nowhere" in (tmp_path / "out" / "report.md").read_text()
+    assert "damaged" in failures["none", "depth"]
+    assert "damaged" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_a_split_can_be_split(tmp_path):

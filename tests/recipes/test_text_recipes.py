@@ -199,7 +199,7 @@ def test_damaged_settings_are_one_sentence(recipe, tmp_path, content):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"weighting": "nope"}, "must be one of .*minimax.* Received: weighting='nope'"),
+        ({"weighting": "nope"}, "must be one of .*minimax.* Received: weighting=nope"),
         ({"steps": 15}, "positive multiple of `steps_per_report`"),
     ],
 )
