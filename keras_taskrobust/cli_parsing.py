@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_taskrobust.cli_options import parse_options
+from keras_taskrobust.recipes.settings import Pretraining
 
 
 def parse_with_recipe(words, program, kind, recipes):
@@ -35,7 +36,19 @@ def parse_with_recipe(words, program, kind, recipes):
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.CascadeSubcommandArgs,
     )
-    return parse(kind[chosen], words, program, config)
+    return parse(kind[chosen], _with_warmup(words, recipes), program, config)
+
+
+def _with_warmup(words, recipes):
+    """The words, with the recipe's share of warm-up where `--steps` leaves no room for its own."""
+    recipe = next((recipes[word][1] for word in words if word in recipes), None)
+    given = re.search(r"--steps[ =](\d+)", " ".join(words))
+    if not (isinstance(recipe, Pretraining) and given) or "--warmup-steps" in flags_of(words):
+        return words
+    steps = int(given[1])
+    if steps > recipe.warmup_steps:
+        return words
+    return [*words, "--warmup-steps", str(recipe.warmup_steps * steps // recipe.steps)]
 
 
 def parse(kind, words, program, config=()):

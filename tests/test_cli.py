@@ -95,6 +95,24 @@ def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("flags", "warmup"),
+    [
+        ([], 60),
+        (["--steps", "50"], 5),
+        (["--steps=10"], 1),
+        (["--steps", "61"], 60),
+        (["--steps", "50", "--warmup-steps", "7"], 7),
+    ],
+)
+def test_fewer_steps_than_the_warm_up_have_the_share_of_it(flags, warmup, tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(text, "prepare_text", lambda recipe, _: found.append(recipe.warmup_steps))
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "text", "pos-bert-tiny", "--output", str(tmp_path), *flags])
+    assert found == [warmup]
+
+
+@pytest.mark.parametrize(
     "words", [["text", "pos-bert-tiny", "--corpus"], ["images", "mm-mae-tiny", "--data"]]
 )
 def test_an_unknown_weighting_is_refused_before_data_are_read(words):

@@ -61,7 +61,7 @@ class Pretraining:
     """Keras's dtype policy."""
 
     steps_per_report: int
-    """Steps between two lines of history."""
+    """Steps between two lines of history; there may be fewer before the last."""
     reports_per_checkpoint: int = 10
     """Lines of history between two checkpoints."""
     seed: int = 0
@@ -71,7 +71,6 @@ class Pretraining:
 
     def __post_init__(self):
         checks.integers(self, ("batch_size", "steps", "steps_per_report", "reports_per_checkpoint"))
-        checks.multiple("steps", self.steps, "steps_per_report", self.steps_per_report)
         if not (checks.is_integer(self.warmup_steps, 0) and self.warmup_steps < self.steps):
             raise ValueError(
                 "`warmup_steps` must be at least 0 and less than `steps`. "
@@ -111,7 +110,7 @@ class Pretraining:
 
         Args:
             former: its settings, as JSON.
-            done: int. Its steps so far.
+            done: int. Its steps so far, those of a last report that was shorter counted as whole.
 
         Returns:
             list of strings, the names of the settings.
@@ -122,7 +121,7 @@ class Pretraining:
         names = {name for name in found if name.startswith(_OPTION)} | {*settings, *_SHORTHANDS}
         changed = sorted(name for name in names if found.get(name) != settings.get(name))
         is_rising = done <= self.warmup_steps  # where the rate does not depend on `steps`
-        if changed == ["steps"] and is_rising and self.steps > former["steps"]:
+        if changed == ["steps"] and is_rising and done <= former["steps"] < self.steps:
             return []
         return changed
 

@@ -151,7 +151,7 @@ def load_run(directory: Path, label: str) -> Run:
     history = _read_or_refuse(
         directory / "history.csv",
         "lines of history",
-        lambda path: _read_history(path, settings["steps_per_report"]),
+        lambda path: _read_history(path, settings),
     )
     computed_with = finished.get("environment", {})
     if not mapping_to(TEXT).accepts(computed_with):
@@ -186,27 +186,30 @@ def train(
     done = checkpoint.restore(model)
     history = directory / "history.csv"
     _truncate_history(history, done)
-    epochs = recipe.steps // recipe.steps_per_report
+    whole, rest = divmod(recipe.steps, recipe.steps_per_report)
     if done == 0 and model.trivial_losses is not None:
         is_needed = model.weighting.needs_trivial_losses
         model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
-    if done < epochs:
-        with contextlib.closing(_History(history, append=True)) as lines:
-            model.fit(
-                batches_for_fit(batches(done * recipe.steps_per_report)),
-                epochs=epochs,
-                initial_epoch=done,
-                steps_per_epoch=recipe.steps_per_report,
-                shuffle=False,
-                verbose=0,
-                callbacks=[
-                    StopOnBrokenLoss(),
-                    lines,
-                    *callbacks,
-                    checkpoint,
-                    ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
-                ],
-            )
+    with contextlib.closing(_History(history, append=True)) as lines:
+        callbacks = [
+            StopOnBrokenLoss(),
+            lines,
+            *callbacks,
+            checkpoint,
+            ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+        ]
+        for epochs, steps in ((whole, recipe.steps_per_report), (whole + bool(rest), rest)):
+            if done < epochs:
+                model.fit(
+                    batches_for_fit(batches(done * recipe.steps_per_report)),
+                    epochs=epochs,
+                    initial_epoch=done,
+                    steps_per_epoch=steps,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks,
+                )
+                done = epochs
     return checkpoint.seconds
 
 
@@ -300,11 +303,13 @@ def _is_line(line, header, epochs):
     return is_whole and epoch.isdigit() and int(epoch) < epochs
 
 
-def _read_history(path, steps_per_report):
+def _read_history(path, settings):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     # Keras's logger reserves columns for validation, too.
     names = [name for name in rows[0] if not name.startswith("val_")]
     history = {name: [float(row[name]) for row in rows] for name in names}
-    history["step"] = [(epoch + 1) * steps_per_report for epoch in history.pop("epoch")]
+    history["step"] = [(epoch + 1) * settings["steps_per_report"] for epoch in history.pop("epoch")]
+    if settings.get("epochs") is None:  # else they set the steps, in whole reports
+        history["step"][-1] = min(history["step"][-1], settings["steps"])
     return history

@@ -185,6 +185,24 @@ def test_steps_grow_only_while_the_rate_rises(begun):
     assert [longer.changes(former, done) for done in (0, 4, 6)] == [[], [], ["steps"]]
 
 
+def test_the_last_report_may_be_shorter(write_text_recipe, tmp_path):
+    recipe = dataclasses.replace(write_text_recipe(tmp_path / "texts"), steps=5)
+    pretrain_killed(recipe, tmp_path / "cut")
+    run = pretrain_text(recipe, tmp_path / "cut")
+    whole = pretrain_text(dataclasses.replace(recipe, steps_per_report=5), tmp_path / "whole")
+    assert (run.history["step"], whole.history["step"]) == ([2, 4, 5], [5])
+    ours, theirs = (
+        load_arrays(tmp_path / name / f"checkpoint-{epochs:08d}.weights.h5")
+        for name, epochs in (("cut", 3), ("whole", 1))
+    )
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array, err_msg=name)
+    former = json.loads((tmp_path / "cut" / "recipe.json").read_text())
+    longer = dataclasses.replace(recipe, steps=8, warmup_steps=7)
+    assert longer.changes(former | {"warmup_steps": 7}, 6) == ["steps"]
+    assert longer.changes(former | {"warmup_steps": 7}, 4) == []
+
+
 def test_a_finished_run_of_another_corpus_does_not_join_a_comparison(copy, tmp_path):
     recipe, _ = copy
     recipe = dataclasses.replace(recipe, steps=2, warmup_steps=0)

@@ -196,16 +196,9 @@ def test_damaged_settings_are_one_sentence(recipe, tmp_path, content):
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"weighting": "nope"}, "must be one of .*minimax.* Received: weighting=nope"),
-        ({"steps": 15}, "positive multiple of `steps_per_report`"),
-    ],
-)
-def test_a_recipe_refuses(fields, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(TINY, **fields)
+def test_a_recipe_refuses_an_unknown_weighting():
+    with pytest.raises(ValueError, match="must be one of .*minimax.* Received: weighting=nope"):
+        dataclasses.replace(TINY, weighting="nope")
 
 
 @pytest.mark.slow
