@@ -8,7 +8,7 @@ KERAS_BACKEND ?= jax
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint types docs wheel clean
+.PHONY: demo test test-slow examples notebooks lint types docs wheel clean
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
@@ -30,6 +30,17 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(call run_tests,slow)
+
+# Each example in its small size, on each of the backends.
+examples: $(VENV)/.test
+	@set -e; for backend in $(BACKENDS); do for script in examples/*.py; do \
+		echo "$$backend: $$script"; \
+		SMOKE=1 MPLBACKEND=agg KERAS_BACKEND=$$backend $(VENV)/bin/python $$script; \
+	done; done
+
+# The notebooks from the examples, with the output of their full size.
+notebooks: $(VENV)/.test
+	$(VENV)/bin/python examples/notebooks/generate.py
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
