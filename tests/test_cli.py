@@ -48,8 +48,9 @@ def test_an_unknown_recipe_lists_the_known(kind, known, capsys):
     ("flags", "parts"),
     [
         (["--part", "images", "--steps", "30"], {"images": 30}),
-        (["--part", "text"], {"text": 400}),
-        ([], {"text": 400, "images": 120}),
+        (["--part", "text"], {"text": 1200}),
+        (["--part", "all"], {"text": 1200, "images": 240}),
+        ([], {"images": 240}),
     ],
 )
 def test_the_demo_runs_its_parts(flags, parts, tmp_path, monkeypatch):

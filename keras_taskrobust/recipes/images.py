@@ -116,12 +116,15 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
     introduction = (
         "Each row is the same small MM-MAE, trained on the same batches from the same initial "
         "weights. Only the weighing of its tasks, one a modality, differs: uniform is the mean "
-        "over the tasks, minimax weighs the worst task most. The losses are of different kinds, "
+        "over the tasks, minimax weighs the largest loss most. The losses are of different kinds, "
         "and on different scales: squared errors of RGB, absolute errors of depth, cross-entropy "
-        "of labels."
+        "of labels. So scale_free_minimax weighs by how far each is below that of the best "
+        "constant prediction."
     )
-    weightings = {name: {"weighting": name} for name in ("uniform", "minimax")}
-    demo = dataclasses.replace(TINY, steps=120, warmup_steps=12)
+    weightings = {
+        name: {"weighting": name} for name in ("uniform", "minimax", "scale_free_minimax")
+    }
+    demo = dataclasses.replace(TINY, steps=240, warmup_steps=24)
 
     def prepare(self, recipe, directory):
         return open_images(recipe)

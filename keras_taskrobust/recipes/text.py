@@ -146,11 +146,12 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
     preset = "preset"
     introduction = (
         "Each row is the same small PoS-BERT, trained on the same batches from the same initial "
-        "weights. Only the weighing of its part-of-speech tasks differs: pooled is plain masked "
-        "language modelling, uniform the mean over the tasks, minimax weighs the worst task most."
+        "weights. Only the weighing of its part-of-speech tasks differs: pooled is the mean over "
+        "all masked words, as in plain masked language modelling, uniform the mean over the tasks, "
+        "minimax weighs the largest loss most."
     )
     weightings = {name: {"weighting": name} for name in ("pooled", "uniform", "minimax")}
-    demo = dataclasses.replace(TINY, steps=400, warmup_steps=40)
+    demo = dataclasses.replace(TINY, steps=1_200, warmup_steps=120, task_loss="within")
 
     def prepare(self, recipe, directory):
         return prepare_text(recipe, directory)

@@ -162,8 +162,8 @@ def measure(
 class WarnOfTrivialTasks(keras.callbacks.Callback):
     """Warns at the end of an epoch of a task whose loss is above its trivial one.
 
-    Once for each task. Not in the first tenth of the epochs, while the model warms up; nor before
-    it has seen as many batches as the constants were fitted to.
+    Once for each task. Not in the first half of the epochs, while the model warms up; nor before it
+    has seen as many batches as the constants were fitted to.
     """
 
     def __init__(self):
@@ -172,7 +172,7 @@ class WarnOfTrivialTasks(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         steps = int(ops.convert_to_numpy(self.model.optimizer.iterations))
-        if epoch < self.params["epochs"] / 10 or steps <= BATCHES:
+        if epoch < self.params["epochs"] / 2 or steps <= BATCHES:
             return
         for name in self.model.task_names:
             ratio = (logs or {}).get(f"{name}_trivial_ratio", 0.0)

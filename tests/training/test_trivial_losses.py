@@ -403,7 +403,7 @@ def test_a_warning_names_the_task_that_is_worse_than_a_constant():
         return [str(one.message) for one in caught if "best constant" in str(one.message)]
 
     (message,) = warnings_of(epochs=5)
-    assert message.startswith("In epoch 3 the loss of the task 'level' was ")
+    assert message.startswith("In epoch 4 the loss of the task 'level' was ")
     assert not warnings_of(epochs=2)
 
 
