@@ -18,6 +18,7 @@ ROOMS = (
     "plain_text",
     "files",
     "locks",
+    "hugging_face_files",
     "data_loading",
     "randomness",
     "weighting",

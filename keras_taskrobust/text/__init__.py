@@ -1,5 +1,6 @@
 """PoS-BERT: masked language modelling split into part-of-speech tasks."""
 
+import importlib
 from typing import Any
 
 from keras_taskrobust.text.annotated_text import AnnotatedText
@@ -30,19 +31,27 @@ __all__ = [
     "annotate",
     "count_targets",
     "load_corpus",
+    "load_hugging_face_bert",
     "load_vocabulary",
     "masked_batches",
     "penn_tag_to_task",
     "pos_task_names",
+    "save_hugging_face_bert",
     "save_vocabulary",
     "train_vocabulary",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Loads the model, and with it KerasHub, on first use: tagging and masking need neither."""
-    if name != "PosBert":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_taskrobust.text.pos_bert import PosBert
+#: What needs KerasHub, and the module that it is in.
+_MODELS = {
+    "PosBert": "pos_bert",
+    "load_hugging_face_bert": "hugging_face",
+    "save_hugging_face_bert": "hugging_face",
+}
 
-    return PosBert
+
+def __getattr__(name: str) -> Any:
+    """Loads the models, and with them KerasHub, on first use: tagging and masking need neither."""
+    if name not in _MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODELS[name]}"), name)

@@ -61,6 +61,9 @@ class PosBert(MinimaxModel):
         log_task_shares: `(K, V)` floats, `log q_k(w)`, for `task_loss="within"`:
             `keras_taskrobust.text.count_targets(text, masking).log_task_shares`. It is kept as a
             weight that is not trained, which is saved and loaded with all others.
+        exact_gelu: bool. Whether the head computes the exact GELU, as models of former versions
+            did; the default is the backbone's tanh approximation, by which the model is a BERT as
+            others know it.
         **kwargs: `keras.Model` arguments, such as `name`.
 
     Example:
@@ -88,6 +91,7 @@ class PosBert(MinimaxModel):
         groups=POS_TASKS,
         task_loss="full",
         log_task_shares=None,
+        exact_gelu=False,
         **kwargs,
     ):
         if not isinstance(backbone, keras_hub.models.BertBackbone):
@@ -107,13 +111,15 @@ class PosBert(MinimaxModel):
                 "`keras_taskrobust.text.count_targets(text, masking).log_task_shares` counts it. "
                 f"Received: log_task_shares={log_task_shares} for task_loss={task_loss!r}"
             )
-        super().__init__(_pretraining_network(backbone, next_sentence is not None), **kwargs)
+        network = _pretraining_network(backbone, next_sentence is not None, exact_gelu)
+        super().__init__(network, **kwargs)
         backbone.pooled_dense.trainable = next_sentence is not None
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.next_sentence = next_sentence
         self.groups = tuple(groups)
         self.task_loss = task_loss
+        self.exact_gelu = exact_gelu
         if task_loss == "within":
             self._log_task_shares = self._make_table(log_task_shares)
 
@@ -254,12 +260,14 @@ class PosBert(MinimaxModel):
             "next_sentence": self.next_sentence,
             "groups": list(self.groups),
             "task_loss": self.task_loss,
+            "exact_gelu": self.exact_gelu,
         }
 
     @classmethod
     def from_config(cls, config):
         """A new model, whose weights are random; `log_task_shares`, a weight, is then NaN."""
         arguments = keras.saving.deserialize_keras_object(copy.deepcopy(config))
+        arguments.setdefault("exact_gelu", True)  # of a version that knew no other
         if arguments.get("task_loss") == "within":
             shape = len(arguments["groups"]), arguments["backbone"].vocabulary_size
             arguments["log_task_shares"] = np.full(shape, np.nan)
@@ -322,7 +330,7 @@ class _ConstantWords:
 
 
 def _pretraining_network(
-    backbone: keras_hub.models.BertBackbone, next_sentence: bool
+    backbone: keras_hub.models.BertBackbone, next_sentence: bool, exact_gelu: bool
 ) -> keras.Model:
     def initializer():
         return keras.initializers.TruncatedNormal(stddev=INITIALIZER_RANGE)
@@ -334,7 +342,7 @@ def _pretraining_network(
     encoded = backbone(backbone.input)
     head = keras_hub.layers.MaskedLMHead(
         token_embedding=backbone.token_embedding,
-        intermediate_activation="gelu",
+        intermediate_activation="gelu" if exact_gelu else backbone.transformer_layers[0].activation,
         layer_norm_epsilon=1e-12,
         kernel_initializer=initializer(),
         dtype=backbone.dtype_policy,

@@ -22,6 +22,7 @@ from keras_taskrobust.vision.datasets import (
     UnreadableFileError,
     load_images,
 )
+from keras_taskrobust.vision.hugging_face import save_hugging_face_vit
 from keras_taskrobust.vision.image_source import RelabelledImages
 from keras_taskrobust.vision.mm_mae import MultiModalMAE
 from keras_taskrobust.vision.modalities import Modality
@@ -65,6 +66,7 @@ __all__ = [
     "patchify",
     "restore_depth",
     "restore_rgb",
+    "save_hugging_face_vit",
     "save_multimae_weights",
     "sin_cos_positions",
     "standardize_depth",
