@@ -1,5 +1,6 @@
 """Checks of arguments. They return the value as it is kept, or say what was expected."""
 
+import codecs
 import difflib
 import math
 import numbers
@@ -140,6 +141,18 @@ def choice(name: str, value: Any, known: Collection[str]) -> str:
             f"`{name}` must be one of {', '.join(known)}. "
             f"Received: {name}={value}{did_you_mean(value, known)}"
         )
+    return value
+
+
+def encoding(name: str, value: Any) -> str:
+    """A name of an encoding of text that Python knows."""
+    try:
+        codecs.lookup(value)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be an encoding that Python knows, such as utf-8, latin-1 or utf-16. "
+            f"Received: {name}={value}"
+        ) from error
     return value
 
 

@@ -78,7 +78,9 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
             corpus.
     """
     folder = folder_to_write(directory, "text")
-    corpus = load_corpus(recipe.corpus, strict=recipe.strict)
+    corpus = load_corpus(
+        recipe.corpus, recipe.strict, recipe.documents, recipe.encoding, recipe.text_field
+    )
     annotated = folder / "annotated"
     text = annotate(
         corpus,

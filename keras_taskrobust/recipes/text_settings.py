@@ -11,6 +11,7 @@ TagSet = Literal["nine", "penn"]
 NextSentence = Literal["auxiliary", "task", "none"]
 Maskable = Literal["tasks", "all"]
 TaskLoss = Literal["full", "within"]
+Documents = Literal["auto", "blank-lines", "line", "file"]
 
 #: [CLS], two words of a masked segment, [SEP] and as many again; see `annotate`.
 _SHORTEST_SEQUENCE = 8
@@ -19,7 +20,17 @@ _SMALLEST_VOCABULARY = 16
 #: The settings that say which text is prepared, and how.
 _PREPARING = frozenset(
     {
-        *("corpus", "strict", "tagger", "tag_set", "tokenizer", "vocabulary_size"),
+        *(
+            "corpus",
+            "documents",
+            "encoding",
+            "text_field",
+            "strict",
+            "tagger",
+            "tag_set",
+            "tokenizer",
+            "vocabulary_size",
+        ),
         *("held_out", "sequence_length", "next_sentence", "workers"),
     }
 )
@@ -29,12 +40,19 @@ _PREPARING = frozenset(
 class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
-    ADDED = frozenset({"task_loss"})
+    ADDED = frozenset({"task_loss", "documents", "encoding", "text_field"})
 
     corpus: str = "bundled"
     """Raw text: bundled, nltk:NAME, tfds:NAME, the path of a file or folder, or several with +."""
+    documents: Documents = "auto"
+    """What ends a document in a plain text file: two or more blank lines (auto), one or more, the
+    end of the line or that of the file. Too few documents are cut between sentences."""
+    encoding: str = "utf-8"
+    """Encoding of text files, such as latin-1."""
+    text_field: str = "text"
+    """The field that has the text, in .jsonl files and TFDS sets."""
     strict: bool = False
-    """Refuse text files that are empty, binary or not UTF-8, instead of skipping them."""
+    """Refuse text files that are empty, binary or not so encoded, instead of skipping them."""
     tagger: Tagger = "auto"
     """The part-of-speech tagger."""
     tag_set: TagSet = "nine"
@@ -76,9 +94,15 @@ class TextPretraining(Pretraining):
     """Dropout rate."""
 
     def unused(self) -> dict[str, str]:
-        if self.tokenizer is None:
-            return {}
-        return {"vocabulary_size": "a vocabulary that is trained, without `tokenizer`"}
+        unused = super().unused()
+        if self.tokenizer is not None:
+            unused["vocabulary_size"] = "a vocabulary that is trained, without `tokenizer`"
+        parts = self.corpus.split("+")
+        if all(one == "bundled" or one.startswith(("nltk:", "tfds:")) for one in parts):
+            unused |= dict.fromkeys(("documents", "encoding"), "text files")
+            if not any(one.startswith("tfds:") for one in parts):
+                unused["text_field"] = "JSON lines and TFDS sets"
+        return unused
 
     def unused_to_prepare(self) -> dict[str, str]:
         """As `unused`, where the text is prepared and nothing is trained."""
@@ -97,7 +121,9 @@ class TextPretraining(Pretraining):
         checks.open_share("held_out", self.held_out)
         checks.fraction("masked_share", self.masked_share)
         checks.share("dropout", self.dropout)
+        checks.encoding("encoding", self.encoding)
         for name, known in (
+            ("documents", Documents),
             ("tagger", Tagger),
             ("tag_set", TagSet),
             ("next_sentence", NextSentence),

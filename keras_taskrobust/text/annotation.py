@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,13 @@ from keras_taskrobust.text.annotated_text import (
 )
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.packing import pack_pairs, pack_sentences
+from keras_taskrobust.text.pieces import (
+    fewest_documents,
+    too_few_documents,
+    with_enough_documents,
+)
 from keras_taskrobust.text.pos import PosTagger, tasks_of_tag_set
+from keras_taskrobust.text.preparation import preparing
 from keras_taskrobust.text.shards import (
     SHARD_CHARACTERS,
     corpus_fingerprint,
@@ -65,13 +72,17 @@ def annotate(
     shard_characters: int = SHARD_CHARACTERS,
     progress: bool = True,
     tag_set: str = "nine",
+    documents: str = "auto",
+    encoding: str = "utf-8",
+    text_field: str = "text",
 ) -> AnnotatedText:
     """Tags and tokenises a corpus, packs it into records, and writes it to a folder.
 
-    The corpus is read once. The text is tagged in parts, each written when it is done. A run that
-    was interrupted continues with the parts that are missing; parts made from other text or with
-    other settings are made again. If the folder is complete, then only what differs is done:
-    nothing, or the packing. The result does not depend on interruptions or the number of processes.
+    The corpus is read once, after a look at its first documents. The text is tagged in parts, each
+    written when it is done. A run that was interrupted continues with the parts that are missing;
+    parts made from other text or with other settings are made again. If the folder is complete,
+    then only what differs is done: nothing, or the packing. The result does not depend on
+    interruptions or the number of processes.
 
     More than a few parts are tagged in several processes. They load neither Keras nor the script
     that calls this, one that is killed is replaced, and they end with the process that calls this.
@@ -95,6 +106,11 @@ def annotate(
         shard_characters: int >= 1. The size of a part.
         progress: bool. Whether to show a progress bar.
         tag_set: string. `"nine"`: the tasks are `POS_TASKS`. `"penn"`: `PENN_TASKS`.
+        documents: string. What ends a document in a text file, as in `load_corpus`, as are
+            the next two. A corpus of too few documents to be split is cut into pieces, with a
+            warning.
+        encoding: string.
+        text_field: string.
 
     Returns:
         The split "train" as an `AnnotatedText`.
@@ -112,7 +128,7 @@ def annotate(
     directory = Path(directory)
     if directory.is_file():
         raise ValueError(f"`directory` must be a folder. Received: {str(directory)!r}, a file")
-    corpus = load_corpus(source, strict)
+    corpus = load_corpus(source, strict, documents, encoding, text_field)
     if checks.is_integer(encoder):
         checks.integer("encoder", encoder, least=SMALLEST_VOCABULARY)
     elif not isinstance(encoder, WordPieceEncoder):
@@ -134,14 +150,15 @@ def annotate(
         "short_probability": short_probability,
         "seed": seed,
     }
+    corpus = with_enough_documents(corpus, packing)
     tokens = _read_or_warn(directory / _TOKENS)
-    if not _are_current(tokens, directory, corpus, tagging, encoder):
+    if not _are_current(tokens, directory, corpus, tagging, encoder, progress):
         _remove(directory / MANIFEST, directory / _TOKENS)
         annotator = (pos_tagger.name, sentences, tag_set)
         shards, fingerprint = write_shards(
             corpus, directory / _SHARDS, tagging, annotator, workers, progress
         )
-        tokens = _write_tokens(shards, directory, tagging, encoder)
+        tokens = _write_tokens(shards, directory, tagging, encoder, progress)
         tokens |= {"tagging": tagging, "fingerprint": fingerprint}
         write_json(directory / _TOKENS, tokens)
     if not isinstance(encoder, WordPieceEncoder):
@@ -172,7 +189,12 @@ def _save_vocabulary(path: Path, encoder: WordPieceEncoder) -> None:
 
 
 def _are_current(
-    tokens: dict, directory: Path, corpus: Corpus, tagging: dict, encoder: WordPieceEncoder | int
+    tokens: dict,
+    directory: Path,
+    corpus: Corpus,
+    tagging: dict,
+    encoder: WordPieceEncoder | int,
+    progress: bool,
 ) -> bool:
     """Whether tokens are whole and of these settings and, for which it is read, this corpus."""
     if isinstance(encoder, WordPieceEncoder):
@@ -183,7 +205,7 @@ def _are_current(
         return False
     # A vocabulary of its own was among what older texts have the fingerprint of.
     settings = tokens.get("tagging", tokens["settings"])
-    return tokens["fingerprint"] == corpus_fingerprint(corpus, settings)
+    return tokens["fingerprint"] == corpus_fingerprint(corpus, settings, progress)
 
 
 def _settings_of(encoder: WordPieceEncoder) -> dict[str, Any]:
@@ -195,19 +217,27 @@ def _settings_of(encoder: WordPieceEncoder) -> dict[str, Any]:
 
 
 def _write_tokens(
-    shards: list[Path], directory: Path, tagging: dict, encoder: WordPieceEncoder | int
+    shards: list[Path],
+    directory: Path,
+    tagging: dict,
+    encoder: WordPieceEncoder | int,
+    progress: bool,
 ) -> dict[str, Any]:
     """Writes the tokens of shards. Returns their settings and layouts, and a trained vocabulary."""
     trained: dict[str, Any] = {}
     if not isinstance(encoder, WordPieceEncoder):
-        vocabulary = vocabulary_of_words(count_words(shards), encoder)
+        with preparing("vocabulary", "", None, progress):
+            vocabulary = vocabulary_of_words(count_words(shards), encoder)
         trained = {"vocabulary_size": encoder, "vocabulary": vocabulary}
         encoder = WordPieceEncoder(vocabulary)
-    arrays = _join_shards(shards, directory, encoder)
+    with preparing("tokens", "parts", len(shards), progress) as advance:
+        arrays = _join_shards(shards, directory, encoder, advance)
     return {"settings": {**tagging, **_settings_of(encoder)}, "arrays": arrays, **trained}
 
 
-def _join_shards(shards: list[Path], directory: Path, encoder: WordPieceEncoder) -> dict[str, dict]:
+def _join_shards(
+    shards: list[Path], directory: Path, encoder: WordPieceEncoder, advance: Callable[[], None]
+) -> dict[str, dict]:
     """Writes the shards' tokens one after the other. Returns the layouts of the arrays."""
     dtypes = {
         "token_ids": token_dtype(encoder),
@@ -226,6 +256,7 @@ def _join_shards(shards: list[Path], directory: Path, encoder: WordPieceEncoder)
             for name, parts in lengths.items():
                 parts.append(tokens[f"{name}_lengths"])
             num_tokens += len(tokens["tasks"])
+            advance()
     layouts = {name: _layout(dtype, (num_tokens,)) for name, dtype in dtypes.items()}
     for name, parts in lengths.items():
         starts = np.concatenate([[0], *parts]).cumsum(dtype=np.int64)
@@ -273,16 +304,12 @@ def _pack(directory: Path, corpus: Corpus, tokens: dict, packing: dict) -> None:
 
 def _split(num_documents: int, packing: dict) -> dict[str, np.ndarray]:
     """Draws the documents of each split."""
-    fewest = 2 if packing["next_sentence"] else 1
+    fewest = fewest_documents(packing)
     num_held_out = 0
     if packing["held_out"] > 0.0:
         num_held_out = max(fewest, round(packing["held_out"] * num_documents))
     if num_documents - num_held_out < fewest:
-        raise ValueError(
-            f"`source` must have at least {fewest} documents for each split (a random next "
-            f"sentence is from another document). Received: {num_documents} documents, "
-            f"held_out={packing['held_out']}, next_sentence={packing['next_sentence']}"
-        )
+        raise too_few_documents(num_documents, packing)
     order = generator(packing["seed"]).permutation(num_documents)
     splits = {"train": np.sort(order[num_held_out:])}
     if num_held_out:

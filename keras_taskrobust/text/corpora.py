@@ -12,11 +12,18 @@ import nltk
 from nltk.corpus.reader.api import CorpusReader
 from nltk.corpus.util import LazyCorpusLoader
 
+from keras_taskrobust.files import nearest_path
 from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.text.bundled_corpus import bundled_documents
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
 from keras_taskrobust.text.splitting import Document, TextSplitter, split_document
-from keras_taskrobust.text.text_files import find_fault, find_text_files, read_documents
+from keras_taskrobust.text.text_files import (
+    FOLDER_SUFFIXES,
+    TextFormat,
+    find_fault,
+    find_text_files,
+    read_documents,
+)
 
 SOURCES = (
     "'bundled', 'nltk:NAME', 'tfds:NAME', the path of a text file or folder, or several of these "
@@ -64,7 +71,13 @@ class Corpus(abc.ABC):
                 yield document
 
 
-def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool = False) -> Corpus:
+def load_corpus(
+    source: "str | Path | Corpus | Sequence[Document]",
+    strict: bool = False,
+    documents: str = "auto",
+    encoding: str = "utf-8",
+    text_field: str = "text",
+) -> Corpus:
     """Opens a source of raw text.
 
     Args:
@@ -80,8 +93,13 @@ def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool
               ends in .gz), or of a folder of .txt, .jsonl and .gz files;
             - several of these, such as `"nltk:brown+nltk:movie_reviews"`, one after another;
             - a sequence of documents, or a `Corpus`, which is returned.
-        strict: bool. Whether to refuse files which are empty, binary, damaged or not UTF-8. By
-            default they are skipped, with one warning, and listed in the attribute `skipped`.
+        strict: bool. Whether to refuse files which are empty, binary, damaged or not in the
+            encoding. By default they are skipped, with one warning, and listed in the attribute
+            `skipped`.
+        documents: string. What ends a document in a plain text file: `"auto"`, two or more blank
+            lines; `"blank-lines"`, one or more; `"line"` or `"file"`, the end of it.
+        encoding: string. That of text files, such as `"latin-1"`.
+        text_field: string. The field that has the text, of .jsonl files and TFDS sets.
 
     Returns:
         A `Corpus`.
@@ -99,19 +117,31 @@ def load_corpus(source: "str | Path | Corpus | Sequence[Document]", strict: bool
     """
     if isinstance(source, Corpus):
         return source
+    form = TextFormat(documents, encoding, text_field)
     if isinstance(source, Path):
-        return FileCorpus(source, strict)
+        return FileCorpus(source, strict, form)
     if not isinstance(source, str):
         return MemoryCorpus(source)
-    if source == "bundled":
-        return BundledCorpus()
     if "+" in source and not Path(source).exists():
-        return JoinedCorpus([load_corpus(part, strict) for part in source.split("+")])
-    if source.startswith("nltk:"):
-        return NltkCorpus(source.removeprefix("nltk:"), strict)
-    if source.startswith("tfds:"):
-        return TfdsCorpus(source.removeprefix("tfds:"))
-    return FileCorpus(Path(source), strict)
+        parts = [load_corpus(one, strict, **vars(form)) for one in source.split("+")]
+        return JoinedCorpus(parts)
+    if not has_files(source):
+        return _load_named(source, strict, text_field)
+    return FileCorpus(Path(source), strict, form)
+
+
+def has_files(source: str) -> bool:
+    """Whether a source is a path of text files, or has one among several."""
+    if "+" in source and not Path(source).exists():
+        return any(map(has_files, source.split("+")))
+    return source != "bundled" and not source.startswith(("nltk:", "tfds:"))
+
+
+def num_characters(document: str | Document) -> int:
+    """The characters of a document, and a space after each word."""
+    if isinstance(document, str):
+        return len(document)
+    return sum(len(word) + 1 for words in document for word in words)
 
 
 class BundledCorpus(Corpus):
@@ -167,21 +197,25 @@ class FileCorpus(Corpus):
     Args:
         path: path of a file or folder.
         strict: bool. Whether to refuse unusable files instead of skipping them.
+        form: `TextFormat`.
     """
 
-    def __init__(self, path: Path, strict: bool = False):
+    def __init__(self, path: Path, strict: bool = False, form: TextFormat = TextFormat()):  # noqa: B008
         super().__init__(path.name)
+        self.form = form
         if not path.exists():
+            nearest = nearest_path(path)
+            hint = "" if nearest is None else f". Did you mean {str(nearest)!r}?"
             raise ValueError(
-                f"`source` must be {SOURCES}. Received: {str(path)!r}, which does not exist"
+                f"`source` must be {SOURCES}. Received: {str(path)!r}, which does not exist{hint}"
             )
         self.files = find_text_files(path)
         if not self.files:
             raise ValueError(
-                "`source` must be a folder with .txt, .jsonl or .gz files. Received: "
-                f"{str(path)!r}, which has none"
+                f"`source` must be a folder with files {', '.join(FOLDER_SUFFIXES)}, in it or its "
+                f"sub-folders. Received: {str(path)!r}, which has none{_others_in(path)}"
             )
-        found = {str(file): find_fault(file) for file in self.files}
+        found = {str(file): find_fault(file, form) for file in self.files}
         self.skipped = {file: fault for file, fault in found.items() if fault}
         self.files = [file for file in self.files if str(file) not in self.skipped]
         if self.skipped:
@@ -189,14 +223,16 @@ class FileCorpus(Corpus):
 
     def raw_documents(self) -> Iterator[str]:
         for file in self.files:
-            yield from read_documents(file)
+            yield from read_documents(file, self.form)
 
     def _report(self, strict: bool, num_files: int) -> None:
         faults = listed_faults(self.skipped)
         if strict or not self.files:
             raise ValueError(
-                "`source` must be text in UTF-8, plain or JSON lines. Received: "
-                f"{len(self.skipped)} of {num_files} files that are not: {faults}"
+                f"`source` must be text in {self.form.encoding.upper()}, plain or JSON lines with "
+                f'a string "{self.form.text_field}", unless `encoding` or `text_field` say '
+                f"otherwise. Received: {len(self.skipped)} of {num_files} files that are not: "
+                f"{faults}"
             )
         warnings.warn(
             f"{len(self.skipped)} of {num_files} text files are skipped: {faults}", stacklevel=4
@@ -268,10 +304,12 @@ class TfdsCorpus(Corpus):
 
     Args:
         name: string. `"NAME"` or `"NAME@SPLIT"`; the split is "train" unless given.
+        text_field: string. The field of an example that has the text.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, text_field: str = "text"):
         super().__init__(f"tfds:{name}")
+        self._text_field = text_field
         self._name, _, split = name.partition("@")
         self._split = split or "train"
 
@@ -289,10 +327,25 @@ class TfdsCorpus(Corpus):
         except NotImplementedError:  # prepared in a format which only TensorFlow reads
             examples = tfds.as_numpy(tfds.load(self._name, split=self._split))
         for example in examples:
-            text = example.get("text")
+            text = example.get(self._text_field)
             if not isinstance(text, str | bytes):
                 raise ValueError(
-                    "`source` must name a TFDS set whose examples have a field 'text'. "
+                    "`source` must name a TFDS set whose examples have a field "
+                    f"{self._text_field!r} with the text, unless `text_field` says another. "
                     f"Received: source={self.description!r} with {sorted(example)}"
                 )
             yield text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+
+
+def _load_named(source: str, strict: bool, text_field: str) -> Corpus:
+    if source.startswith("nltk:"):
+        return NltkCorpus(source.removeprefix("nltk:"), strict)
+    if source.startswith("tfds:"):
+        return TfdsCorpus(source.removeprefix("tfds:"), text_field)
+    return BundledCorpus()
+
+
+def _others_in(path: Path) -> str:
+    """The kinds of the other files in a folder, in words."""
+    found = {file.suffix for file in path.rglob("*") if file.is_file()}
+    return f", but {', '.join(sorted(found)[:5])}" if found else ""

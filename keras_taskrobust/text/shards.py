@@ -11,7 +11,6 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from keras_taskrobust.files import READING_ERRORS
 from keras_taskrobust.text.annotator import (
@@ -21,8 +20,8 @@ from keras_taskrobust.text.annotator import (
     RawShard,
     write_shard,
 )
-from keras_taskrobust.text.corpora import Corpus
-from keras_taskrobust.text.splitting import Document
+from keras_taskrobust.text.corpora import Corpus, num_characters
+from keras_taskrobust.text.preparation import preparing
 from keras_taskrobust.text.tagging_processes import annotate_in_processes
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 
@@ -39,7 +38,7 @@ def raw_shards(corpus: Corpus, characters: int) -> Iterator[RawShard]:
     length = 0
     for document in corpus.raw_documents():
         shard.append(document)
-        length += _num_characters(document)
+        length += num_characters(document)
         if length >= characters:
             yield shard
             shard, length = [], 0
@@ -79,14 +78,6 @@ def write_shards(
     directory.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     fingerprint = hashlib.sha256()
-    bar = Progress(
-        TextColumn("tagging"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("parts"),
-        TimeElapsedColumn(),
-        disable=not progress,
-    )
 
     def missing() -> Iterator[tuple[Path, RawShard]]:
         for number, shard in enumerate(raw_shards(corpus, settings["shard_characters"])):
@@ -96,22 +87,22 @@ def write_shards(
             paths.append(path)
             fingerprint.update(key.encode())
             if _is_finished(path):
-                bar.advance(task)
+                advance()
             else:
                 yield path, shard
-        bar.update(task, total=len(paths))
 
-    with bar:
-        task = bar.add_task("", total=None)
-        _annotate_all(missing(), annotation, workers, lambda: bar.advance(task))
+    with preparing("tagging", "parts", None, progress) as advance:
+        _annotate_all(missing(), annotation, workers, advance)
     return paths, fingerprint.hexdigest()
 
 
-def corpus_fingerprint(corpus: Corpus, settings: dict) -> str:
+def corpus_fingerprint(corpus: Corpus, settings: dict, progress: bool = False) -> str:
     """The fingerprint that `write_shards` returns, without annotating anything."""
     fingerprint = hashlib.sha256()
-    for shard in raw_shards(corpus, settings["shard_characters"]):
-        fingerprint.update(shard_key(settings, shard).encode())
+    with preparing("reading", "parts", None, progress) as advance:
+        for shard in raw_shards(corpus, settings["shard_characters"]):
+            fingerprint.update(shard_key(settings, shard).encode())
+            advance()
     return fingerprint.hexdigest()
 
 
@@ -174,12 +165,6 @@ def _sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The sums of consecutive runs of values, of the given lengths."""
     totals = np.concatenate([[0], np.cumsum(values)])
     return np.diff(totals[np.concatenate([[0], np.cumsum(lengths)])])
-
-
-def _num_characters(document: str | Document) -> int:
-    if isinstance(document, str):
-        return len(document)
-    return sum(len(word) + 1 for words in document for word in words)
 
 
 def _annotate_all(

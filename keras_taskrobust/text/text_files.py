@@ -1,7 +1,9 @@
 """Text files: which of them can be read, and the documents in them."""
 
 import codecs
+import dataclasses
 import gzip
+import io
 import json
 import re
 import zlib
@@ -9,12 +11,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from keras_taskrobust import checks
+
 FOLDER_SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz", ".gz")
+
+DOCUMENTS = ("auto", "blank-lines", "line", "file")
+"""What a document is in a plain text file."""
 
 _CHUNK_BYTES = 1 << 20
 _LONGEST_DOCUMENT = 1_000_000  # characters; longer ones are cut between paragraphs
 _BYTE_ORDER_MARK = "\ufeff"
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFormat:
+    """How text files are read.
+
+    Args:
+        documents: string. What ends a document in a plain text file: two or more blank lines
+            (`"auto"`), one or more (`"blank-lines"`), the end of the line, or that of the file.
+        encoding: string. A name of it that Python knows.
+        text_field: string. The field of JSON lines that has the text.
+
+    Raises:
+        ValueError: there is no such rule or encoding.
+    """
+
+    documents: str = "auto"
+    encoding: str = "utf-8"
+    text_field: str = "text"
+
+    def __post_init__(self):
+        checks.choice("documents", self.documents, DOCUMENTS)
+        checks.encoding("encoding", self.encoding)
 
 
 def find_text_files(path: Path) -> list[Path]:
@@ -35,41 +65,43 @@ def find_text_files(path: Path) -> list[Path]:
     )
 
 
-def find_fault(path: Path) -> str:
+def find_fault(path: Path, form: TextFormat = TextFormat()) -> str:
     """Reads a file to its end and says why it cannot be used.
 
     Args:
         path: path of a text file.
+        form: `TextFormat`.
 
     Returns:
         string. What is wrong with the file, "" if nothing is.
     """
     try:
         with _open_bytes(path) as file:
-            fault = _find_text_fault(file)
-        return fault or (_find_json_fault(path) if _is_json_lines(path) else "")
+            fault = _find_text_fault(file, form.encoding)
+        return fault or (_find_json_fault(path, form) if _is_json_lines(path) else "")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         return f"damaged gzip file ({error})"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
 
 
-def read_documents(path: Path) -> Iterator[str]:
+def read_documents(path: Path, form: TextFormat = TextFormat()) -> Iterator[str]:
     """Yields the documents of a file in which `find_fault` found none.
 
-    A text file is one document, in which a blank line separates paragraphs and two or more
-    blank lines separate documents (so that a file may hold many). A document of more than
-    a million characters is cut between paragraphs. In a .jsonl file each line is a document: a
-    JSON object with a string in the field "text", in which half a character (a lone surrogate) is
-    replaced by U+FFFD.
+    In a text file a blank line separates paragraphs, and what `form` says separates documents (so
+    that a file may hold many). Unless each file or line is one, a document of more than a million
+    characters is cut between paragraphs. In a .jsonl file each line is a document: a JSON object
+    with a string in the field "text", or another one, in which half a character (a lone surrogate)
+    is replaced by U+FFFD.
 
     Args:
         path: path of a text file.
+        form: `TextFormat`.
 
     Yields:
         strings. The documents which hold more than white space.
     """
-    documents = _read_json_lines(path) if _is_json_lines(path) else _read_plain(path)
+    documents = (_read_json_lines if _is_json_lines(path) else _READERS[form.documents])(path, form)
     for document in documents:
         if document.strip():
             yield document
@@ -89,61 +121,72 @@ def _open_bytes(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _find_text_fault(file: BinaryIO) -> str:
-    decoder = codecs.getincrementaldecoder("utf-8")()
+def _find_text_fault(file: BinaryIO, encoding: str) -> str:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    wrong = f"not {encoding.upper()}"
+    has_no_zeros = "\0".encode(encoding) == b"\0"
     blank = True
     position = 0
     while True:
         chunk = file.read(_CHUNK_BYTES)
-        if b"\0" in chunk:
+        if has_no_zeros and b"\0" in chunk:
             return f"binary file (a zero byte at position {position + chunk.index(0)})"
         try:
             text = decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError:
-            return f"not UTF-8 (near byte {position})" if position else "not UTF-8"
+        except UnicodeError:
+            return f"{wrong} (near byte {position})" if position else wrong
         blank = blank and not text.strip(_BYTE_ORDER_MARK).strip()
         position += len(chunk)
         if not chunk:
             return "empty file" if blank else ""
 
 
-def _find_json_fault(path: Path) -> str:
-    for number, line in enumerate(_lines(path), start=1):
+def _find_json_fault(path: Path, form: TextFormat) -> str:
+    field = form.text_field
+    for number, line in enumerate(_lines(path, form), start=1):
         if line.strip():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 return f"line {number} is not JSON that can be read ({error})"
-            if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-                return f'line {number} is not an object with a string "text"'
+            if not isinstance(record, dict) or not isinstance(record.get(field), str):
+                fields = f", but with {', '.join(record)}" if isinstance(record, dict) else ""
+                return f'line {number} is not an object with a string "{field}"{fields}'
     return ""
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with _open_bytes(path) as file:
-        for number, line in enumerate(file):
-            text = line.decode("utf-8")
-            yield text.removeprefix(_BYTE_ORDER_MARK) if number == 0 else text
+def _lines(path: Path, form: TextFormat) -> Iterator[str]:
+    with (
+        _open_bytes(path) as file,
+        io.TextIOWrapper(file, encoding=form.encoding, newline="\n") as lines,
+    ):
+        for number, line in enumerate(lines):
+            yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
 
 
-def _read_json_lines(path: Path) -> Iterator[str]:
+def _read_json_lines(path: Path, form: TextFormat) -> Iterator[str]:
     # JSON may escape half a character, which no other text can hold.
     return (
-        _HALF_CHARACTER.sub("\ufffd", json.loads(line)["text"])
-        for line in _lines(path)
+        _HALF_CHARACTER.sub("\ufffd", json.loads(line)[form.text_field])
+        for line in _lines(path, form)
         if line.strip()
     )
 
 
-def _read_plain(path: Path) -> Iterator[str]:
+def _read_file(path: Path, form: TextFormat) -> Iterator[str]:
+    yield "".join(_lines(path, form))
+
+
+def _read_blocks(path: Path, form: TextFormat) -> Iterator[str]:
+    least = 2 if form.documents == "auto" else 1
     lines: list[str] = []
     length = 0
     blank_lines = 0
-    for line in _lines(path):
+    for line in _lines(path, form):
         if not line.strip():
             blank_lines += 1
             continue
-        if blank_lines >= 2 or (blank_lines and length > _LONGEST_DOCUMENT):
+        if blank_lines >= least or (blank_lines and length > _LONGEST_DOCUMENT):
             yield "".join(lines)
             lines, length = [], 0
         elif blank_lines:
@@ -152,3 +195,11 @@ def _read_plain(path: Path) -> Iterator[str]:
         lines.append(line)
         length += len(line)
     yield "".join(lines)
+
+
+_READERS = {
+    "auto": _read_blocks,
+    "blank-lines": _read_blocks,
+    "line": _lines,
+    "file": _read_file,
+}

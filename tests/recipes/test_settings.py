@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from keras_taskrobust.recipes import text_settings
 from keras_taskrobust.recipes.cells import load_results
 from keras_taskrobust.recipes.comparison import PlannedRun, starts_from_grid
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
@@ -24,6 +25,18 @@ def test_images_with_maps_are_of_one_split():
     unused = dataclasses.replace(TINY, data="tfds:imagenet2012", maps="maps").unused()
     assert unused["held_out_split"] == "images without `maps`"
     assert "held_out_share" not in unused
+
+
+@pytest.mark.parametrize(
+    ("corpus", "unused"),
+    [
+        ("bundled", {"documents", "encoding", "text_field"}),
+        ("nltk:brown+tfds:imdb_reviews", {"documents", "encoding"}),
+        ("bundled+texts", set()),
+    ],
+)
+def test_formats_are_for_files(corpus, unused):
+    assert dataclasses.replace(text_settings.TINY, corpus=corpus).unused().keys() == unused
 
 
 @pytest.mark.parametrize(

@@ -358,13 +358,13 @@ def test_parts_from_other_text_or_settings_are_made_again(quick, documents, tmp_
 
 
 class CountingCorpus(MemoryCorpus):
-    """Documents that count how often they are read."""
+    """Documents that count how often they are read to their end."""
 
     reads = 0
 
     def raw_documents(self):
+        yield from super().raw_documents()
         self.reads += 1
-        return super().raw_documents()
 
 
 def test_the_corpus_is_read_once(quick, documents, monkeypatch):

@@ -80,7 +80,7 @@ def test_a_damaged_file_of_an_nltk_corpus_is_skipped(tmp_path, monkeypatch):
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9 au lait")
     monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
     reader = TaggedCorpusReader(str(tmp_path), ["bad.txt", "good.txt"])
-    monkeypatch.setattr(nltk.corpus, "tiny", reader, raising=False)
+    monkeypatch.setattr(nltk, "corpus", types.SimpleNamespace(tiny=reader))
     corpus = load_corpus("nltk:tiny")
     with pytest.warns(UserWarning, match=r"skipped: .*bad\.txt: .*codec can't decode"):
         assert list(corpus) == [[["good", "cats"]]]
@@ -195,6 +195,58 @@ class FakeTfds(types.ModuleType):
         return [{"text": f"{name} {split}".encode()}]
 
     as_numpy = staticmethod(iter)
+
+
+@pytest.mark.parametrize(
+    ("documents", "lengths"),
+    [("auto", [3, 1]), ("blank-lines", [2, 1, 1]), ("line", [1, 1, 1, 1]), ("file", [4])],
+)
+def test_what_ends_a_document(tmp_path, documents, lengths):
+    path = tmp_path / "notes.txt"
+    path.write_text("One is here.\nTwo is here.\n\nThree is here.\n \n\nFour is here.\n")
+    assert [len(one) for one in load_corpus(path, documents=documents)] == lengths
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-8-sig"])
+def test_text_in_another_encoding(tmp_path, encoding):
+    path = tmp_path / "notes.txt"
+    path.write_bytes("Un caf\xe9.\n\n\nNon.\n".encode(encoding))
+    assert list(load_corpus(path, encoding=encoding)) == [[["Un", "caf\xe9", "."]], [["Non", "."]]]
+    path.write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"in UTF-16.* `encoding` .*notes\.txt: not UTF-16"):
+        load_corpus(path, encoding="utf-16")
+
+
+def test_text_in_another_field(tmp_path, fake_tfds):
+    path = tmp_path / "many.jsonl"
+    path.write_text('{"body": "One here.", "id": 1}\n{"body": "Two here."}\n')
+    assert len(list(load_corpus(path, text_field="body"))) == 2
+    with pytest.raises(ValueError, match=r"`text_field` .*a string \"text\", but with body, id"):
+        load_corpus(path)
+    with pytest.raises(ValueError, match="a field 'words' .* with \\['label', 'text'"):
+        list(load_corpus("tfds:reviews/plain:1.0.0", text_field="words"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"documents": "lines"}, "`documents` must be one of .*Did you mean 'line'"),
+        ({"encoding": "utf-3"}, "`encoding` must be an encoding that Python knows"),
+        ({"encoding": 8}, "`encoding` must be .*Received: encoding=8"),
+    ],
+)
+def test_formats_that_there_are_not(fields, message):
+    with pytest.raises(ValueError, match=message):
+        load_corpus("bundled", **fields)
+
+
+def test_a_path_that_is_like_another_and_files_of_other_kinds(tmp_path):
+    (tmp_path / "articles").mkdir()
+    (tmp_path / "articles" / "one.md").write_text("One.")
+    with pytest.raises(ValueError, match=r"does not exist. Did you mean '.*articles'\?"):
+        load_corpus(str(tmp_path / "article"))
+    with pytest.raises(ValueError, match=r"\.txt, .*sub-folders.*which has none, but \.md"):
+        load_corpus(tmp_path / "articles")
 
 
 @pytest.fixture
