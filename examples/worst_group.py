@@ -18,8 +18,9 @@
 #
 # | at full size | one CPU core | T4 | TPU v3-8 |
 # | --- | --- | --- | --- |
-# | time | 3 minutes; CIFAR-10: 5 hours (estimated) | 3; 20 minutes (estimated) | 4; 10 minutes (estimated) |
-# | memory | 1 GB; CIFAR-10: 2 GB (estimated) | 1; 2 GB (estimated) | 1 GB a core (estimated) |
+# | time | 3 minutes | 2 minutes (estimated) | 4 minutes (estimated) |
+# | time, CIFAR-10 | 5 hours (estimated) | 20 minutes (estimated) | 10 minutes (estimated) |
+# | memory | 1 GB; 2 GB (estimated) | 2 GB (estimated) | 1 GB a core (estimated) |
 
 # %% tags=["skip-execution"]
 # The wheel is what `make wheel` builds. On Kaggle, attach it: its path begins with /kaggle/input.
