@@ -8,7 +8,7 @@ KERAS_BACKEND ?= jax
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow examples notebooks lint types docs wheel clean
+.PHONY: demo test test-slow examples notebooks lint types docs picture wheel clean
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
@@ -53,6 +53,10 @@ types: $(VENV)/.test
 docs: $(VENV)/.docs
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "Open build/docs/index.html"
+
+# The picture of the README, from benchmarks/results.
+picture: $(VENV)/.docs
+	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/python docs/figures.py
 
 # Builds the wheel, installs it in a fresh environment elsewhere, and imports it there.
 wheel: $(VENV)/.test

@@ -7,12 +7,14 @@ from pathlib import Path
 import api_pages
 import command_pages
 import example_pages
+import result_pages
 import weighting_pages
 
 _WRITERS = {
     "weightings": weighting_pages.pages,
     "api": api_pages.pages,
     "commands": command_pages.pages,
+    "results": result_pages.pages,
     "examples": example_pages.pages,
 }
 

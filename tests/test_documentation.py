@@ -14,7 +14,7 @@ import pytest
 from keras_taskrobust import cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(python|pycon|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = {page.name: FENCE.findall(page.read_text()) for page in PAGES}
 WITH_CODE = [name for name, blocks in BLOCKS.items() if {"python", "pycon"} & set(dict(blocks))]
