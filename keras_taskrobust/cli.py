@@ -15,7 +15,14 @@ from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import OF_A_ROW, Demo, Redraw, Run
-from keras_taskrobust.cli_parsing import flag, flags_of, parse, parse_with_recipe, refuse_unused
+from keras_taskrobust.cli_parsing import (
+    flag,
+    flags_of,
+    parse,
+    parse_with_recipe,
+    refuse_unused,
+    with_flags,
+)
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
 
@@ -48,8 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_commands(words)
         return
     program = f"taskrobust {command}"
-    with said_in_a_sentence(program, debug):
+    with said_in_a_sentence(program, debug, functools.partial(_in_flags, command)):
         COMMANDS[command].run(words[len(command.split()) :], program)
+
+
+def _in_flags(command, text):
+    """A text with the flags of a command in place of fields and arguments of Python."""
+    modality = {"text": TEXT, "images": IMAGES}.get(command.split()[-1])
+    if modality is None:
+        return text
+    of_rows = {"weighting": "weightings", "seed": "seeds"} if "compare" in command else {}
+    return with_flags(text, modality.names(), {**modality.arguments, **of_rows})
 
 
 def _print_commands(words):
@@ -246,41 +262,51 @@ def _print_drawn(drawn: Any) -> int:
     return len(failures) + sum(bool(one.failure) for one in drawn.results)
 
 
+def _recipes(recipes):
+    return f"recipes {', '.join(recipes)}"
+
+
 COMMANDS = {
     "demo": Command(
         "train a small PoS-BERT and a small MM-MAE under several weightings, and report", _demo
     ),
-    "prepare text": Command("tag and tokenize a corpus", _prepare_text),
+    "prepare text": Command(
+        f"tag and tokenize a corpus: {_recipes(TEXT.pretraining)}", _prepare_text
+    ),
     "pretrain text": Command(
-        "pre-train a PoS-BERT: recipes pos-bert-base, pos-bert-tiny",
+        f"pre-train a PoS-BERT: {_recipes(TEXT.pretraining)}",
         functools.partial(_pretrain, TEXT),
     ),
     "pretrain images": Command(
-        "pre-train an MM-MAE: recipes mm-mae-base, mm-mae-tiny",
+        f"pre-train an MM-MAE: {_recipes(IMAGES.pretraining)}",
         functools.partial(_pretrain, IMAGES),
     ),
     "finetune text": Command(
-        "fine-tune BERT presets on downstream tasks: recipes glue, small",
+        f"fine-tune BERT presets on downstream tasks: {_recipes(TEXT.finetuning)}",
         functools.partial(_finetune, TEXT),
     ),
     "finetune images": Command(
-        "fine-tune MM-MAEs and ViTs on image tasks: the paper's recipes, small",
+        f"fine-tune MM-MAEs and ViTs on image tasks: {_recipes(IMAGES.finetuning)}",
         functools.partial(_finetune, IMAGES),
     ),
     "inherit text": Command(
-        "fine-tune BERT presets on related tasks, and test each on the others",
+        f"fine-tune BERT presets on related tasks, and test each on the others: "
+        f"{_recipes(TEXT.inheritance)}",
         functools.partial(_inherit, TEXT),
     ),
     "inherit images": Command(
-        "fine-tune MM-MAEs and ViTs on related images, and test on the others",
+        f"fine-tune MM-MAEs and ViTs on related images, and test on the others: "
+        f"{_recipes(IMAGES.inheritance)}",
         functools.partial(_inherit, IMAGES),
     ),
     "compare text": Command(
-        "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report",
+        "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report: "
+        f"{_recipes(TEXT.pretraining)}",
         functools.partial(_compare, TEXT),
     ),
     "compare images": Command(
-        "pre-train MM-MAE under several weightings and seeds, fine-tune, and report",
+        "pre-train MM-MAE under several weightings and seeds, fine-tune, and report: "
+        f"{_recipes(IMAGES.pretraining)}",
         functools.partial(_compare, IMAGES),
     ),
     "report": Command("draw the report of a comparison or fine-tuning again", _report),

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 #: The exit status if some runs or cells failed, and the rest is done.
 SOME_FAILED = 3
@@ -16,12 +16,13 @@ runs or cells failed: their tracebacks lie beside them, and the same command tri
 
 
 @contextlib.contextmanager
-def said_in_a_sentence(program: str, debug: bool) -> Iterator[None]:
+def said_in_a_sentence(program: str, debug: bool, in_flags: Callable[[str], str]) -> Iterator[None]:
     """A body whose errors end the process with a sentence on standard error.
 
     Args:
         program: string. What the sentence is said by.
         debug: bool. Whether errors are raised as they are, and those that are got over logged.
+        in_flags: from what an error says to the same with flags in place of arguments.
     """
     if debug:
         logging.basicConfig()
@@ -36,7 +37,7 @@ def said_in_a_sentence(program: str, debug: bool) -> Iterator[None]:
         from keras_taskrobust.recipes.failures import is_sentence, reason
 
         where = "" if is_sentence(error) else " (--debug shows where)"
-        sys.exit(f"{program}: {reason(error)}{where}")
+        sys.exit(f"{program}: {in_flags(reason(error))}{where}")
 
 
 def exit_if_failed(number: int, program: str) -> None:

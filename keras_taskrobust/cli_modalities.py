@@ -10,9 +10,11 @@ from keras_taskrobust.cli_options import (
     ImageComparison,
     InheritImages,
     InheritText,
+    Run,
     Settings,
     TextComparison,
 )
+from keras_taskrobust.cli_parsing import field_names
 from keras_taskrobust.recipes import (
     finetuning_settings,
     image_settings,
@@ -22,6 +24,8 @@ from keras_taskrobust.recipes.image_settings import ImageData
 
 Recipes = Mapping[str, tuple[str, Any]]
 
+_ARGUMENTS = {"presets": "preset"}
+
 
 class Modality(abc.ABC):
     """A modality. Its methods need Keras.
@@ -29,6 +33,7 @@ class Modality(abc.ABC):
     Attributes:
         pretraining, finetuning, inheritance: names of recipes to a description and the settings.
         comparison, finetune, inherit: the options of these commands, to be parametrised.
+        arguments: arguments of the library, other than fields, to those that set them.
         left: string. What fine-tuning leaves beside its report.
     """
 
@@ -38,7 +43,15 @@ class Modality(abc.ABC):
     comparison: ClassVar[Any]
     finetune: ClassVar[Any]
     inherit: ClassVar[Any]
+    arguments: ClassVar[Mapping[str, str]]
     left: ClassVar[str]
+
+    def names(self) -> set[str]:
+        """Those of all that flags set."""
+        recipes = (self.pretraining, self.finetuning, self.inheritance)
+        settings = [recipe for one in recipes for _, recipe in one.values()]
+        options = (Run, self.comparison, self.finetune, self.inherit, *map(type, settings))
+        return set().union(*map(field_names, options))
 
     @abc.abstractmethod
     def family(self):
@@ -60,6 +73,7 @@ class _Text(Modality):
     comparison = TextComparison
     finetune = FineTune
     inherit = InheritText
+    arguments = _ARGUMENTS | {"source": "corpus"}
     left = "predictions"
 
     def family(self):
@@ -87,6 +101,7 @@ class _Images(Modality):
     comparison = ImageComparison
     finetune = FineTuneImages[Settings, ImageData]
     inherit = InheritImages[Settings, ImageData]
+    arguments = _ARGUMENTS | {"source": "data", "path": "data"}
     left = "cells"
 
     def family(self):

@@ -11,7 +11,7 @@ from keras_taskrobust.downstream import GLUE_TASKS
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.recipes import finetuning_settings
 from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
-from keras_taskrobust.recipes.settings import Pretraining
+from keras_taskrobust.recipes.settings import Pretraining, WeightingName
 
 #: The flags that a comparison has none of: they are those of a row.
 OF_A_ROW = ("alpha", "loss_momentum", "weighting_options")
@@ -57,9 +57,11 @@ class Comparison(Generic[Recipe]):
     recipe: Recipe
     output: Path = Path("runs/comparison")
     """Folder of the report and the runs. Finished runs in it are kept."""
-    weightings: tuple[str, ...] = ("pooled", "uniform", "minimax")
-    """Names out of keras_taskrobust.weighting.available(), each with its options if need be:
-    minimax:alpha=3 group_dro:step_size=0.1,loss_momentum=0.9."""
+    weightings: tuple[WeightingName, ...] = tuple(
+        map(WeightingName, ("pooled", "uniform", "minimax"))
+    )
+    """One or more, each with its options if need be: minimax:alpha=3
+    group_dro:step_size=0.1,loss_momentum=0.9."""
     seeds: tuple[int, ...] = (0,)
     """Each seed gives a run of every weighting."""
     minimum_targets: int = 1000

@@ -6,11 +6,13 @@ import io
 import re
 import sys
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_taskrobust.cli_options import parse_options
-from keras_taskrobust.recipes.settings import Pretraining
+from keras_taskrobust.plain_text import one_line
+from keras_taskrobust.recipes.settings import Pretraining, WeightingName, WeightingOptions
+from keras_taskrobust.weighting_names import WEIGHTINGS
 
 
 def parse_with_recipe(words, program, kind, recipes):
@@ -36,7 +38,10 @@ def parse_with_recipe(words, program, kind, recipes):
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.CascadeSubcommandArgs,
     )
-    return parse(kind[chosen], _with_warmup(words, recipes), program, config)
+    about = one_line((typing.get_origin(kind) or kind).__doc__)
+    settings = f"{program} {list(recipes)[-1]} --help"
+    description = f"{about} The settings of a recipe are listed by `{settings}`."
+    return parse(kind[chosen], _with_warmup(words, recipes), program, config, description)
 
 
 def _with_warmup(words, recipes):
@@ -51,7 +56,7 @@ def _with_warmup(words, recipes):
     return [*words, "--warmup-steps", str(recipe.warmup_steps * steps // recipe.steps)]
 
 
-def parse(kind, words, program, config=()):
+def parse(kind, words, program, config=(), description=None):
     """What the words of a command say.
 
     Args:
@@ -59,6 +64,7 @@ def parse(kind, words, program, config=()):
         words: list of strings.
         program: string. What is run, for the help.
         config: sequence of tyro's markers.
+        description: string, what help begins with; by default what the dataclass is.
 
     Returns:
         One of `kind`.
@@ -72,13 +78,20 @@ def parse(kind, words, program, config=()):
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, prog=program, args=words, config=config, registry=_registry())
+            return tyro.cli(
+                kind,
+                prog=program,
+                description=description,
+                args=words,
+                config=config,
+                registry=_registry(),
+            )
     except SystemExit as stop:
         refusal = _refusal(stop)
         if refusal is None:
             sys.stderr.write(said.getvalue())
             raise
-    raise ValueError(_with_flags(refusal, _field_names(kind)))
+    raise ValueError(with_flags(refusal, field_names(kind)))
 
 
 def flags_of(words: Iterable[str]) -> set[str]:
@@ -105,25 +118,41 @@ def refuse_unused(words: Sequence[str], unused: Mapping[str, str]) -> None:
     for name, what in unused.items():
         if flag(name) in given or flag(f"no_{name}") in given:
             raise ValueError(
-                f"`{flag(name)}` is for {_with_flags(what)}, and would change nothing here. "
+                f"`{flag(name)}` is for {with_flags(what)}, and would change nothing here. "
                 f"Received: {' '.join(words)}"
             )
 
 
-def _with_flags(text, names=None):
-    """Names of fields in backquotes as flags: those of `names`, or all."""
+def with_flags(
+    text: str, names: Collection[str] | None = None, others: Mapping[str, str] | None = None
+) -> str:
+    """A text in which names in backquotes are flags.
+
+    Args:
+        text: string.
+        names: the names that have a flag; by default all.
+        others: names to those whose flag they have.
+
+    Returns:
+        string.
+
+    Example:
+
+    >>> with_flags("`source` and `batch_size`, not `x`", {"batch_size"}, {"source": "corpus"})
+    '`--corpus` and `--batch-size`, not `x`'
+    """
 
     def replaced(found):
-        return f"`{flag(found[1])}`" if names is None or found[1] in names else found[0]
+        name = (others or {}).get(found[1], found[1])
+        is_known = names is None or name in names or name != found[1]
+        return f"`{flag(name)}`" if is_known else found[0]
 
     return re.sub(r"`(\w+)`", replaced, text)
 
 
 def _registry():
-    """How flags say what is neither a number nor a string: NAME=VALUE NAME=VALUE for options."""
+    """How flags say options, NAME=VALUE NAME=VALUE, and weightings, whose names help lists."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
-
-    from keras_taskrobust.recipes.settings import WeightingOptions
 
     registry = ConstructorRegistry()
 
@@ -139,6 +168,18 @@ def _registry():
             str_from_instance=lambda value: [f"{k}={v!r}" for k, v in value.items()],
         )
 
+    @registry.primitive_rule
+    def weighting(info):
+        if info.type is not WeightingName:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"{{{','.join(WEIGHTINGS)}}}",
+            instance_from_str=lambda words: words[0],
+            is_instance=lambda value: isinstance(value, str),
+            str_from_instance=lambda value: [value],
+        )
+
     return registry
 
 
@@ -152,9 +193,9 @@ def _refusal(stop):
     return None
 
 
-def _field_names(kind: Any) -> set[str]:
-    """Those of a dataclass, and of those that it is parametrised with."""
+def field_names(kind: Any) -> set[str]:
+    """The fields of a dataclass, and of those that it is parametrised with."""
     parts = [kind, typing.get_origin(kind), *typing.get_args(kind)]
     kinds = [one for one in parts if isinstance(one, type) and dataclasses.is_dataclass(one)]
     names = {field.name for one in kinds for field in dataclasses.fields(one)}
-    return names.union(*(_field_names(one) for one in typing.get_args(kind)))
+    return names.union(*(field_names(one) for one in typing.get_args(kind)))

@@ -3,7 +3,9 @@
 import pytest
 
 from keras_taskrobust import cli
+from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.recipes import text
+from keras_taskrobust.weighting_names import WEIGHTINGS
 
 pytestmark = pytest.mark.backend_free
 
@@ -42,6 +44,45 @@ def test_an_unknown_recipe_lists_the_known(kind, known, capsys):
         cli.main(["pretrain", kind, "huge"])
     captured = capsys.readouterr()
     assert known in captured.out + captured.err
+
+
+def test_help_says_where_the_settings_are_and_which_weightings(capsys):
+    def help_of(*words):
+        with pytest.raises(SystemExit):
+            cli.main([*words, "--help"])
+        return "".join(
+            character for character in capsys.readouterr().out if character not in "│\n "
+        )
+
+    said = "arelistedby`taskrobustpretraintextpos-bert-tiny--help`"
+    assert said in help_of("pretrain", "text")
+    for words in (("pretrain", "text", "pos-bert-tiny"), ("compare", "images", "mm-mae-tiny")):
+        assert ",".join(WEIGHTINGS) in help_of(*words)
+
+
+def test_help_on_commands_names_all_recipes():
+    for name, modality in (("text", TEXT), ("images", IMAGES)):
+        for command, recipes in (
+            ("pretrain", modality.pretraining),
+            ("compare", modality.pretraining),
+            ("finetune", modality.finetuning),
+            ("inherit", modality.inheritance),
+        ):
+            assert f"recipes {', '.join(recipes)}" in cli.COMMANDS[f"{command} {name}"].summary
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("pretrain text pos-bert-tiny --corpus nowhere", "`--corpus` must be 'bundled'"),
+        ("pretrain images mm-mae-tiny --data nowhere", "`--data` must be 'scenes'"),
+        ("compare images mm-mae-tiny --data nowhere", "`--data` must be 'scenes'"),
+        ("finetune text small --tasks RTE --preset nowhere", "`--preset` must be the folder"),
+    ],
+)
+def test_errors_of_the_library_name_the_flag(command, said, tmp_path):
+    with pytest.raises(SystemExit, match=rf"^taskrobust [a-z ]+: {said}.*Received: .*nowhere"):
+        cli.main([*command.split(), "--output", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +158,7 @@ def test_fewer_steps_than_the_warm_up_have_the_share_of_it(flags, warmup, tmp_pa
     "words", [["text", "pos-bert-tiny", "--corpus"], ["images", "mm-mae-tiny", "--data"]]
 )
 def test_an_unknown_weighting_is_refused_before_data_are_read(words):
-    with pytest.raises(SystemExit, match="`weighting` must be one of .*Received: weighting=x"):
+    with pytest.raises(SystemExit, match="`--weightings` must be one of .*Received: weighting=x"):
         cli.main(["compare", *words, "nowhere", "--weightings", "uniform", "x"])
 
 

@@ -13,9 +13,17 @@ from keras_taskrobust.weighting_names import WEIGHTINGS
 if TYPE_CHECKING:
     from keras_taskrobust.weighting import TaskWeighting
 
+    WeightingName = str
+else:
+
+    class WeightingName(str):
+        """The name of a weighting. That it has a type lets the command line list them."""
+
+
 WeightingOptions = Mapping[str, Any]
 DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
+_MINIMAX = WeightingName("minimax")
 #: The options with a field of their own, and what they were before there were options.
 _SHORTHANDS = {"alpha": 1.0, "loss_momentum": 0.0}
 _OPTION = "weighting option "
@@ -32,8 +40,8 @@ class Pretraining:
     #: Settings that came later. At their default they say nothing: runs from before are found.
     ADDED: ClassVar[frozenset[str]] = frozenset()
 
-    weighting: str = "minimax"
-    """How the tasks are weighed: one of keras_taskrobust.weighting.available()."""
+    weighting: WeightingName = _MINIMAX
+    """How the tasks are weighed."""
     weighting_options: WeightingOptions = dataclasses.field(default_factory=dict)
     """Options of that weighting and their values, such as step_size=0.1."""
     alpha: float | None = None

@@ -41,6 +41,7 @@ def inherited(monkeypatch, tmp_path):
             raise InterruptedError
 
         monkeypatch.setattr(inheritance, "compute_cells", stop)
+        monkeypatch.setattr(type(family), "find", lambda family, preset: preset)
         with pytest.raises(InterruptedError):
             inheritance.inherit({"uniform": "preset"}, (1,), family, tmp_path)
         return found
