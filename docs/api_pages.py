@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
 
 def _page(title: str, names: Mapping[str, Sequence[str]]) -> str:
     """A page of names by module."""
-    parts = [f"# {_PACKAGE}.{title}", parse(_module(title)).summary]
+    parts = [f"# {title}", f"`{_PACKAGE}.{title}`. {parse(_module(title)).summary}"]
     if title == "weighting":
         parts.append("Each method has a page of its own: [Weightings](../../weightings.md).")
     parts += [_described(module, name) for module, some in names.items() for name in some]

@@ -165,15 +165,18 @@ def draw_idea() -> bytes:
         figure, panel = plt.subplots(figsize=(7, 3.6), layout="constrained")
         panel.plot(points, first, color="#d55e00", label="the hard task")
         panel.plot(points, others, color="#7a8793", label="eight easy tasks, alike")
-        for place, name in ((mean_at, "least mean"), (worst_at, "least maximum")):
+        for place, name, beside in (
+            (mean_at, "least mean", (0.56, 1.75)),
+            (worst_at, "least maximum", (-0.06, 1.6)),
+        ):
             height = max(number * place**2, (place - 1) ** 2)
             panel.plot([place, place], [0, height], ":", color="black", linewidth=1)
             panel.plot(place, height, "o", color=_HIGHLIGHT)
             panel.annotate(
                 f"{name}:\nthe worst loss is {height:.2f}",
                 (place, height),
-                (9, -4),
-                textcoords="offset points",
+                beside,
+                arrowprops={"arrowstyle": "-", "linewidth": 0.6},
             )
         panel.set(xlabel="the one weight of the model", ylabel="loss", xlim=(-0.1, 1.1))
         panel.set_ylim(0, 3)
@@ -235,7 +238,7 @@ def draw_costs() -> bytes:
         panel.axhline(1, color="black", linewidth=0.8)
         panel.set(xlabel="tasks", ylabel="a step over Keras's own", ylim=(0, None))
         panel.set_xticks([3, 5, 9, 20])
-        panel.legend(frameon=False)
+        panel.legend(frameon=False, loc="upper left", fontsize=8)
         return to_svg(figure)
 
 
