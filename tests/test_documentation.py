@@ -60,3 +60,12 @@ def test_a_command_is_understood(command, monkeypatch):
     monkeypatch.setattr(cli, "starting_keras", stop)
     with pytest.raises(Understood):
         cli.main(shlex.split(command, comments=True)[1:])
+
+
+@pytest.mark.backend_free
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = PAGES[0].read_text()
+    assert len(text.split()) <= 700
+    targets = [ROOT / target for target in re.findall(r"\]\(([^):#]+)\)", text)]
+    assert len(targets) > 10
+    assert [path for path in targets if not path.exists()] == []
