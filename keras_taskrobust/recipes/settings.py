@@ -160,7 +160,7 @@ class Pretraining:
                 f"Received: weighting_options={dict(self.weighting_options)}, alpha={self.alpha}, "
                 f"loss_momentum={self.loss_momentum}"
             )
-        return weightings.create(self.weighting, {**self.weighting_options, **given})
+        return weightings.create(str(self.weighting), {**self.weighting_options, **given})
 
     def _decisive(self) -> dict[str, Any]:
         settings = _with_flat_options(dataclasses.asdict(self))

@@ -21,6 +21,10 @@ def test_images_alone_have_the_settings_of_images():
     assert recipe.images == ImageData(data="photos.npz", split="a", scenes=7, held_out_share=0.02)
 
 
+def test_the_name_of_a_weighting_is_one_that_files_can_hold():
+    assert type(TINY.make_weighting().name) is str
+
+
 def test_images_with_maps_are_of_one_split():
     unused = dataclasses.replace(TINY, data="tfds:imagenet2012", maps="maps").unused()
     assert unused["held_out_split"] == "images without `maps`"
