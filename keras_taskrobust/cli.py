@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
-from keras_taskrobust.cli_options import OF_A_ROW, Demo, Redraw, Run
+from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, Redraw, Run
 from keras_taskrobust.cli_parsing import (
     flag,
     flags_of,
@@ -241,6 +241,18 @@ def _report(words, program):
     print(f"Report: {directory.resolve()}")
 
 
+def _export(words, program):
+    import tyro
+
+    arguments = parse(Export, words, program, (tyro.conf.PositionalRequiredArgs,))
+    with starting_keras():
+        from keras_taskrobust.recipes.export import export_run
+    exported = export_run(arguments.run, arguments.to, arguments.output)
+    print(f"{exported.what} and its model card: {exported.folder.resolve()}")
+    for words in exported.left_out:
+        print(f"Not in it: {words}")
+
+
 def _show(drawn, left, arguments, program):
     """Prints the figures of a report, and where it lies with what."""
     failed = _print_drawn(drawn)
@@ -310,6 +322,7 @@ COMMANDS = {
         functools.partial(_compare, IMAGES),
     ),
     "report": Command("draw the report of a comparison or fine-tuning again", _report),
+    "export": Command("hand a run on to Hugging Face, KerasHub or MultiMAE", _export),
 }
 
 

@@ -273,6 +273,18 @@ class Redraw:
     """Folder that `compare` or `finetune` wrote."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Hands the model of a finished run on, with a model card beside it."""
+
+    run: Path
+    """Folder of a run of `pretrain` or `compare`, or its preset."""
+    to: Literal["huggingface", "keras", "multimae"] = "huggingface"
+    """What opens it: Transformers, KerasHub, or, for images, the reference MultiMAE."""
+    output: Path | None = None
+    """A new or empty folder; by default one of that name in the run's."""
+
+
 def _unused_tables(tasks: Collection[str | None]) -> dict[str, str]:
     """The folder of GLUE's tables, where no task is of GLUE."""
     is_used = any(task.name in tasks for task in GLUE_TASKS)

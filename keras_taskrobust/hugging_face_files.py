@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
+from keras_taskrobust.files import READING_ERRORS, write_atomically
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -58,7 +58,7 @@ def to_pytorch(path: str, array: np.ndarray) -> np.ndarray:
     elif path.endswith("kernel"):
         inputs = array.shape[:-1] if path.endswith("attention_output/kernel") else array.shape[:1]
         array = array.reshape(math.prod(inputs), -1).T
-    return np.ascontiguousarray(array)
+    return array
 
 
 def to_keras(path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -97,10 +97,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays as safetensors, whole or not at all."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with replacing(path) as partial:
-        save_file(dict(arrays), partial, metadata={"format": "pt"})
+    # It writes the memory of an array as it is, whatever the order of its axes.
+    found = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(path, save(found, metadata={"format": "pt"}))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from keras_taskrobust.weighting_names import WEIGHTINGS
 pytestmark = pytest.mark.backend_free
 
 HEAVY = {"keras", "jax", "torch", "tensorflow", "scipy", "sklearn", "matplotlib", "keras_hub"}
-HEAVY |= {"grain", "nltk", "PIL", "h5py"}
+HEAVY |= {"grain", "nltk", "PIL", "h5py", "safetensors", "transformers"}
 ROOMS = {"weighting", "training", "text", "vision", "downstream", "evaluation", "recipes"}
 
 
@@ -37,6 +37,8 @@ COMMANDS = [
     "demo --help",
     "demo --nonsense",
     "report --help",
+    "export --help",
+    "export nowhere --to nonsense",
     "prepare text pos-bert-tiny --help",
     "pretrain text --help",
     "pretrain text pos-bert-tiny --help",

@@ -204,7 +204,7 @@ def open_image_model(
 
 def find_image_model(preset: str) -> str:
     """`find_preset` for a model of images."""
-    return find_preset(preset, _WANTED, keras_hub.models.ViTBackbone.presets)
+    return find_preset(preset, _WANTED, keras_hub.models.ViTBackbone.presets, whole=True)
 
 
 def _rescaling(preset):

@@ -41,13 +41,14 @@ def preset_files(folder: Path) -> list[Path]:
     return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
-def find_preset(preset: str, wanted: str, known: Collection[str] = ()) -> str:
-    """The model that a preset stands for: of the folder of a run without `model.keras`, its preset.
+def find_preset(preset: str, wanted: str, known: Collection[str] = (), whole: bool = False) -> str:
+    """The model that a preset stands for: of the folder of a run, its preset.
 
     Args:
         preset: string. A folder or file, the name of a model that KerasHub knows, or a URI.
         wanted: string. What it must be, in words.
         known: the names that KerasHub knows.
+        whole: bool. Whether the `model.keras` of a run comes before its preset.
 
     Returns:
         string. What KerasHub or Keras opens. A URI is not looked up.
@@ -59,7 +60,8 @@ def find_preset(preset: str, wanted: str, known: Collection[str] = ()) -> str:
     if "://" in preset or path.is_file() or (preset in known and not path.exists()):
         return preset
     if path.is_dir():
-        own = [folder for folder in (path, path / _PRESET) if preset_files(folder)]
+        folders = (path, path / _PRESET) if whole else (path / _PRESET, path)
+        own = [folder for folder in folders if preset_files(folder)]
         if own:
             return str(own[0])
         inside = sorted([*path.glob("*/preset"), *path.glob("runs/*/preset")])

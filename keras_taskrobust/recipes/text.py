@@ -8,7 +8,7 @@ import keras
 import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
-from keras_taskrobust.files import folder_to_write
+from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.comparison import compare
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
@@ -176,6 +176,8 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
         return score_groups(model, batches, MASKED_LM, masking.group_names, counts)
 
     def export(self, model, directory):
+        with replacing(directory / "model.keras") as partial:
+            model.save(partial)
         model.save_to_preset(folder_to_write(directory, self.preset))
 
     def describe(self, recipe, data):

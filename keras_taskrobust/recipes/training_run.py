@@ -27,7 +27,8 @@ from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 #: The results that a run may leave, and what they are.
 RESULTS = {
     "preset": "KerasHub preset of the encoder",
-    "model.keras": "the whole model: import keras_taskrobust.vision, then keras.saving.load_model",
+    "model.keras": "the whole model: import keras_taskrobust.vision (of texts: "
+    "keras_taskrobust.text), then keras.saving.load_model",
     "history.csv": "task losses and weights over the steps",
     "scores.npz": "held-out scores of each record",
 }

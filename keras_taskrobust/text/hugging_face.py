@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import keras_hub
-import numpy as np
 from keras import ops
 
 from keras_taskrobust.hugging_face_files import (
@@ -181,7 +180,7 @@ def _swap_next_sentence(arrays):
     """Here class 1 is the next sentence, in Transformers class 0."""
     for name in ("cls.seq_relationship.weight", "cls.seq_relationship.bias"):
         if name in arrays:
-            arrays[name] = np.ascontiguousarray(arrays[name][::-1])
+            arrays[name] = arrays[name][::-1]
 
 
 def _check_head(model):

@@ -24,7 +24,7 @@ def folders(tmp_path, monkeypatch):
     [
         ("runs/mine", "runs/mine/preset"),
         ("runs/mine/preset", "runs/mine/preset"),
-        ("images", "images"),
+        ("images", "images/preset"),
         ("images/preset", "images/preset"),
         ("images/model.keras", "images/model.keras"),
         ("bert_tiny_en", "bert_tiny_en"),
@@ -33,6 +33,11 @@ def folders(tmp_path, monkeypatch):
 )
 def test_the_folder_of_a_run_stands_for_its_preset(preset, found):
     assert find_preset(preset, "a BERT", KNOWN) == found
+
+
+def test_the_whole_model_comes_before_the_preset_for_who_wants_it():
+    assert find_preset("images", "a ViT", KNOWN, whole=True) == "images"
+    assert find_preset("runs/mine", "a ViT", KNOWN, whole=True) == "runs/mine/preset"
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,17 @@ def test_there_and_back_all_weights_are_the_same(next_sentence, tmp_path):
     assert loaded.preprocessor.sequence_length == LENGTH
 
 
+@pytest.mark.backend_free
+def test_arrays_are_read_as_they_were_whatever_their_order_in_memory(tmp_path):
+    array = np.arange(6, dtype="float32").reshape(2, 3)
+    arrays = {"transposed": array.T, "reversed": array[::-1], "whole": array}
+    write_arrays(tmp_path / "model.safetensors", arrays)
+    found = read_arrays(tmp_path / "model.safetensors")
+    assert {name: one.tolist() for name, one in found.items()} == {
+        name: one.tolist() for name, one in arrays.items()
+    }
+
+
 def test_keras_hub_reads_the_backbone(tmp_path):
     model = make_bert()
     save_hugging_face_bert(model, tmp_path)
