@@ -122,6 +122,7 @@ def _pretrain(modality, words, program):
     refuse_unused(words, recipe.unused())
     with starting_keras():
         from keras_taskrobust.evaluation import print_report, write_report
+        from keras_taskrobust.recipes.guide import write_guide
         from keras_taskrobust.recipes.pretraining import pretrain
         from keras_taskrobust.recipes.training_run import pictures_of, results_of
 
@@ -136,6 +137,7 @@ def _pretrain(modality, words, program):
         baseline=recipe.weighting,
         pictures=pictures_of(output),
     )
+    write_guide(output)
     print_report([run], baseline=recipe.weighting)
     print(f"Written to {output.resolve()}:")
     results = {**results_of(output), ", ".join(path.name for path in written): "report and plots"}

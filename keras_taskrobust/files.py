@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import struct
 import tempfile
 import time
@@ -89,6 +90,21 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """Puts a file at a second path, whole or not at all: by a hard link, or a copy if none can be.
+
+    Args:
+        source: the file, which nothing may write into: it is replaced, as `write_atomically` does.
+        path: where it goes, too.
+    """
+    with replacing(path) as partial:
+        partial.unlink()
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
 
 
 def remove_partial_files(directory: str | os.PathLike, seconds: float = _ABANDONED) -> None:

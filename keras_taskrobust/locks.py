@@ -6,8 +6,9 @@ import inspect
 import json
 import os
 import platform
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -16,6 +17,8 @@ from filelock import FileLock, Timeout
 from keras_taskrobust.files import READING_ERRORS, make_folder, remove_partial_files
 
 _NAME = ".lock"
+#: What the start of a run writes before there is any result.
+_OF_A_START = (_NAME, "recipe.json", "fingerprints.json")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -25,7 +28,8 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
     """Keeps other processes out of a folder. Makes the folder if it is missing.
 
     The lock is the system's and ends with the process, however that ends; the file `.lock` stays,
-    and says nothing. Who holds a folder may take it again.
+    and says nothing. Who holds a folder may take it again. A new folder goes if the body fails
+    before it has left more there than its settings.
 
     Args:
         directory: the folder.
@@ -40,8 +44,10 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
         ...  # writes to the folder
     ```
     """
+    folder = Path(directory).resolve()
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     make_folder(directory)
-    path = Path(directory).resolve() / _NAME
+    path = folder / _NAME
     lock = FileLock(path, timeout=0, is_singleton=True)
     with contextlib.ExitStack() as stack:
         try:
@@ -54,7 +60,29 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
         if lock.lock_counter == 1:
             path.write_text(json.dumps(_this_process()))
             remove_partial_files(directory, seconds=0)
+        stack.enter_context(_gone_if_failed(made))
         yield
+
+
+@contextlib.contextmanager
+def _gone_if_failed(made: Sequence[Path]) -> Iterator[None]:
+    """Removes a folder and its parents that were made for a body which fails to fill it."""
+    try:
+        yield
+    except BaseException:
+        if made and not any(map(_is_result, made[0].rglob("*"))):
+            shutil.rmtree(made[0], ignore_errors=True)
+            with contextlib.suppress(OSError):  # of a parent with something else in it
+                for parent in made[1:]:
+                    parent.rmdir()
+        raise
+
+
+def _is_result(path: Path) -> bool:
+    """Whether it is more than the settings of a start that failed."""
+    if path.is_symlink():
+        return True
+    return path.is_file() and path.name not in _OF_A_START and path.stat().st_size > 0
 
 
 def locks_directory(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keras_taskrobust import files
+from keras_taskrobust.files import link_or_copy
 
 pytestmark = pytest.mark.backend_free
 
@@ -146,3 +147,17 @@ def test_the_path_that_was_meant(tmp_path, monkeypatch):
     }
     assert files.nearest_path(tmp_path / "runs" / "yuors") == tmp_path / "runs" / "yours"
     assert files.nearest_path(Path("runs/x")) is None
+
+
+def test_where_no_link_can_be_a_file_is_copied(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("the text")
+    link_or_copy(tmp_path / "a", tmp_path / "to" / "b")
+    assert (tmp_path / "a").samefile(tmp_path / "to" / "b")
+
+    def refuse(source, path):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(files.os, "link", refuse)
+    link_or_copy(tmp_path / "a", tmp_path / "to" / "b")
+    assert (tmp_path / "to" / "b").read_text() == "the text"
+    assert not (tmp_path / "a").samefile(tmp_path / "to" / "b")

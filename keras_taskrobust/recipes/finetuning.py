@@ -7,9 +7,9 @@ from typing import Any
 import keras
 
 from keras_taskrobust.downstream.tasks import TaskFamily
-from keras_taskrobust.files import path_to_write, write_atomically
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells
+from keras_taskrobust.recipes.predictions import keep_predictions
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 from keras_taskrobust.recipes.starts import starts_from_presets
 
@@ -88,8 +88,7 @@ def _compute(cell: Cell, family: TaskFamily, directory: Path) -> dict[str, Any]:
     keras.utils.set_random_seed(start.seed)
     opened = family.open(start.preset, start.from_scratch)
     result = family.finetune(opened, cell.task, cell.settings, start.seed)
-    for name, text in family.files(result, opened, cell.task).items():
-        write_atomically(path_to_write(directory, f"cells/{cell.key}/{name}"), text.encode())
+    keep_predictions(directory, cell.key, family.files(result, opened, cell.task))
     return {
         "scores": result.scores,
         **result.further_scores,

@@ -21,6 +21,7 @@ from keras_taskrobust.evaluation.inheritance_report import Failure, write_inheri
 from keras_taskrobust.files import path_to_write, write_atomically
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import Cell, compute_cells, load_results
+from keras_taskrobust.recipes.guide import write_guide
 from keras_taskrobust.recipes.starts import starts_from_presets
 
 BEFORE = "before"
@@ -107,6 +108,7 @@ def inherit(
         inherited.failures,
         environments(results=results),
     )
+    write_guide(directory)
     return inherited
 
 

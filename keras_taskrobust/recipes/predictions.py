@@ -1,16 +1,40 @@
 """The prediction files of cells that belong to a report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
-from keras_taskrobust.files import file_name, path_inside, path_to_write, write_atomically
+from keras_taskrobust.files import (
+    file_name,
+    link_or_copy,
+    path_inside,
+    path_to_write,
+    write_atomically,
+)
+
+
+def keep_predictions(directory: Path, key: str, texts: Mapping[str, str]) -> None:
+    """Writes the files of a cell, those of the same text once.
+
+    Args:
+        directory: the folder of the cells.
+        key: the key of the cell.
+        texts: names of files to their texts.
+    """
+    written: dict[str, Path] = {}
+    for name, text in texts.items():
+        path = path_to_write(directory, f"cells/{key}/{name}")
+        if text in written:
+            link_or_copy(written[text], path)
+        else:
+            write_atomically(path, text.encode())
+            written[text] = path
 
 
 def publish_predictions(
     directory: Path, keys: Sequence[str], results: Sequence[DownstreamResult], epoch: str
 ) -> None:
-    """Copies the predictions of cells to `predictions/<row>/seed-<seed>/`; others there go.
+    """Shows the predictions of cells in `predictions/<row>/seed-<seed>/`, too; others there go.
 
     Nothing is done if no cell has predictions.
 
@@ -29,7 +53,7 @@ def publish_predictions(
     if not sources:
         return
     for name, source in sources.items():
-        write_atomically(path_to_write(directory, name), source.read_bytes())
+        link_or_copy(source, path_to_write(directory, name))
     for path in directory.glob("predictions/*/seed-*/[!.]*.tsv"):
         name = path.relative_to(directory).as_posix()
         if name not in sources:

@@ -12,6 +12,7 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
+from keras_taskrobust.recipes.guide import write_guide
 from keras_taskrobust.recipes.settings import Pretraining
 from keras_taskrobust.recipes.training_run import (
     claim_data,
@@ -143,6 +144,7 @@ def pretrain(
     draw("at_end")
     family.export(model, directory)
     finish_run(directory, scores, seconds)
+    write_guide(directory)
     return load_run(directory, label)
 
 

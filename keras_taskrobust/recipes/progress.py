@@ -6,6 +6,8 @@ from rich.table import Column
 
 #: Seconds whose speed foretells the rest: cells take minutes.
 _PERIOD = 3600
+#: Without a width, `rich` cuts all others where there are no figures yet.
+_FIGURES = Column(no_wrap=True, min_width=1)
 
 
 def progress_bars() -> Progress:
@@ -18,7 +20,7 @@ def progress_bars() -> Progress:
         BarColumn(bar_width=None, table_column=_flexible(2)),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[figures]}", markup=False),
+        TextColumn("{task.fields[figures]}", markup=False, table_column=_FIGURES),
         speed_estimate_period=_PERIOD,
         expand=True,
     )
@@ -51,7 +53,8 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.update(self._bar, figures=figures)
 
     def on_train_end(self, logs=None):
-        self._progress.stop()
+        if self._progress.finished:  # a shorter last report is another `fit`
+            self._progress.stop()
 
     def __del__(self):
         self._progress.stop()

@@ -15,6 +15,7 @@ from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.files import path_inside, write_atomically
 from keras_taskrobust.locks import locked
 from keras_taskrobust.recipes.cells import cell_path, load_results
+from keras_taskrobust.recipes.guide import write_guide
 from keras_taskrobust.recipes.predictions import publish_predictions
 from keras_taskrobust.recipes.stored import (
     COUNT,
@@ -143,6 +144,7 @@ def _write(drawn, directory):
             drawn.results, directory, manifest.title, manifest.settings, manifest.introduction
         )
     publish_predictions(directory, manifest.cells, drawn.results, manifest.select)
+    write_guide(directory)
 
 
 def _read(directory):

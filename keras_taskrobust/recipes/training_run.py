@@ -1,10 +1,7 @@
 """The folder of one run: its settings, its training, its result. A killed run in it goes on."""
 
-import contextlib
-import csv
 import dataclasses
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +15,7 @@ from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import READING_ERRORS, sync_files, write_atomically
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
+from keras_taskrobust.recipes.history import HistoryLog, cut_history, read_history
 from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.recipes.settings import Pretraining
 from keras_taskrobust.recipes.stored import TEXT, mapping_to
@@ -76,8 +74,10 @@ def claim_folder(directory: Path, recipe: Pretraining) -> None:
         return
     if path.exists() and _has_trained(directory):
         found = _read_settings(directory)
-        reports = max(Checkpoint(directory).found(), default=0)
-        changed = recipe.changes(found, reports * found["steps_per_report"])
+        steps_per_report = found["steps_per_report"]
+        checkpoint = Checkpoint(directory, steps_per_epoch=steps_per_report)
+        done = max(checkpoint.found(), default=0) * steps_per_report
+        changed = recipe.changes(found, done)
         if changed:
             hint = " (`steps` decides how the learning rate falls)" if "steps" in changed else ""
             raise ValueError(
@@ -149,10 +149,12 @@ def load_run(directory: Path, label: str) -> Run:
     settings = _read_settings(directory)
     finished = _read_json(directory / "finished.json", {"seconds": (int, float)})
     scores = _read_or_refuse(directory / "scores.npz", "held-out scores", TaskScores.load)
+    # Where epochs set the steps, those of the settings are others.
+    end = settings["steps"] if settings.get("epochs") is None else None
     history = _read_or_refuse(
         directory / "history.csv",
         "lines of history",
-        lambda path: _read_history(path, settings),
+        lambda path: read_history(path, settings["steps_per_report"], end),
     )
     computed_with = finished.get("environment", {})
     if not mapping_to(TEXT).accepts(computed_with):
@@ -183,34 +185,34 @@ def train(
         float. Seconds spent, over all starts, on what was kept.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoint(directory, every=recipe.reports_per_checkpoint)
+    checkpoint = Checkpoint(
+        directory, recipe.reports_per_checkpoint, recipe.steps_per_report, recipe.steps
+    )
     done = checkpoint.restore(model)
-    history = directory / "history.csv"
-    _truncate_history(history, done)
+    cut_history(directory, done, recipe.steps_per_report)
     whole, rest = divmod(recipe.steps, recipe.steps_per_report)
     if done == 0 and model.trivial_losses is not None:
         is_needed = model.weighting.needs_trivial_losses
         model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
-    with contextlib.closing(_History(history, append=True)) as lines:
-        callbacks = [
-            StopOnBrokenLoss(),
-            lines,
-            *callbacks,
-            checkpoint,
-            ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
-        ]
-        for epochs, steps in ((whole, recipe.steps_per_report), (whole + bool(rest), rest)):
-            if done < epochs:
-                model.fit(
-                    batches_for_fit(batches(done * recipe.steps_per_report)),
-                    epochs=epochs,
-                    initial_epoch=done,
-                    steps_per_epoch=steps,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=callbacks,
-                )
-                done = epochs
+    callbacks = [
+        StopOnBrokenLoss(),
+        HistoryLog(directory, recipe.steps_per_report, recipe.steps),
+        *callbacks,
+        checkpoint,
+        ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+    ]
+    for epochs, steps in ((whole, recipe.steps_per_report), (whole + bool(rest), rest)):
+        if done < epochs:
+            model.fit(
+                batches_for_fit(batches(done * recipe.steps_per_report)),
+                epochs=epochs,
+                initial_epoch=done,
+                steps_per_epoch=steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
+            done = epochs
     return checkpoint.seconds
 
 
@@ -226,19 +228,6 @@ class FromTheStart:
 
     def __iter__(self) -> Iterator[tuple]:
         return batches_for_fit(self._batches(0))
-
-
-class _History(keras.callbacks.CSVLogger):
-    """Its lines are on the disk before the checkpoint that follows them."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        os.fsync(self.csv_file.fileno())
-
-    def close(self):
-        """Keras closes the file only where training comes to its end."""
-        if self.csv_file is not None:
-            self.csv_file.close()
 
 
 def _read_settings(directory: Path) -> dict[str, Any]:
@@ -282,35 +271,3 @@ def _has_trained(directory):
 
 def _those_in(directory, texts):
     return {name: text for name, text in texts.items() if (directory / name).exists()}
-
-
-def _truncate_history(path, epochs):
-    """Drops what a killed run logged after its last checkpoint."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() and epochs else []
-    kept = [line for line in lines[1:] if _is_line(line, lines[0], epochs)]
-    if len(kept) < epochs:
-        warnings.warn(
-            f"{path} lacks {epochs - len(kept)} of the {epochs} lines before the checkpoint: it "
-            "was changed. The run goes on without them.",
-            stacklevel=2,
-        )
-    write_atomically(path, b"".join([*lines[:1], *kept]))
-
-
-def _is_line(line, header, epochs):
-    """Whether it is a whole line of one of the first epochs."""
-    epoch = line.split(b",")[0]
-    is_whole = line.endswith(b"\n") and line.count(b",") == header.count(b",")
-    return is_whole and epoch.isdigit() and int(epoch) < epochs
-
-
-def _read_history(path, settings):
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # Keras's logger reserves columns for validation, too.
-    names = [name for name in rows[0] if not name.startswith("val_")]
-    history = {name: [float(row[name]) for row in rows] for name in names}
-    history["step"] = [(epoch + 1) * settings["steps_per_report"] for epoch in history.pop("epoch")]
-    if settings.get("epochs") is None:  # else they set the steps, in whole reports
-        history["step"][-1] = min(history["step"][-1], settings["steps"])
-    return history

@@ -13,7 +13,7 @@ import keras
 
 from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
 
-_PATTERN = re.compile(r"checkpoint-(\d{8,})\.(?:weights\.h5|json)")
+_PATTERN = re.compile(r"(checkpoint-(step-)?(\d{8,}))\.(?:weights\.h5|json)")
 
 
 class _Stored(NamedTuple):
@@ -28,9 +28,9 @@ class Checkpoint(keras.callbacks.Callback):
     """Saves all state at the end of epochs, so that a killed run continues to the same numbers.
 
     `checkpoint-<epochs>.weights.h5` holds weights, optimizer, weighting and the random state of
-    dropout; `checkpoint-<epochs>.json` its SHA-256 and the seconds of training so far. Both are on
-    the disk before an older checkpoint goes; the last two stay. One that is damaged is left out,
-    with a warning.
+    dropout; `checkpoint-<epochs>.json` its SHA-256 and the seconds of training so far. With
+    `steps_per_epoch`, their names are `checkpoint-step-<steps>`. Both are on the disk before an
+    older checkpoint goes; the last two stay. One that is damaged is left out, with a warning.
 
     Put it behind the callbacks whose work is to be done once an epoch: who continues from a
     checkpoint does not do it again.
@@ -38,6 +38,9 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         directory: the folder of the checkpoints, that of one run.
         every: int >= 1. Epochs between two checkpoints. There is one at the end, too.
+        steps_per_epoch: int. As in `fit`, for names that count steps; those that count epochs are
+            found, too.
+        steps: int. Those of all epochs, where the last one is shorter.
 
     Attributes:
         seconds: float. What training has taken up to the newest checkpoint, over all starts.
@@ -54,13 +57,21 @@ class Checkpoint(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, directory: str | os.PathLike, every: int = 1):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        every: int = 1,
+        steps_per_epoch: int | None = None,
+        steps: int | None = None,
+    ):
         super().__init__()
         self.directory = Path(directory)
         self.every = every
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = steps
         self.seconds = 0.0
-        self._newest: int | None = None  # the epochs of what was saved or restored
-        self._replaceable: set[int] = set()  # the epochs of what cannot be restored
+        self._newest: str | None = None  # the name of what was saved or restored
+        self._replaceable: set[str] = set()  # the names of what cannot be restored
         self._began = 0.0
 
     def latest(self) -> tuple[Path | None, int]:
@@ -68,11 +79,8 @@ class Checkpoint(keras.callbacks.Callback):
 
         Damaged ones, and others without their digest, are passed over with a warning.
         """
-        for epochs in sorted(self.found(), reverse=True):
-            path = self._path(epochs)
-            if path.exists() and self._is_sound(epochs):
-                return path, epochs
-        return None, 0
+        name, epochs = self._latest()
+        return (None if name is None else self._weights(name)), epochs
 
     def restore(self, model: keras.Model) -> int:
         """Loads the newest sound checkpoint into a compiled model, if there is one.
@@ -80,26 +88,26 @@ class Checkpoint(keras.callbacks.Callback):
         Returns:
             int. The epochs already done, for `fit(initial_epoch=...)`.
         """
-        path, epochs = self.latest()
-        self.seconds, self._newest = 0.0, None
-        if path is not None:
+        self._newest, epochs = self._latest()
+        self.seconds = 0.0
+        if self._newest is not None:
             model.optimizer.build(model.trainable_variables)
-            model.load_weights(path)
-            self.seconds, self._newest = self._stored(epochs).seconds, epochs
-        self._replaceable = {other for other in self.found() if other > epochs}
+            model.load_weights(self._weights(self._newest))
+            self.seconds = self._stored(self._newest).seconds
+        others = self._named().items()
+        self._replaceable = {name for name, found in others if found > epochs}
         return epochs
 
     def found(self) -> set[int]:
         """The epochs of all checkpoints in the folder, sound or not."""
-        names = (_PATTERN.fullmatch(path.name) for path in self.directory.glob("checkpoint-*"))
-        return {int(name[1]) for name in names if name}
+        return set(self._named().values())
 
     def on_train_begin(self, logs=None):
-        unknown = self.found() - self._replaceable
+        unknown = self._named().keys() - self._replaceable
         if unknown and self._newest is None:
             raise ValueError(
                 "`directory` must be new, or `restore` must come before `fit`. "
-                f"Received: {self.directory} with {self._path(max(unknown)).name}"
+                f"Received: {self.directory} with {self._weights(max(unknown)).name}"
             )
         self._began = time.perf_counter() - self.seconds
 
@@ -108,41 +116,59 @@ class Checkpoint(keras.callbacks.Callback):
             self._save(epoch + 1)
 
     def _save(self, epochs: int) -> None:
-        path = self._path(epochs)
-        seconds = time.perf_counter() - self._began
-        with replacing(path) as partial:
+        seconds, name = time.perf_counter() - self._began, self._name(epochs)
+        with replacing(self._weights(name)) as partial:
             self.model.save_weights(partial, overwrite=True)
             # The digest comes first: weights without one are none of ours.
             stored = _Stored(epochs, _digest(partial), seconds)
             content = json.dumps(stored._asdict(), indent=1)
-            write_atomically(self._description(epochs), content.encode())
-        for other in self.found() - {epochs, self._newest}:
-            self._path(other).unlink(missing_ok=True)
+            write_atomically(self._description(name), content.encode())
+        for other in self._named().keys() - {name, self._newest}:
+            self._weights(other).unlink(missing_ok=True)
             self._description(other).unlink(missing_ok=True)
-        self.seconds, self._newest = seconds, epochs
+        self.seconds, self._newest = seconds, name
 
-    def _path(self, epochs: int) -> Path:
-        return self.directory / f"checkpoint-{epochs:08d}.weights.h5"
+    def _name(self, epochs: int) -> str:
+        if self.steps_per_epoch is None:
+            return f"checkpoint-{epochs:08d}"
+        step = epochs * self.steps_per_epoch
+        return f"checkpoint-step-{step if self.steps is None else min(step, self.steps):08d}"
 
-    def _description(self, epochs: int) -> Path:
-        return self.directory / f"checkpoint-{epochs:08d}.json"
+    def _named(self) -> dict[str, int]:
+        """The names of all checkpoints in the folder, without endings, to their epochs."""
+        names = (_PATTERN.fullmatch(path.name) for path in self.directory.glob("checkpoint-*"))
+        steps = self.steps_per_epoch or 1
+        return {name[1]: -(-int(name[3]) // (steps if name[2] else 1)) for name in names if name}
 
-    def _stored(self, epochs: int) -> _Stored:
-        content: Any = json.loads(self._description(epochs).read_text())
+    def _latest(self) -> tuple[str | None, int]:
+        """The name of the newest sound checkpoint, or `None`, and its epochs."""
+        for name, epochs in sorted(self._named().items(), key=lambda one: one[1], reverse=True):
+            if self._weights(name).exists() and self._is_sound(name, epochs):
+                return name, epochs
+        return None, 0
+
+    def _weights(self, name: str) -> Path:
+        return self.directory / f"{name}.weights.h5"
+
+    def _description(self, name: str) -> Path:
+        return self.directory / f"{name}.json"
+
+    def _stored(self, name: str) -> _Stored:
+        content: Any = json.loads(self._description(name).read_text())
         return _Stored(int(content["epochs"]), content["sha256"], float(content["seconds"]))
 
-    def _is_sound(self, epochs: int) -> bool:
+    def _is_sound(self, name: str, epochs: int) -> bool:
         try:
-            stored = self._stored(epochs)
-            digest = _digest(self._path(epochs))
+            stored = self._stored(name)
+            digest = _digest(self._weights(name))
         except READING_ERRORS as error:
-            fault = f"{self._description(epochs).name} must say its digest: {error!r}"
+            fault = f"{self._description(name).name} must say its digest: {error!r}"
         else:
             if (stored.epochs, stored.sha256) == (epochs, digest):
                 return True
             fault = "its content is not what was saved"
         warnings.warn(
-            f"The checkpoint {self._path(epochs)} is damaged: {fault}. "
+            f"The checkpoint {self._weights(name)} is damaged: {fault}. "
             "Training goes on from the one before it, or from the start.",
             stacklevel=2,
         )

@@ -208,3 +208,32 @@ def test_data_are_prepared_once_and_kept_while_they_are_needed(stub):
     made.clear()
     family = All(("a", "b"), FineTuning())
     assert [prepared(family, *call) for call in calls] == [1, 2, 1, 3, 3, 1]
+
+
+def test_predictions_are_on_the_disk_once(stub, tmp_path):
+    class Same(StubTasks):
+        def files(self, result, opened, task):
+            return {f"{epoch}/{task}.tsv": "the same" for epoch in BOTH}
+
+    finetune(PRESETS, (0,), Same(("a", "b"), FineTuning()), tmp_path, from_scratch=False)
+    paths = list(tmp_path.rglob("a.tsv"))
+    assert {path.read_text() for path in paths} == {"the same"}
+    assert len(paths) == 3  # of the last and the best epoch, and as the report shows it
+    assert len({path.stat().st_ino for path in paths}) == 1
+
+
+def test_the_guide_is_of_what_is_there(stub, tmp_path):
+    finetune(PRESETS, (0,), stub, tmp_path / "tuned")
+    inherit(PRESETS, (0,), stub, tmp_path / "inherited")
+    tuned, inherited = (
+        (tmp_path / name / "README.txt").read_text() for name in ("tuned", "inherited")
+    )
+    assert tuned.startswith("Read first:\n  report.html ")
+    assert inherited.startswith("Read first:\n  report.html ")
+    assert "predictions" in tuned
+    assert "inheritance.csv" not in tuned
+    assert "heads" in inherited
+    assert "checkpoint" not in inherited
+    known = {line.split()[0] for line in tuned.splitlines() if line.startswith("  ")}
+    present = {path for path in (tmp_path / "tuned").iterdir() if not path.name.startswith(".")}
+    assert all(any(path.match(name) for name in known | {"README.txt"}) for path in present)

@@ -105,6 +105,9 @@ def test_a_run_asks_for_everything_once_and_a_finished_one_for_nothing(family, t
     assert run.history["loss"][-1] < run.history["loss"][0]
     assert run.scores.task_names == TASKS
     assert (tmp_path / "model.keras").exists()
+    guide = (tmp_path / "README.txt").read_text()
+    for name in ("model.keras", "history.csv", "recipe.json", "fingerprints.json", "checkpoint-*"):
+        assert f"  {name} " in guide
     family.calls.clear()
     again = pretrain(family, family.demo, tmp_path)
     np.testing.assert_array_equal(again.scores.totals, run.scores.totals)

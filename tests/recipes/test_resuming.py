@@ -1,5 +1,6 @@
 """A run that goes on: to the same numbers, and with nothing else than it began with."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust.locks import locked
 from keras_taskrobust.recipes import training_run
+from keras_taskrobust.recipes.history import read_history
 from keras_taskrobust.recipes.text import compare_text, prepare_text, pretrain_text
 from keras_taskrobust.recipes.training_run import claim_folder, finished_run
 
@@ -85,13 +87,13 @@ def test_a_killed_run_goes_on_to_the_same_numbers(copy, tmp_path):
     recipe, run = copy
     longer = dataclasses.replace(recipe, steps=10)
     whole = pretrain_text(longer, tmp_path / "whole")
-    os.truncate(run / "checkpoint-00000002.weights.h5", 1000)
+    os.truncate(run / "checkpoint-step-00000004.weights.h5", 1000)
     with (run / "history.csv").open("ab") as file:
-        file.write(b"0")  # of a line that begins with 03
-    stored = run / "checkpoint-00000001.json"
+        file.write(b"6")  # of a line of step 6
+    stored = run / "checkpoint-step-00000002.json"
     stored.write_text(json.dumps(json.loads(stored.read_text()) | {"seconds": 1000.0}))
     other = dataclasses.replace(longer, workers=2, reports_per_checkpoint=2)
-    with pytest.warns(UserWarning, match=r"checkpoint-00000002\.weights\.h5 is damaged"):
+    with pytest.warns(UserWarning, match=r"checkpoint-step-00000004\.weights\.h5 is damaged"):
         continued = pretrain_text(other, run)
     assert_same_run(run, tmp_path / "whole")
     assert whole.history["step"] == continued.history["step"] == [2, 4, 6, 8, 10]
@@ -113,6 +115,33 @@ def test_a_killed_run_goes_on_to_the_same_numbers(copy, tmp_path):
         pytest.raises(ValueError, match=rf"{run}/history\.csv must hold.*remove the run's folder"),
     ):
         pretrain_text(other, run)
+
+
+def as_of_before(run):
+    """The folder as former versions left it: history and checkpoints count reports."""
+    for path in run.glob("checkpoint-step-*"):
+        step = int(path.name[16:24])
+        path.rename(run / path.name.replace(f"step-{step:08d}", f"{step // 2:08d}"))
+    names, *rows = csv.reader((run / "history.csv").read_text().splitlines())
+    table = [["epoch", *names[1:], *(f"val_{name}" for name in names[1:])]]
+    table += [[str(int(row[0]) // 2 - 1), *row[1:], *["NA"] * (len(row) - 1)] for row in rows]
+    (run / "history.csv").write_text("".join(f"{','.join(row)}\r\n" for row in table))
+
+
+def test_a_run_of_before_goes_on_to_the_same_numbers(copy, tmp_path):
+    recipe, run = copy
+    pretrain_text(recipe, tmp_path / "whole")
+    before = read_history(run / "history.csv", recipe.steps_per_report)
+    as_of_before(run)
+    assert sorted(path.name for path in run.glob("checkpoint-*.h5")) == [
+        f"checkpoint-0000000{number}.weights.h5" for number in (1, 2)
+    ]
+    np.testing.assert_equal(read_history(run / "history.csv", recipe.steps_per_report), before)
+    pretrain_text(recipe, run)
+    assert_same_run(run, tmp_path / "whole")
+    header = (run / "history.csv").read_text().split("\n")[0]
+    assert header.startswith("step,")
+    assert "val_" not in header
 
 
 def edit_corpus(recipe, run):
@@ -192,8 +221,8 @@ def test_the_last_report_may_be_shorter(write_text_recipe, tmp_path):
     whole = pretrain_text(dataclasses.replace(recipe, steps_per_report=5), tmp_path / "whole")
     assert (run.history["step"], whole.history["step"]) == ([2, 4, 5], [5])
     ours, theirs = (
-        load_arrays(tmp_path / name / f"checkpoint-{epochs:08d}.weights.h5")
-        for name, epochs in (("cut", 3), ("whole", 1))
+        load_arrays(tmp_path / name / "checkpoint-step-00000005.weights.h5")
+        for name in ("cut", "whole")
     )
     for name, array in theirs.items():
         np.testing.assert_array_equal(ours[name], array, err_msg=name)

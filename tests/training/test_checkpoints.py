@@ -77,6 +77,19 @@ def test_the_last_two_checkpoints_are_kept(saved, tmp_path):
     assert names_in(tmp_path) == files_of(4, 5)
 
 
+def test_names_count_steps_where_they_are_known(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved[0], folder)
+    checkpoint, model = Checkpoint(folder, steps_per_epoch=8), two_headed_model()
+    assert checkpoint.restore(model) == 3
+    fit_with(checkpoint, model, initial_epoch=3, epochs=4)
+    steps = {f"checkpoint-step-00000032.{ending}" for ending in ("json", "weights.h5")}
+    assert names_in(folder) == files_of(3) | steps
+    again = Checkpoint(folder, steps_per_epoch=8)
+    assert again.found() == {3, 4}
+    assert again.latest() == (folder / "checkpoint-step-00000032.weights.h5", 4)
+
+
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
