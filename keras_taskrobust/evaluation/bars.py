@@ -149,11 +149,14 @@ def _bar(axes, y, index, interval, worst, pale):
     if not math.isfinite(value):
         axes.text(0, y, " not finite", va="center", fontsize=FONT - 1, color=INK)
         return ()
+    colour = WEIGHTING_COLOURS[index % len(WEIGHTING_COLOURS)]
+    if worst:  # seen where the bar is short
+        axes.axhline(y, color=colour, alpha=0.18, linewidth=72 * _BAR, zorder=0.5)
     axes.barh(
         y,
         value,
         _BAR * 0.86,
-        color=WEIGHTING_COLOURS[index % len(WEIGHTING_COLOURS)],
+        color=colour,
         alpha=0.45 if pale else 1.0,
         hatch=_hatch(index),
         edgecolor="white",

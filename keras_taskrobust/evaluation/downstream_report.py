@@ -31,6 +31,7 @@ from keras_taskrobust.evaluation.figures import (
     bounds,
     number,
     signed,
+    worst_legend,
     worst_names,
 )
 from keras_taskrobust.evaluation.rendering import (
@@ -102,6 +103,7 @@ def print_downstream(
         failure_notes(comparison.failures),
         Notes((key, *downstream_notes(comparison))),
         Paragraph(downstream_headline(comparison), important=True),
+        Paragraph(downstream_next_step(comparison)),
     ]
     to_terminal(Console() if console is None else console, blocks)
 
@@ -110,6 +112,7 @@ def downstream_sections(comparison: DownstreamComparison) -> list[Block]:
     """The downstream part of a report, with the picture that `draw_downstream` draws."""
     return [
         Paragraph(downstream_headline(comparison), important=True),
+        Paragraph(downstream_next_step(comparison)),
         summary_table(comparison),
         Notes(tuple(downstream_notes(comparison))),
         *failure_blocks(
@@ -170,7 +173,40 @@ def draw_downstream(comparison: DownstreamComparison, directory: Path) -> None:
 
 
 def downstream_headline(comparison: DownstreamComparison) -> str:
-    """Which row has the best worst task, and how sure that is."""
+    """Which row has the best worst task, how sure that is, and which tasks do not count."""
+    left_out = (
+        " Not counted, since no row lies clear of the trivial baseline there: "
+        f"{', '.join(comparison.floor)}."
+    )
+    return _finding(comparison) + (left_out if comparison.floor else "")
+
+
+def downstream_next_step(comparison: DownstreamComparison) -> str:
+    """What to do next, in a sentence."""
+    rows = comparison.rows
+    if comparison.failures:
+        return "Next: run the same command again: it tries what failed, and keeps the rest."
+    if comparison.nothing_clear:
+        return (
+            "Next: longer fine-tuning, a longer pre-training, or tasks with more examples: nothing "
+            "was learned here that a comparison could rest on."
+        )
+    if len(rows) == 1:
+        return (
+            "Next: set other presets beside it, --preset A B, or the same network without "
+            "pre-training, --from-scratch."
+        )
+    if max(len(row.seeds) for row in rows) == 1:
+        return "Next: more seeds, --seeds 0 1 2: one says nothing about others."
+    best = comparison.best_row
+    rows = (best,) if best is not None and best.differences else rows
+    compared = [one.worst for row in rows for one in row.differences.values()]
+    if compared and not any(one.excludes_zero for one in compared):
+        return "Next: more seeds: these do not tell the worst tasks of the rows apart."
+    return "Next: look at the worst task of each row below: is it one that you need?"
+
+
+def _finding(comparison):
     row = comparison.best_row
     if row is None:
         return "No row has figures for all tasks that count."
@@ -214,6 +250,7 @@ def downstream_notes(comparison: DownstreamComparison) -> Iterable[str]:
             "Not counted, since under no row the score lies clear of the trivial baseline"
             f"{' (above it with every seed)' if several else ''}: {', '.join(comparison.floor)}."
         )
+    yield from worst_legend(row.worst_tasks for row in comparison.rows)
     if comparison.reference and len(comparison.rows) > 1:
         yield (
             f'Delta_m: the mean relative change of the scores to "{comparison.reference}", over '

@@ -12,8 +12,11 @@ from keras_taskrobust.evaluation.figures import (
     number,
     worst_names,
 )
-from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Paragraph, Table, broken
 from keras_taskrobust.evaluation.report_files import table_of_rows
+
+#: Characters of a row's name in a line of the terminal, if it can be broken.
+_NAME = 12
 
 
 def summary_table(comparison: DownstreamComparison) -> Table:
@@ -125,7 +128,7 @@ def terminal_table(comparison: DownstreamComparison) -> Table:
                 ),
             )
         )
-    header = ("task", "trivial", *(row.name for row in comparison.rows))
+    header = ("task", "trivial", *(broken(row.name, _NAME) for row in comparison.rows))
     return Table(header, tuple(lines), title="Downstream scores")
 
 

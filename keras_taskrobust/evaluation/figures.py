@@ -1,7 +1,7 @@
 """Numbers, intervals and names in words."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from keras_taskrobust.evaluation.intervals import LEVEL, Interval
 from keras_taskrobust.evaluation.rendering import Entry
@@ -25,6 +25,21 @@ def worst_names(worst_tasks: Mapping[str, int]) -> str:
     if len(worst_tasks) == 1:
         return next(iter(worst_tasks))
     return ", ".join(f"{name} {times}x" for name, times in worst_tasks.items()) or NOTHING
+
+
+def worst_legend(rows: Iterable[Mapping[str, int]]) -> Iterator[str]:
+    """The note on numbers of seeds behind the names of worst tasks, if there are any.
+
+    Args:
+        rows: of each row the worst tasks, to the number of seeds.
+    """
+    several = next((one for one in rows if len(one) > 1), None)
+    if several:
+        name, times = next(iter(several.items()))
+        yield (
+            f'"{name} {times}x" in the column of worst tasks: {name} was the worst task with '
+            f"{times} of the {sum(several.values())} seeds."
+        )
 
 
 def about_seeds(numbers: Iterable[int], held_out: str) -> str:

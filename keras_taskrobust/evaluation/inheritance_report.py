@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_taskrobust.evaluation.figures import about_seeds, bounds, number, signed
+from keras_taskrobust.evaluation.heat_maps import draw_changes
 from keras_taskrobust.evaluation.inheritance import Inheritance, mean_inheritance
 from keras_taskrobust.evaluation.intervals import interval_over_seeds
 from keras_taskrobust.evaluation.rendering import (
@@ -15,12 +16,14 @@ from keras_taskrobust.evaluation.rendering import (
     Entry,
     Notes,
     Paragraph,
+    Picture,
     Table,
     to_terminal,
 )
 from keras_taskrobust.evaluation.report_files import failure_blocks, failure_notes, write_files
 from keras_taskrobust.evaluation.runs import Failure
 
+PICTURE = "inheritance.png"
 Results = Mapping[str, Mapping[int, Inheritance]]
 
 
@@ -32,7 +35,7 @@ def write_inheritance_report(
     failures: Sequence[Failure] = (),
     computed_with: Mapping[str, Mapping[str, str]] | None = None,
 ) -> tuple[Path, ...]:
-    """Writes `report.md`, `report.html` and `inheritance.csv`.
+    """Writes `report.md`, `report.html`, `inheritance.csv` and `inheritance.png`.
 
     Args:
         results: rows of the report to seeds to `Inheritance`, all of the same tasks.
@@ -45,10 +48,19 @@ def write_inheritance_report(
     Returns:
         The paths written.
     """
+    directory = Path(directory)
+    means = {row: mean_inheritance(list(seeds.values())) for row, seeds in results.items()}
+    draw_changes(means, directory / PICTURE)
     sections: list[Block] = [
         Paragraph(_headline(results), important=True),
+        Paragraph(_next_step(results, failures)),
         _summary(results, "Summary"),
         Notes(tuple(_notes(results))),
+        Picture(
+            PICTURE,
+            "What fine-tuning on a task (row) did to the metric of each (column). Red: harmed; "
+            "blue: helped; in brackets: the task itself.",
+        ),
         *_matrices(results),
         *failure_blocks(
             failures,
@@ -56,14 +68,15 @@ def write_inheritance_report(
             ("start", "seed", "fine-tuned on", "reason"),
         ),
     ]
-    return write_files(
-        Path(directory),
+    written = write_files(
+        directory,
         title,
         sections,
         settings,
         computed_with or {},
         {"inheritance.csv": _csv_rows(results)},
     )
+    return (directory / PICTURE, *written)
 
 
 def print_inheritance(
@@ -82,6 +95,7 @@ def print_inheritance(
         failure_notes(failures),
         Notes(tuple(_notes(results))),
         Paragraph(_headline(results), important=True),
+        Paragraph(_next_step(results, failures)),
     ]
     to_terminal(Console() if console is None else console, blocks)
 
@@ -146,6 +160,17 @@ def _headline(results: Results) -> str:
         f"The mean robustness improvement{most}{link}"
         f"{signed(mean.mean_robustness_improvement)}; its worst change is {signed(change)}, of "
         f"{harmed} by fine-tuning on {start}."
+    )
+
+
+def _next_step(results: Results, failures: Sequence[Failure]) -> str:
+    if failures:
+        return "Next: run the same command again: it tries what failed, and keeps the rest."
+    if max(len(seeds) for seeds in results.values()) == 1:
+        return "Next: more seeds, --seeds 0 1 2: one says nothing about others."
+    return (
+        "Next: where a task is harmed most, try a gentler fine-tuning, such as --method lora or "
+        "--wise-share 0.5."
     )
 
 

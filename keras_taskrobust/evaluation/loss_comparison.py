@@ -99,11 +99,23 @@ class Comparison:
         return next(row for row in self.rows if row.name == name)
 
     @property
+    def has_differences(self) -> bool:
+        """Whether any row is compared with the baseline."""
+        return any(row.difference is not None for row in self.rows)
+
+    @property
     def best_row(self) -> LossRow | None:
         """The row with the best worst figure, of those where it is finite."""
         finite = [row for row in self.rows if math.isfinite(row.figures.worst.estimate)]
         best = max if self.measure.is_share else min
         return best(finite, key=lambda row: row.figures.worst.estimate, default=None)
+
+    def worse_apart(self, row: LossRow) -> dict[str, float]:
+        """The tasks with too few targets that have a figure worse than the row's worst, to it."""
+        sign = -1 if self.measure.is_share else 1
+        figures = {name: row.figures.tasks[name].estimate for name in self.apart}
+        worst = row.figures.worst.estimate
+        return {name: one for name, one in figures.items() if sign * one > sign * worst}
 
     @property
     def below_trivial(self) -> dict[str, tuple[str, ...]]:

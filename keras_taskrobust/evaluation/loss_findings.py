@@ -10,6 +10,7 @@ from keras_taskrobust.evaluation.figures import (
     about_seeds,
     bounds,
     number,
+    worst_legend,
     worst_names,
 )
 from keras_taskrobust.evaluation.intervals import RESAMPLES
@@ -21,8 +22,38 @@ _NAMED = 3
 
 
 def headline(comparison: Comparison) -> str:
-    """Which weighting has the best worst task, how sure that is, and what a constant beats."""
-    return f"{_finding(comparison)}{_below_trivial(comparison)}"
+    """Which weighting has the best worst task, how sure that is, and what it leaves out.
+
+    That is the tasks with too few targets that lie worse, and what a constant beats.
+    """
+    return f"{_finding(comparison)}{_worse_apart(comparison)}{_below_trivial(comparison)}"
+
+
+def next_step(comparison: Comparison) -> str:
+    """What to do next, in a sentence."""
+    rows, best = comparison.rows, comparison.best_row
+    if best is None:
+        return "Next: lower the peak learning rate, and look at the losses in history.csv."
+    if any(len(tasks) * 2 > len(comparison.tasks) for tasks in comparison.below_trivial.values()):
+        return (
+            "Next: train for more steps. While a constant beats most tasks, the figures say little "
+            "about what these models will be worth."
+        )
+    if len(rows) == 1:
+        return (
+            "Next: set it beside other weightings from the same start, with taskrobust compare, or "
+            "fine-tune it, with taskrobust finetune."
+        )
+    if min(len(row.seeds) for row in rows) == 1:
+        return "Next: more seeds, --seeds 0 1 2: one says nothing about others."
+    compared = rows if best.difference is None else (best,)
+    differences = [row.difference.worst for row in compared if row.difference is not None]
+    if differences and not any(one.excludes_zero for one in differences):
+        return "Next: more seeds, or more steps: these runs do not tell the rows apart."
+    return (
+        "Next: fine-tune the models on the tasks that you want them for, with taskrobust "
+        "finetune: that is what the worst task here stands for."
+    )
 
 
 def _finding(comparison):
@@ -52,6 +83,20 @@ def _below_trivial(comparison):
     return f" Worse than the best constant (share below 0): {'; '.join(below)}." if below else ""
 
 
+def _worse_apart(comparison):
+    row = comparison.best_row
+    worse = comparison.worse_apart(row) if row is not None else {}
+    if not worse:
+        return ""
+    named = sorted(worse, key=worse.__getitem__, reverse=not comparison.measure.is_share)
+    shown = ", ".join(f"{name} ({number(worse[name])})" for name in named[:_NAMED])
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return (
+        f" Worse under it, but not counted for want of held-out targets (fewer than "
+        f"{comparison.minimum_targets:,}): {shown}{more}."
+    )
+
+
 def _some(tasks, number):
     """The names, or how many of the `number` tasks they are."""
     if len(tasks) <= _NAMED:
@@ -77,6 +122,7 @@ def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
     if comparison.apart:
         names = [f"{name} ({comparison.targets[name]:,})" for name in comparison.apart]
         yield f"Shown apart for want of targets: {', '.join(names)}."
+    yield from worst_legend(row.worst_tasks for row in comparison.rows)
     yield from _interval_notes(comparison)
     yield from _baseline_notes(comparison, baseline)
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from keras_taskrobust.evaluation.bars import draw_final_bars
+from keras_taskrobust.evaluation.changes import changes_since_start
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult, compare_downstream
 from keras_taskrobust.evaluation.downstream_report import (
     PICTURE,
@@ -19,10 +20,11 @@ from keras_taskrobust.evaluation.downstream_report import (
 )
 from keras_taskrobust.evaluation.environments import environments
 from keras_taskrobust.evaluation.loss_comparison import Comparison, compare
-from keras_taskrobust.evaluation.loss_findings import headline, notes
+from keras_taskrobust.evaluation.loss_findings import headline, next_step, notes
 from keras_taskrobust.evaluation.loss_tables import (
     accuracy_blocks,
     apart_blocks,
+    change_blocks,
     difference_blocks,
     figures_table,
     loss_tables,
@@ -108,7 +110,7 @@ def write_report(
     written = write_files(
         directory,
         title,
-        [*sections, *_sections(comparison, plots, pictures or {}, baseline)],
+        [*sections, *_sections(runs, comparison, plots, pictures or {}, baseline)],
         settings,
         environments(runs, downstream),
         {**tables, "metrics.csv": _csv_rows(runs, comparison)},
@@ -140,6 +142,7 @@ def print_report(
         *terminal_tables(comparison, width),
         Notes((key, *notes(comparison, baseline))),
         Paragraph(headline(comparison), important=True),
+        Paragraph(next_step(comparison)),
     ]
     to_terminal(console, blocks, width)
 
@@ -219,13 +222,18 @@ def _draw(runs: Sequence[Run], comparison: Comparison, directory: Path) -> dict[
 
 
 def _sections(
-    comparison: Comparison, plots: Mapping[str, str], pictures: Mapping[str, str], baseline: str
+    runs: Sequence[Run],
+    comparison: Comparison,
+    plots: Mapping[str, str],
+    pictures: Mapping[str, str],
+    baseline: str,
 ) -> list[Block]:
     drawn = {name: Picture(name, text) for name, text in plots.items()}
     compared = drawn.pop(_FINAL[comparison.measure.name])
     beside = [drawn.pop(_FINAL["loss"])] if comparison.measure.is_share else []
     return [
         Paragraph(headline(comparison), important=True),
+        Paragraph(next_step(comparison)),
         summary_table(comparison),
         Notes(tuple(notes(comparison, baseline))),
         figures_table(comparison),
@@ -236,6 +244,7 @@ def _sections(
         *accuracy_blocks(comparison),
         targets_table(comparison),
         *apart_blocks(comparison),
+        *change_blocks(changes_since_start(runs)),
         *_gallery("Training", list(drawn.values())),
         *_gallery("Pictures", [Picture(name, text) for name, text in pictures.items()]),
     ]

@@ -3,21 +3,32 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from keras_taskrobust.evaluation.changes import Change
 from keras_taskrobust.evaluation.figures import (
     MINUS,
+    NOTHING,
     PERCENT,
     difference_entry,
     interval_entry,
     number,
     percentage,
+    signed,
     worst_names,
 )
 from keras_taskrobust.evaluation.intervals import Interval, Intervals
 from keras_taskrobust.evaluation.loss_comparison import Comparison, LossRow
 from keras_taskrobust.evaluation.measures import Measure
-from keras_taskrobust.evaluation.rendering import MARK, Block, Entry, Heading, Paragraph, Table
+from keras_taskrobust.evaluation.rendering import (
+    MARK,
+    Block,
+    Entry,
+    Heading,
+    Paragraph,
+    Table,
+    longest_part,
+)
 from keras_taskrobust.evaluation.report_files import table_of_rows
 
 # Characters of the terminal's table: of the longest name of a task, of the number of targets, of
@@ -36,7 +47,7 @@ def summary_table(comparison: Comparison) -> Table:
     measure, best = comparison.measure, comparison.best_row
     columns: dict[str, Callable[[LossRow], Entry]] = {
         f"worst {measure.words}": lambda row: interval_entry(
-            row.figures.worst, measure.best if row is best else ""
+            row.figures.worst, measure.best if row is best and len(comparison.rows) > 1 else ""
         ),
         "worst task": lambda row: Entry(worst_names(row.worst_tasks)),
         f"mean {measure.words}": lambda row: interval_entry(row.figures.mean),
@@ -44,7 +55,7 @@ def summary_table(comparison: Comparison) -> Table:
     if not measure.is_share:
         columns["pooled loss"] = lambda row: Entry(number(row.pooled))
     columns["spread"] = lambda row: Entry(number(row.spread))
-    if comparison.baseline:
+    if comparison.has_differences:
         minus = f"minus {comparison.baseline}"
         columns[f"worst, {minus}"] = lambda row: difference_entry(_difference(row).worst)
         columns[f"mean, {minus}"] = lambda row: difference_entry(_difference(row).mean)
@@ -157,6 +168,33 @@ def targets_table(comparison: Comparison) -> Table:
     )
 
 
+def change_blocks(changes: Mapping[str, Mapping[str, Change]]) -> list[Block]:
+    """What training did to the loss of each task; empty if no run has a history.
+
+    Args:
+        changes: row to task to its `Change`.
+    """
+    if not changes:
+        return []
+    tasks = list(dict.fromkeys(name for of_row in changes.values() for name in of_row))
+    rows = [
+        (Entry(row), *(_change_entry(of_row.get(name)) for name in tasks))
+        for row, of_row in changes.items()
+    ]
+    title = "Training loss of each task: change since the start"
+    text = "Means of the last tenth of the steps minus those of the first tenth."
+    table = Table(("weighting", *tasks), tuple(rows), title=title)
+    return [table, Paragraph(text)]
+
+
+def _change_entry(change):
+    if change is None:
+        return Entry(NOTHING)
+    return Entry(
+        signed(change.end - change.start), f"{number(change.start)} to {number(change.end)}"
+    )
+
+
 def apart_blocks(comparison: Comparison) -> list[Block]:
     """The tasks with too few targets; empty if there are none."""
     if not comparison.apart:
@@ -185,10 +223,11 @@ def terminal_tables(comparison: Comparison, width: int) -> Iterator[Table]:
     What is compared comes first, then the losses behind it.
     """
     rows = comparison.rows
+    least = max(_LEAST, *(longest_part(row.name) for row in rows))
     room = width - 1 - (_NAME + _BETWEEN) - (_TARGETS + _BETWEEN)
-    tables = math.ceil(len(rows) * (_LEAST + _BETWEEN) / max(room, _LEAST + _BETWEEN))
+    tables = math.ceil(len(rows) * (least + _BETWEEN) / max(room, least + _BETWEEN))
     each = math.ceil(len(rows) / tables)
-    figures = max(_LEAST, min(_MOST, room // each - _BETWEEN))
+    figures = max(least, min(_MOST, room // each - _BETWEEN))
     groups = [rows[start : start + each] for start in range(0, len(rows), each)]
     for group in groups:
         yield _terminal_table(comparison, group, figures)
@@ -237,7 +276,7 @@ def _terminal_sections(comparison, rows):
         *([] if comparison.measure.is_share else [pooled]),
         _line("spread", "", [Entry(number(row.spread)) for row in rows]),
     ]
-    if comparison.baseline:
+    if comparison.has_differences:
         names = [f"{figure} {MINUS} {comparison.baseline}" for figure in ("worst", "mean")]
         differences = [_difference(row) for row in rows]
         yield [

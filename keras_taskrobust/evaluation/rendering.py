@@ -6,7 +6,7 @@ import html
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from keras_taskrobust.evaluation.page import PAGE, STYLE
 from keras_taskrobust.plain_text import one_line, printable
 
 #: The mark of the worst in the terminal.
@@ -128,7 +129,7 @@ def to_html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) 
         The text.
     """
     body = "\n".join(_html(block, pictures) for block in blocks)
-    return _PAGE.format(title=_html_text(title), style=_STYLE, body=body)
+    return PAGE.format(title=_html_text(title), style=STYLE, body=body)
 
 
 def to_terminal(console: Console, blocks: Sequence[Block], width: int | None = None) -> None:
@@ -287,18 +288,40 @@ def _terminal(block: Block, shown: Callable[..., Text]) -> Iterator[Text | RichT
             yield _terminal_table(block, shown)
 
 
+#: Where a name may break: behind what joins its words.
+_PARTS = re.compile(r"[^\W_]+[\W_]*|[\W_]+")
+
+
+def longest_part(name: str) -> int:
+    """How wide a column must be to break a name between its words only."""
+    return max((len(part.rstrip()) for part in _PARTS.findall(one_line(name))), default=0)
+
+
+def broken(name: str, width: int) -> str:
+    """The name in lines of at most `width` characters, broken between its words if it can be."""
+    lines = [""]
+    for part in _PARTS.findall(one_line(name)):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _terminal_table(table, shown):
     title = shown(table.title, "table.title")
     drawn = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)
     for index, name in enumerate(table.header):
+        width = table.widths[index] if table.widths else None
         drawn.add_column(
-            shown(name),
+            shown(broken(name, width) if width else name),
             overflow="fold",
             justify="left" if index in table.text_columns else "right",
-            width=table.widths[index] if table.widths else None,
+            width=width,
         )
-    for number, row in enumerate(table.rows, start=1):
-        drawn.add_row(*(_terminal_entry(entry, shown) for entry in row))
+    for number, (name, *entries) in enumerate(table.rows, start=1):
+        if table.widths:
+            name = replace(name, text=broken(name.text, table.widths[0]))
+        drawn.add_row(*(_terminal_entry(entry, shown) for entry in (name, *entries)))
         if number in table.rules:
             drawn.add_section()
     return drawn
@@ -316,56 +339,3 @@ def _encodable(text, console):
     if console.encoding.lower().startswith("utf"):
         return text
     return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{body}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """:root {
-  color-scheme: light dark;
-  --ink: #1c1c1c; --paper: #ffffff; --quiet: #5c5c5c; --line: #dcdcdc; --tint: #f4f4f2;
-  --mark: #a03000; --edge: #0072b2;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ink: #e6e6e6; --paper: #17181a; --quiet: #a8a8a8; --line: #3a3c40; --tint: #212326;
-    --mark: #ffb38a; --edge: #56b4e9;
-  }
-}
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 1rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 0.75rem; }
-p, li { max-width: 50rem; }
-.important { border-left: 4px solid var(--edge); background: var(--tint); padding: 0.75rem 1rem; }
-.table { overflow-x: auto; margin: 0.75rem 0; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.35rem 0.5rem; border-bottom: 1px solid var(--line); text-align: right;
-  vertical-align: top; white-space: nowrap; }
-th { font-weight: 600; }
-thead th { border-bottom: 2px solid var(--quiet); vertical-align: bottom; }
-th.text, td.text { text-align: left; white-space: normal; }
-th:first-child { position: sticky; left: 0; background: var(--paper); }
-td small { color: var(--quiet); font-size: 0.8em; }
-.mark { color: var(--mark); }
-figure { margin: 0.75rem 0; }
-img { display: block; width: 1200px; max-width: 100%; height: auto; background: #ffffff;
-  border: 1px solid var(--line); }
-figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.35rem; max-width: 50rem; }"""
