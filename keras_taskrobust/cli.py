@@ -15,6 +15,8 @@ from keras_taskrobust import __version__
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, Redraw, Run
+from keras_taskrobust.cli_output import HELP as OUTPUT
+from keras_taskrobust.cli_output import saying
 from keras_taskrobust.cli_parsing import (
     flag,
     flags_of,
@@ -26,6 +28,8 @@ from keras_taskrobust.cli_parsing import (
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
 
+#: The flags of all commands.
+_OF_ALL = ("--debug", "--quiet", "--verbose")
 #: Held-out targets that a task of the demo needs to count for worst and mean.
 _DEMO_MINIMUM = 100
 
@@ -45,8 +49,8 @@ class Command(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `taskrobust`; returns on success, else exits with a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    debug, quiet, verbose = (name in words for name in _OF_ALL)
+    words = [word for word in words if word not in _OF_ALL]
     command = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if words == ["--version"]:
         print(f"taskrobust {__version__}")
@@ -55,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _print_commands(words)
         return
     program = f"taskrobust {command}"
-    with said_in_a_sentence(program, debug, functools.partial(_in_flags, command)):
+    in_flags = functools.partial(_in_flags, command)
+    with said_in_a_sentence(program, debug, in_flags), saying(quiet, verbose):
         COMMANDS[command].run(words[len(command.split()) :], program)
 
 
@@ -74,7 +79,7 @@ def _print_commands(words):
     commands = group or COMMANDS
     width = max(map(len, commands))
     lines = [f"  taskrobust {name:<{width}}  {one.summary}" for name, one in commands.items()]
-    text = "\n".join(["Commands (each has --help):", *lines, HELP])
+    text = "\n".join(["Commands (each has --help):", *lines, OUTPUT, HELP])
     rest = words[1:] if group else words
     if rest and rest[0] not in ("-h", "--help"):
         sys.exit(f"taskrobust: unknown command {' '.join(words[:2])!r}\n{text}")

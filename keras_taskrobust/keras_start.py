@@ -3,11 +3,14 @@
 import contextlib
 import importlib.util
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+#: The variable by which TensorFlow's C++ is silent; who sets it to less than 3 hears all.
+CHATTER = "TF_CPP_MIN_LOG_LEVEL"
 BACKENDS = ("jax", "torch", "tensorflow")
 #: What Keras writes to `keras.json` by itself, on whatever backend it runs: nobody's choice.
 _WRITTEN_BY_KERAS = {
@@ -22,13 +25,16 @@ _WRITTEN_BY_KERAS = {
 def starting_keras() -> Iterator[None]:
     """A body that imports Keras and what needs it. What libraries print meanwhile is dropped.
 
-    TensorFlow, which KerasHub imports, prints banners from C++ that no setting silences.
+    TensorFlow, which KerasHub imports, prints banners from C++ that no setting silences. Where the
+    environment sets `TF_CPP_MIN_LOG_LEVEL` to less than 3, nothing is dropped.
 
     Raises:
         ModuleNotFoundError: no backend is installed.
     """
     choose_backend()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if os.environ.setdefault(CHATTER, "3") != "3":
+        yield
+        return
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nowhere:
@@ -36,6 +42,7 @@ def starting_keras() -> Iterator[None]:
     try:
         yield
         _open_device()
+        _hush()
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -66,6 +73,15 @@ def _open_device():
     """The first computation, in which a backend says which devices it found."""
     if "keras" in sys.modules:
         sys.modules["keras"].ops.zeros(())
+
+
+def _hush():
+    """Leaves the errors of what libraries log: grain and JAX warn by `absl` of what is chosen."""
+    for name in ("absl", "jax", "tensorflow"):
+        if name in sys.modules:
+            logging.getLogger(name).setLevel(logging.ERROR)
+    if "tensorflow" in sys.modules:  # looks for devices, and says so, at its first use
+        sys.modules["tensorflow"].config.list_physical_devices()
 
 
 def _is_configured():
