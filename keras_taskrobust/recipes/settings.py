@@ -1,6 +1,7 @@
 """The settings that all pre-training has."""
 
 import dataclasses
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping
@@ -34,7 +35,9 @@ class Pretraining:
     """Steps of AdamW under a weighting."""
 
     #: The settings that change no number: a run is the same, and goes on, with others.
-    FREE: ClassVar[frozenset[str]] = frozenset({"workers", "reports_per_checkpoint", "strict"})
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "reports_per_checkpoint", "strict", "tensorboard"}
+    )
     #: Settings that had another name: that name, by which runs are still found, to that of now.
     RENAMED: ClassVar[Mapping[str, str]] = {}
     #: Settings that came later. At their default they say nothing: runs from before are found.
@@ -76,6 +79,8 @@ class Pretraining:
     """Fixes initial weights, order, masks and dropout."""
     workers: int | None = None
     """Processes that prepare the data; by default one a core."""
+    tensorboard: bool = False
+    """Whether history is written for TensorBoard, too, by the package tensorboardX."""
 
     def __post_init__(self):
         checks.integers(self, ("batch_size", "steps", "steps_per_report", "reports_per_checkpoint"))
@@ -91,6 +96,11 @@ class Pretraining:
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
         checks.seed("seed", self.seed)
         checks.choice("weighting", self.weighting, _known_weightings())
+        if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+            raise ValueError(
+                "`tensorboard` needs the package tensorboardX: pip install tensorboardX. "
+                "Received: tensorboard=True"
+            )
         if self.has_options:
             self.make_weighting()
 

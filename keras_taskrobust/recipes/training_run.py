@@ -19,6 +19,7 @@ from keras_taskrobust.recipes.history import HistoryLog, cut_history, read_histo
 from keras_taskrobust.recipes.progress import ProgressBar
 from keras_taskrobust.recipes.settings import Pretraining
 from keras_taskrobust.recipes.stored import TEXT, mapping_to
+from keras_taskrobust.recipes.tensorboard import TensorBoardLog
 from keras_taskrobust.training import MinimaxModel
 from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 
@@ -194,12 +195,15 @@ def train(
     if done == 0 and model.trivial_losses is not None:
         is_needed = model.weighting.needs_trivial_losses
         model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
+    step = done * recipe.steps_per_report
+    reports = (directory, recipe.steps_per_report, recipe.steps)
     callbacks = [
         StopOnBrokenLoss(),
-        HistoryLog(directory, recipe.steps_per_report, recipe.steps),
+        HistoryLog(*reports),
+        *([TensorBoardLog(*reports, step)] if recipe.tensorboard else []),
         *callbacks,
         checkpoint,
-        ProgressBar(label, recipe.steps, done * recipe.steps_per_report),
+        ProgressBar(label, recipe.steps, step),
     ]
     for epochs, steps in ((whole, recipe.steps_per_report), (whole + bool(rest), rest)):
         if done < epochs:
