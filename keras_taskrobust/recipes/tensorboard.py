@@ -1,5 +1,6 @@
 """A run in TensorBoard: the losses of all tasks in one chart, their weights in another."""
 
+import math
 from pathlib import Path
 
 import keras
@@ -40,7 +41,8 @@ class TensorBoardLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._done = min((epoch + 1) * self._steps_per_report, self._steps)
         for name, value in (logs or {}).items():
-            self._writer.add_scalar(self._tag(name), value, self._done)
+            if math.isfinite(value):  # a task that was not seen has no figure
+                self._writer.add_scalar(self._tag(name), value, self._done)
         self._writer.flush()
 
     def on_train_end(self, logs=None):

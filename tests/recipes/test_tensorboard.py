@@ -1,6 +1,7 @@
 """What a run writes for TensorBoard."""
 
 import dataclasses
+import math
 import sys
 import types
 
@@ -45,7 +46,15 @@ def test_the_tasks_are_together_and_a_shorter_last_report_has_its_step(monkeypat
     log.set_model(types.SimpleNamespace(task_names=("noun", "worst")))
     for epoch in (1, 2):  # the shorter one is a `fit` of its own
         log.on_train_begin()
-        log.on_epoch_end(epoch, {"noun_loss": 2.0 - epoch, "noun_weight": 0.5, "mean_loss": 3.0})
+        log.on_epoch_end(
+            epoch,
+            {
+                "noun_loss": 2.0 - epoch,
+                "noun_weight": 0.5,
+                "mean_loss": 3.0,
+                "worst_loss": math.nan,
+            },
+        )
         log.on_train_end()
     first, second = Writer.made
     assert (first.folder, first.purge_step, second.purge_step) == (
