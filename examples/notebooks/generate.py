@@ -29,6 +29,12 @@ def unexecuted(script: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def is_of_the_example(output: nbformat.NotebookNode) -> bool:
+    """Whether it is neither what libraries say while they load, nor a bar that nobody watches."""
+    html = output.get("data", {}).get("text/html", "")
+    return output.get("name") != "stderr" and "ipywidgets" not in html
+
+
 def main(names: list[str]) -> None:
     """Writes the notebooks of the named scripts."""
     for script in scripts():
@@ -37,8 +43,8 @@ def main(names: list[str]) -> None:
         notebook = unexecuted(script)
         NotebookClient(notebook, timeout=None, record_timing=False, coalesce_streams=True).execute()
         for cell in notebook.cells:
-            if cell.cell_type == "code":  # What libraries say while they load is no output.
-                cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+            if cell.cell_type == "code":
+                cell.outputs = list(filter(is_of_the_example, cell.outputs))
         notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
         nbformat.write(notebook, NOTEBOOKS / f"{script.stem}.ipynb")
 

@@ -32,7 +32,10 @@ def test_a_notebook_has_the_source_of_its_script_and_output(script):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert all(output.output_type != "error" for output in outputs)
     assert any("image/png" in output.get("data", {}) for output in outputs)
-    assert any(output.output_type == "stream" for output in outputs)
+    assert any(
+        output.output_type == "stream" or "text/html" in output.get("data", {})
+        for output in outputs
+    )
 
 
 def test_every_notebook_has_a_script():
