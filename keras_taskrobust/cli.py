@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_taskrobust import __version__
+from keras_taskrobust import __version__, cli_completion
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, Redraw, Run
@@ -40,10 +40,13 @@ class Command(NamedTuple):
     Attributes:
         summary: string. What it does, in a line.
         run: runs it, given its words and how errors call it.
+        options: a dataclass of its options, and the recipes that it takes or `None`; what a shell
+            completes.
     """
 
     summary: str
     run: Callable[[list[str], str], None]
+    options: tuple[Any, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet, verbose = (name in words for name in _OF_ALL)
     words = [word for word in words if word not in _OF_ALL]
+    if words[:1] and words[0] in cli_completion.FLAGS:
+        options = {name: one.options for name, one in COMMANDS.items()}
+        cli_completion.complete(options, words)
     command = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
     if words == ["--version"]:
         print(f"taskrobust {__version__}")
@@ -287,49 +293,65 @@ def _recipes(recipes):
 
 COMMANDS = {
     "demo": Command(
-        "train a small PoS-BERT and a small MM-MAE under several weightings, and report", _demo
+        "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
+        _demo,
+        (Demo, None),
     ),
     "prepare text": Command(
-        f"tag and tokenize a corpus: {_recipes(TEXT.pretraining)}", _prepare_text
+        f"tag and tokenize a corpus: {_recipes(TEXT.pretraining)}",
+        _prepare_text,
+        (Run, TEXT.pretraining),
     ),
     "pretrain text": Command(
         f"pre-train a PoS-BERT: {_recipes(TEXT.pretraining)}",
         functools.partial(_pretrain, TEXT),
+        (Run, TEXT.pretraining),
     ),
     "pretrain images": Command(
         f"pre-train an MM-MAE: {_recipes(IMAGES.pretraining)}",
         functools.partial(_pretrain, IMAGES),
+        (Run, IMAGES.pretraining),
     ),
     "finetune text": Command(
         f"fine-tune BERT presets on downstream tasks: {_recipes(TEXT.finetuning)}",
         functools.partial(_finetune, TEXT),
+        (TEXT.finetune, TEXT.finetuning),
     ),
     "finetune images": Command(
         f"fine-tune MM-MAEs and ViTs on image tasks: {_recipes(IMAGES.finetuning)}",
         functools.partial(_finetune, IMAGES),
+        (IMAGES.finetune, IMAGES.finetuning),
     ),
     "inherit text": Command(
         f"fine-tune BERT presets on related tasks, and test each on the others: "
         f"{_recipes(TEXT.inheritance)}",
         functools.partial(_inherit, TEXT),
+        (TEXT.inherit, TEXT.inheritance),
     ),
     "inherit images": Command(
         f"fine-tune MM-MAEs and ViTs on related images, and test on the others: "
         f"{_recipes(IMAGES.inheritance)}",
         functools.partial(_inherit, IMAGES),
+        (IMAGES.inherit, IMAGES.inheritance),
     ),
     "compare text": Command(
         "pre-train PoS-BERT under several weightings and seeds, fine-tune, and report: "
         f"{_recipes(TEXT.pretraining)}",
         functools.partial(_compare, TEXT),
+        (TEXT.comparison, TEXT.pretraining),
     ),
     "compare images": Command(
         "pre-train MM-MAE under several weightings and seeds, fine-tune, and report: "
         f"{_recipes(IMAGES.pretraining)}",
         functools.partial(_compare, IMAGES),
+        (IMAGES.comparison, IMAGES.pretraining),
     ),
-    "report": Command("draw the report of a comparison or fine-tuning again", _report),
-    "export": Command("hand a run on to Hugging Face, KerasHub or MultiMAE", _export),
+    "report": Command(
+        "draw the report of a comparison or fine-tuning again", _report, (Redraw, None)
+    ),
+    "export": Command(
+        "hand a run on to Hugging Face, KerasHub or MultiMAE", _export, (Export, None)
+    ),
 }
 
 

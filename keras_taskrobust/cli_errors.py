@@ -11,6 +11,9 @@ SOME_FAILED = 3
 HELP = f"""
 --debug with any of them shows the tracebacks of errors.
 
+eval "$(taskrobust --tyro-print-completion bash)" completes commands and flags in this shell; zsh,
+fish and tcsh are known, too.
+
 Exit status: 0, all is done; 1, an error; 2, wrong usage; {SOME_FAILED}, done and reported, but some
 runs or cells failed: their tracebacks lie beside them, and the same command tries them again."""
 

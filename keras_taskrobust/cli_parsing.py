@@ -27,21 +27,33 @@ def parse_with_recipe(words, program, kind, recipes):
     Returns:
         One of `kind`.
     """
+    about = one_line((typing.get_origin(kind) or kind).__doc__)
+    settings = f"{program} {list(recipes)[-1]} --help"
+    description = f"{about} The settings of a recipe are listed by `{settings}`."
+    words = _with_warmup(words, recipes)
+    return parse(with_recipes(kind, recipes), words, program, recipe_markers(), description)
+
+
+def with_recipes(kind, recipes):
+    """A dataclass whose parameter is chosen by a recipe's name, as tyro takes it."""
     import tyro
 
     chosen = tyro.extras.subcommand_type_from_defaults(
         {name: recipe for name, (_, recipe) in recipes.items()},
         descriptions={name: description for name, (description, _) in recipes.items()},
     )
-    config = (
+    return kind[chosen]
+
+
+def recipe_markers():
+    """How tyro shows what has a recipe: flags without prefix, in any order after its name."""
+    import tyro
+
+    return (
         tyro.conf.OmitArgPrefixes,
         tyro.conf.OmitSubcommandPrefixes,
         tyro.conf.CascadeSubcommandArgs,
     )
-    about = one_line((typing.get_origin(kind) or kind).__doc__)
-    settings = f"{program} {list(recipes)[-1]} --help"
-    description = f"{about} The settings of a recipe are listed by `{settings}`."
-    return parse(kind[chosen], _with_warmup(words, recipes), program, config, description)
 
 
 def _with_warmup(words, recipes):
@@ -84,7 +96,7 @@ def parse(kind, words, program, config=(), description=None):
                 description=description,
                 args=words,
                 config=config,
-                registry=_registry(),
+                registry=option_registry(),
             )
     except SystemExit as stop:
         refusal = _refusal(stop)
@@ -150,7 +162,7 @@ def with_flags(
     return re.sub(r"`(\w+)`", replaced, text)
 
 
-def _registry():
+def option_registry():
     """How flags say options, NAME=VALUE NAME=VALUE, and weightings, whose names help lists."""
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 

@@ -1,9 +1,13 @@
 """The command line: help, choices, and errors a person can act on."""
 
+import shutil
+import subprocess
+
 import pytest
 
 from keras_taskrobust import cli
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
+from keras_taskrobust.cli_options import Redraw
 from keras_taskrobust.recipes import text
 from keras_taskrobust.weighting_names import WEIGHTINGS
 
@@ -22,6 +26,25 @@ def test_every_command_has_help(command, capsys):
         cli.main([*command.split(), "--help"])
     assert exit_info.value.code in (0, None)
     assert "usage: taskrobust " + command in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_a_shell_completes_commands_recipes_and_flags(tmp_path):
+    script = tmp_path / "completion.sh"
+    with pytest.raises(SystemExit) as error:
+        cli.main(["--tyro-write-completion", "bash", str(script)])
+    assert not error.value.code
+
+    def completed(*words):
+        line = f'COMP_WORDS=({" ".join(words)} ""); COMP_CWORD={len(words)}; _tyro_taskrobust'
+        command = f'source {script}; {line}; echo "${{COMPREPLY[@]}}"'
+        found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        return set(found.stdout.split())
+
+    assert completed("taskrobust") >= {name.split()[0] for name in cli.COMMANDS}
+    assert "text" in completed("taskrobust", "prepare")
+    assert {"mm-mae-base", "mm-mae-tiny"} <= completed("taskrobust", "pretrain", "images")
+    assert "--weighting" in completed("taskrobust", "pretrain", "text", "pos-bert-tiny")
 
 
 def test_a_group_of_commands_has_help(capsys):
@@ -117,7 +140,7 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
     def need_a_package(words, program):
         raise ModuleNotFoundError("No module named 'missing'")
 
-    monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", need_a_package))
+    monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", need_a_package, (Redraw, None)))
     with pytest.raises(SystemExit, match=r"^taskrobust report: No module named 'missing'$"):
         cli.main(["report", "nowhere"])
 

@@ -32,6 +32,7 @@ ROOMS = (
     "cli_parsing",
     "cli_errors",
     "cli_modalities",
+    "cli_completion",
     "cli",
 )
 BACKENDS = {"tensorflow", "jax", "torch"}
