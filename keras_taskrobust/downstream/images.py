@@ -46,6 +46,9 @@ class Images(Protocol):
             Those to fine-tune on, and those held out.
         """
 
+    def check(self, wanted: Sequence[str]) -> None:
+        """Refuses what `open` would, as far as it is known without reading all images."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageTasks(TaskFamily):
@@ -77,6 +80,10 @@ class ImageTasks(TaskFamily):
 
     def find(self, preset):
         return find_image_model(preset)
+
+    def check(self, tasks):
+        for task in tasks:
+            self._images_of(task).check(self._wanted(task))
 
     def open(self, preset, from_scratch=False):
         return open_image_model(preset, self.settings.dtype_policy, from_scratch)
@@ -111,8 +118,11 @@ class ImageTasks(TaskFamily):
         return self._open(task, size)
 
     def _open(self, task: str, size: tuple[int, int]) -> Splits:
-        wanted = dict.fromkeys((*self.settings.modalities, TARGETS[self._kind_of(task)]))
-        return self._images_of(task).open(tuple(wanted), size)
+        return self._images_of(task).open(self._wanted(task), size)
+
+    def _wanted(self, task: str) -> tuple[str, ...]:
+        wanted = (*self.settings.modalities, TARGETS[self._kind_of(task)])
+        return tuple(dict.fromkeys(wanted))
 
     def _images_of(self, task: str) -> Images:
         return self.other_images.get(task, self.images)

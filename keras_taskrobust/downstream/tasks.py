@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -118,6 +118,16 @@ class TaskFamily(abc.ABC):
             ValueError: there is no such model on this machine. A URI is not looked up.
         """
         return preset
+
+    def check(self, tasks: Collection[str]) -> None:  # noqa: B027
+        """Refuses tasks whose data are not there, before anything is computed.
+
+        Args:
+            tasks: strings.
+
+        Raises:
+            ValueError: there are none as said.
+        """
 
     def files(self, result: FineTuned, opened: Any, task: str) -> Mapping[str, str]:
         """What a cell leaves beside its figures: names of files to their texts."""

@@ -61,6 +61,10 @@ class TextTasks(TaskFamily):
     def find(self, preset):
         return find_bert(preset)
 
+    def check(self, tasks):
+        for task in tasks:
+            self.load(task)
+
     def open(self, preset, from_scratch=False):
         return open_bert(preset, self.settings.dtype_policy, from_scratch)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ def compute_cells(
     directory: Path,
     compute: Callable[[Cell], dict[str, Any]],
     is_whole: Callable[[Cell], bool] = lambda cell: True,
+    check: Callable[[Collection[str]], None] = lambda tasks: None,
 ) -> list[str]:
     """Computes what is not finished. Failed cells are marked, and tried again the next time.
 
@@ -126,6 +127,7 @@ def compute_cells(
         directory: the folder. A cell is `cells/<key>.json` in it, written when it is finished.
         compute: from a cell to its figures: "scores", "trivial", "seconds" and others.
         is_whole: whether the files that a finished cell leaves beside its figures are there.
+        check: refuses tasks whose data are not there, before the first cell.
 
     Returns:
         list of strings, the keys of the cells.
@@ -136,6 +138,7 @@ def compute_cells(
     check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
     to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
+    check(dict.fromkeys(cell.task for cell in to_do))
     done, failed = len(cells) - len(to_do), 0
     with progress_bars() as progress:
         bar = progress.add_task("fine-tuning, cells", total=len(cells), completed=done, figures="")

@@ -75,12 +75,15 @@ def compare(
         `Drawn`.
 
     Raises:
-        ValueError: a weighting is unknown, nothing is finished, or another process is in the
-            folder.
+        ValueError: a weighting is unknown, data of a downstream task are not there, nothing is
+            finished, or another process is in the folder.
     """
     weightings = family.weightings if weightings is None else weightings
     from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)
+    to_do = [one for one in planned if not (directory / one.folder / "finished.json").exists()]
+    if downstream is not None and to_do:
+        downstream.check(downstream.tasks)
     data = family.prepare(recipe, directory)
     pretrained = pretrain_all(
         planned, directory, lambda one, folder, row: pretrain(family, one, folder, data, row)

@@ -1,6 +1,6 @@
 """Fine-tuning on a family of downstream tasks: a grid of cells, each computed once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,11 @@ def finetune(
         `Drawn`.
 
     Raises:
-        ValueError: nothing is finished, or another process is in the folder.
+        ValueError: there is no such preset, data of a task are not there, nothing is finished, or
+            another process is in the folder.
     """
     starts = starts_from_presets(presets, tuple(seeds), family, from_scratch)
-    cells = finetune_cells(starts, family, directory)
+    cells = finetune_cells(starts, family, directory, family.check)
     settings = {
         "presets": ", ".join(f"{row}: {preset}" for row, preset in presets.items()),
         **finetuning_settings(family, select),
@@ -55,13 +56,19 @@ def finetune(
     return save_and_draw(Manifest(title, settings, cells=cells, select=select), directory)
 
 
-def finetune_cells(starts: Sequence[Start], family: TaskFamily, directory: Path) -> list[str]:
+def finetune_cells(
+    starts: Sequence[Start],
+    family: TaskFamily,
+    directory: Path,
+    check: Callable[[Collection[str]], None] = lambda tasks: None,
+) -> list[str]:
     """Fine-tunes every start on every task. Finished cells are kept; failed ones tried again.
 
     Args:
         starts: the starts.
         family: `TaskFamily`.
         directory: the folder of the cells. What a cell leaves lies in `cells/<key>/`.
+        check: as in `compute_cells`.
 
     Returns:
         list of strings, the keys of the cells.
@@ -71,7 +78,9 @@ def finetune_cells(starts: Sequence[Start], family: TaskFamily, directory: Path)
         for task in family.tasks
         for start in starts
     ]
-    return compute_cells(cells, directory, lambda cell: _compute(cell, family, directory))
+    return compute_cells(
+        cells, directory, lambda cell: _compute(cell, family, directory), check=check
+    )
 
 
 def finetuning_settings(family: TaskFamily, select: str) -> dict[str, str]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 #: Bytes a pixel of a scene, and of all scenes that are kept in memory once rendered.
 _SCENE_BYTES = 8
 _MOST_KEPT = 10**9
+#: Height and width of scenes that are opened and not rendered.
+_SMALL = (32, 32)
 #: The settings that only some sources of images have.
 _OF_SOME_SOURCES = (
     "maps",
@@ -109,6 +111,18 @@ class ImageData:
         ):
             return split_images(train, self.held_out_share)
         return train, load_images(self.data, self.held_out_split, **options)
+
+    def check(self, wanted: Sequence[str]) -> None:
+        """Refuses what `open` would, as far as it is known without reading all images.
+
+        Args:
+            wanted: the keys of records that are needed.
+
+        Raises:
+            ValueError: as for `open`.
+        """
+        unread = {"verify": False} if Path(self.data).is_dir() else {}
+        self.open(wanted, _SMALL, **unread)
 
     def _options(self, image_size: tuple[int, int], options: dict[str, Any]) -> dict[str, Any]:
         """The given settings that only some sources have."""

@@ -85,6 +85,7 @@ def inherit(
         directory,
         lambda cell: _compute(cell, family, directory),
         lambda cell: cell.task != BEFORE or _read_head(directory, cell.key) is not None,
+        lambda tasks: family.check([*family.tasks, family.head_task] if tasks else []),
     )
     results = load_results(directory, keys, select)
     inherited = _gather(results, family.tasks)

@@ -111,7 +111,21 @@ def test_finetuning_writes_report_cells_and_predictions(
     assert counted[4:] == [("mine", 2, "RTE"), ("mine", 2, "STS-B")]
 
 
-def test_the_predictions_are_those_of_the_report(preset, family, tmp_path, counted, untrained):
+def fails_on(name, monkeypatch):
+    """Has fine-tuning fail on the task of this name."""
+    finetune_text = text.finetune_text
+
+    def failing(backbone, task, *arguments):
+        if task.name == name:
+            raise FloatingPointError("The loss is not a number.")
+        return finetune_text(backbone, task, *arguments)
+
+    monkeypatch.setattr(text, "finetune_text", failing)
+
+
+def test_the_predictions_are_those_of_the_report(
+    preset, family, tmp_path, counted, untrained, monkeypatch
+):
     labels = {f"{row + 100}": ("entailment", "not_entailment")[row % 2] for row in range(12)}
     family = dataclasses.replace(family, tasks=("RTE",))
     longer = dataclasses.replace(SETTINGS, epochs=2)
@@ -130,7 +144,7 @@ def test_the_predictions_are_those_of_the_report(preset, family, tmp_path, count
     assert len({last, best, *others}) == 4
     assert check() == last
     assert len(counted) == 2
-    (tmp_path / "glue" / "RTE" / "train.tsv.gz").unlink()
+    fails_on("RTE", monkeypatch)
     both = dataclasses.replace(family, tasks=("RTE", "STS-B"), settings=GLUE)
     drawn = finetuned(preset, (0,), both, tmp_path / "out")
     assert [bool(one.failure) for one in drawn.results] == [True, False]
@@ -138,20 +152,27 @@ def test_the_predictions_are_those_of_the_report(preset, family, tmp_path, count
     assert written == {"STS-B", "STS-B-dev"}
 
 
-def test_a_failing_cell_is_marked_and_tried_again(preset, family, tmp_path, counted, untrained):
-    path = tmp_path / "glue" / "STS-B" / "dev.tsv"
-    good = path.read_text()
-    path.unlink()
+def test_a_failing_cell_is_marked_and_tried_again(
+    preset, family, tmp_path, counted, untrained, monkeypatch
+):
     output = tmp_path / "out"
-    drawn = finetuned(preset, (0,), family, output)
+    with monkeypatch.context() as patch:
+        fails_on("STS-B", patch)
+        drawn = finetuned(preset, (0,), family, output)
     assert [bool(one.failure) for one in drawn.results] == [False, True]
     report = (output / "report.md").read_text()
     assert "## Failed" in report
-    assert "must hold dev.tsv or dev.tsv.gz" in report
-    path.write_text(good)
+    assert "The loss is not a number." in report
     drawn = finetuned(preset, (0,), family, output)
     assert counted[2:] == [("mine", 0, "STS-B")]
     assert not any(one.failure for one in drawn.results)
+
+
+def test_a_missing_table_is_refused_before_the_first_cell(preset, family, tmp_path, counted):
+    (tmp_path / "glue" / "STS-B" / "dev.tsv").unlink()
+    with pytest.raises(ValueError, match=r"must hold dev\.tsv or dev\.tsv\.gz"):
+        finetuned(preset, (0,), family, tmp_path / "out")
+    assert not counted
 
 
 def test_a_start_is_known_by_its_content(preset, tmp_path):

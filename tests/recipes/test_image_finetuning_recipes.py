@@ -133,21 +133,27 @@ def test_a_run_is_known_by_its_model(preset, tmp_path):
 
 
 def test_a_failed_cell_is_marked_and_the_rest_goes_on(preset, tmp_path, untrained):
-    family = ImageTasks(("classification", "depth"), SETTINGS, IMAGES)
+    family = ImageTasks(("depth",), SETTINGS, IMAGES)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "model.keras").write_bytes(b"no model")
     presets = {"tiny": str(preset), "none": str(tmp_path / "damaged")}
     drawn = finetune(presets, (0,), family, tmp_path / "out", from_scratch=False)
     failures = {(one.row, one.task): one.failure for one in drawn.results if one.failure}
-    assert set(failures) == {
-        ("tiny", "classification"),
-        ("none", "classification"),
-        ("none", "depth"),
-    }
-    said = failures["tiny", "classification"]
-    assert "procedural scenes and folders of maps have no classes. Received: 'scenes'" in said
+    assert set(failures) == {("none", "depth")}
     assert "damaged" in failures["none", "depth"]
     assert "damaged" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_data_that_are_not_there_are_refused_before_the_first_cell(preset, tmp_path, untrained):
+    family = ImageTasks(("depth", "classification"), SETTINGS, IMAGES)
+    said = "procedural scenes and folders of maps have no classes. Received: 'scenes'"
+    with pytest.raises(ValueError, match=said):
+        finetune({"tiny": str(preset)}, (0,), family, tmp_path / "out")
+    recipe = dataclasses.replace(TINY, scenes=20)
+    with pytest.raises(ValueError, match=said):
+        compare_images(recipe, tmp_path / "compared", downstream=family)
+    assert not untrained
+    assert not (tmp_path / "compared" / "runs").exists()
 
 
 def test_a_split_can_be_split(tmp_path):

@@ -191,13 +191,15 @@ def _corrupted(images, task):
 
 def test_a_failed_cell_leaves_the_other_starts(bert, glue, tmp_path, untrained):
     related = RelatedTexts(("RTE", "QNLI"), TEXT, glue, head_task="RTE")
-    presets = {"mine": bert, "none": str(tmp_path / "nowhere")}
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    presets = {"mine": bert, "none": str(tmp_path / "damaged")}
     found = inherit(presets, (0,), related, tmp_path / "out")
     assert list(found.results) == ["mine"]
     reasons = {task: reason for _, _, task, reason in found.failures}
-    assert "nowhere" in reasons["before"]
+    assert "damaged" in reasons["before"]
     assert "The head must be trained before" in reasons["RTE"]
-    assert "nowhere" in (tmp_path / "out" / "report.md").read_text()
+    assert "damaged" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_robust_methods_and_weights_of_the_start(bert, glue, tmp_path, untrained):

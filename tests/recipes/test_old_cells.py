@@ -53,7 +53,7 @@ def inherited(monkeypatch, tmp_path):
 def finetuned(monkeypatch, tmp_path):
     """The keys of a family's cells, nothing being computed."""
     monkeypatch.setattr(
-        finetuning, "compute_cells", lambda cells, *arguments: [cell.key for cell in cells]
+        finetuning, "compute_cells", lambda cells, *_, check: [cell.key for cell in cells]
     )
     return lambda family, start=START: finetune_cells([start], family, tmp_path)
 
