@@ -13,7 +13,7 @@ _FIRST = {
 _RESULTS = {
     "preset": "KerasHub preset of the encoder, which fine-tuning starts from",
     "model.keras": "the whole model, for keras.saving.load_model, once keras_taskrobust.vision, or "
-    "of texts keras_taskrobust.text, is imported",
+    "of texts PosBert from keras_taskrobust.text, is imported",
     "predictions": "predictions of held-out and test examples, a folder for each row and seed",
     "metrics.csv": "held-out losses of each task, numbers in full",
     "downstream.csv": "scores of each downstream task, numbers in full",

@@ -26,7 +26,7 @@ from keras_taskrobust.training.callbacks import Checkpoint, StopOnBrokenLoss
 #: The results that a run may leave, and what they are.
 RESULTS = {
     "preset": "KerasHub preset of the encoder",
-    "model.keras": "the whole model: import keras_taskrobust.vision (of texts: "
+    "model.keras": "the whole model: import keras_taskrobust.vision (of texts: PosBert from "
     "keras_taskrobust.text), then keras.saving.load_model",
     "history.csv": "task losses and weights over the steps",
     "scores.npz": "held-out scores of each record",
