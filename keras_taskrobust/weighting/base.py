@@ -9,6 +9,13 @@ from keras import ops
 from keras_taskrobust import checks
 from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting._facts import MethodFacts
+from keras_taskrobust.weighting._masks import (
+    check_shape,
+    masked_gradients,
+    masked_gramian,
+    masked_weights,
+    squared_norms,
+)
 
 PACKAGE = "keras_taskrobust"
 
@@ -179,7 +186,7 @@ class TaskWeighting(keras.layers.Layer):
 
     def weights_of_batch(self, tasks: TaskBatch) -> Tensor:
         """The weights `(K,)` of the next training call with this batch; no state changes."""
-        return _masked_weights(self.respond(tasks, training=False).weights, tasks)
+        return masked_weights(self.respond(tasks, training=False).weights, tasks)
 
     def call(
         self,
@@ -194,14 +201,14 @@ class TaskWeighting(keras.layers.Layer):
     ) -> Any:
         tasks, masked_losses = self._inspect(losses, counts, gramian, gradients, trivial_losses)
         update = self.respond(tasks, training)
-        update = update._replace(weights=_masked_weights(update.weights, tasks))
+        update = update._replace(weights=masked_weights(update.weights, tasks))
         objective = ops.sum(update.weights * masked_losses) + self.regulariser(tasks)
         if training:
             for variable, value in update.state:
                 variable.assign(ops.stop_gradient(value))
         if return_update:
             own = ops.ones_like(tasks.losses) if update.own_weights is None else update.own_weights
-            return objective, update._replace(own_weights=_masked_weights(own, tasks), state=())
+            return objective, update._replace(own_weights=masked_weights(own, tasks), state=())
         return (objective, update.weights) if return_weights else objective
 
     def compute_weights(
@@ -271,17 +278,17 @@ class TaskWeighting(keras.layers.Layer):
     def _inspect(self, losses, counts, gramian, gradients=None, trivial_losses=None):
         losses = ops.cast(losses, "float32")
         counts = ops.ones_like(losses) if counts is None else ops.cast(counts, "float32")
-        _check_shape("losses", losses, (self.num_tasks,))
-        _check_shape("counts", counts, (self.num_tasks,))
+        check_shape("losses", losses, (self.num_tasks,))
+        check_shape("counts", counts, (self.num_tasks,))
         if gramian is not None:
             gramian = ops.cast(gramian, "float32")
-            _check_shape("gramian", gramian, (self.num_tasks, self.num_tasks))
+            check_shape("gramian", gramian, (self.num_tasks, self.num_tasks))
         if gradients is not None:
             gradients = ops.cast(gradients, "float32")
             self._check_gradients(gradients)
         if trivial_losses is not None:
             trivial_losses = ops.stop_gradient(ops.cast(trivial_losses, "float32"))
-            _check_shape("trivial_losses", trivial_losses, (self.num_tasks,))
+            check_shape("trivial_losses", trivial_losses, (self.num_tasks,))
         elif self.needs_trivial_losses:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} needs the losses of the best constant "
@@ -291,14 +298,14 @@ class TaskWeighting(keras.layers.Layer):
         occurs = counts > 0
         masked_losses = ops.where(occurs, losses, 0.0)
         present = occurs & ops.isfinite(losses)
-        for figures in _squared_norms(gramian, gradients):
+        for figures in squared_norms(gramian, gradients):
             present = present & ops.isfinite(figures)
         tasks = TaskBatch(
             losses=ops.stop_gradient(ops.where(present, losses, 0.0)),
             present=present,
             counts=ops.where(present, counts, 0.0),
-            gramian=None if gramian is None else _masked_gramian(gramian, present),
-            gradients=None if gradients is None else _masked_gradients(gradients, present),
+            gramian=None if gramian is None else masked_gramian(gramian, present),
+            gradients=None if gradients is None else masked_gradients(gradients, present),
             trivial_losses=trivial_losses,
         )
         return tasks, masked_losses
@@ -312,40 +319,7 @@ class TaskWeighting(keras.layers.Layer):
                 f"{tuple(gradients.shape)}, for a layer built for the shape ({self.num_tasks},)"
             )
         expected = elements if self.keeps_gradients else gradients.shape[-1]
-        _check_shape("gradients", gradients, (self.num_tasks, expected))
-
-
-def _masked_weights(weights, tasks):
-    """In float32, without a gradient, and 0 for absent tasks."""
-    weights = ops.stop_gradient(ops.cast(weights, "float32"))
-    return ops.where(tasks.present, weights, 0.0)
-
-
-def _squared_norms(gramian, gradients):
-    """What is not finite where a task's gradient is not."""
-    if gramian is not None:
-        yield ops.diagonal(gramian)
-    if gradients is not None:
-        yield ops.sum(gradients * gradients, axis=1)
-
-
-def _masked_gramian(gramian, present):
-    both = present[None] & present[:, None]
-    return ops.stop_gradient(ops.where(both, gramian, 0.0))
-
-
-def _masked_gradients(gradients, present):
-    return ops.stop_gradient(ops.where(present[:, None], gradients, 0.0))
-
-
-def _check_shape(name, tensor, expected):
-    shape = tuple(tensor.shape)
-    if len(shape) != len(expected) or any(
-        size not in (None, wanted) for size, wanted in zip(shape, expected, strict=True)
-    ):
-        raise ValueError(
-            f"`{name}` must have the shape {expected}. Received: {name} of shape {shape}"
-        )
+        check_shape("gradients", gradients, (self.num_tasks, expected))
 
 
 def mean_weights(tasks: TaskBatch) -> Tensor:
