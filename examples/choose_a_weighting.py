@@ -115,8 +115,8 @@ show("task_losses.png", "task_weights.png")
 # ## In five lines
 #
 # - Losses of one kind and size: `"minimax"`; `alpha` from about 1 (gentle) to 10 (sharp).
-# - Losses of different kinds: `"scale_free_minimax"`, or `"uncertainty"` for a balance without a
-#   worst case.
+# - Losses of different kinds: `"scale_free_minimax"` for the worst, `"uncertainty"` for a balance.
+#   Here neither beats uniform on the worst share: run it beside them.
 # - Some tasks cannot be learnt better than they are: `reference_losses`, the losses of a model of
 #   the task alone.
 # - Rare tasks: `loss_momentum=0.9`.
