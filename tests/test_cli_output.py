@@ -29,7 +29,7 @@ def say(monkeypatch, capfd):
         print("figures")
 
     def say(*flags):
-        monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", run))
+        monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", run, (None, None)))
         with warnings.catch_warnings():
             warnings.resetwarnings()
             cli.main(["report", *flags])

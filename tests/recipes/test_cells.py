@@ -173,7 +173,7 @@ def test_debug_shows_tracebacks(tmp_path, monkeypatch, capsys, caplog):
     def fail(words, program):
         raise OpError("it broke")
 
-    monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", fail))
+    monkeypatch.setitem(cli.COMMANDS, "report", cli.Command("", fail, (None, None)))
     with pytest.raises(
         SystemExit, match=r"^taskrobust report: OpError: it broke \(--debug shows w"
     ):

@@ -291,10 +291,10 @@ def test_flags_of_tfds():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--data", "nowhere"], r"`source` must be 'scenes'.*Received: source='nowhere'"),
-        (["--modalities", "rgb", "sound"], r"`modalities` must be some of rgb, depth, semseg"),
+        (["--data", "nowhere"], r"`--data` must be 'scenes'.*Received: source='nowhere'"),
+        (["--modalities", "rgb", "sound"], r"`--modalities` must be some of rgb, depth, semseg"),
         (["--patch-size", "7"], r"multiples of `--patch-size`.*patch_size=7"),
-        (["--visible-tokens", "500"], r"`visible_tokens` must be an integer from 1 to 192"),
+        (["--visible-tokens", "500"], r"`--visible-tokens` must be an integer from 1 to 192"),
         (["--held-out-share", "2"], r"between 0 and 1. Received: held_out_share=2"),
         (["--depth-scale", "2"], r"options of the images 'scenes'.*depth_scale=2.0"),
         (["--warmup-steps", "600"], r"`--warmup-steps` must be .* less than `--steps`"),
