@@ -83,5 +83,5 @@ $(VENV)/.docs: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing the library, three backends and the test tools into $(VENV) ..."
-	@$(PIP_INSTALL) --editable ".[models,tensorflow,jax,torch,keras-cv,dev]"
+	@$(PIP_INSTALL) --editable ".[models,tensorflow,jax,torch,keras-cv,tensorboard,dev]"
 	@touch $@
