@@ -6,7 +6,7 @@ BACKENDS ?= tensorflow jax torch
 KERAS_BACKEND ?= jax
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-slow examples notebooks lint types docs picture wheel clean
 

@@ -20,7 +20,8 @@ ROOMS = {"weighting", "training", "text", "vision", "downstream", "evaluation", 
 
 
 def run_python(code, **environment):
-    clean = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    ours = ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**clean, **environment},
