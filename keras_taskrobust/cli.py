@@ -293,7 +293,7 @@ def _recipes(recipes):
 
 COMMANDS = {
     "demo": Command(
-        "train a small PoS-BERT and a small MM-MAE under several weightings, and report",
+        "train a small MM-MAE, or PoS-BERT, under several weightings, and report",
         _demo,
         (Demo, None),
     ),

@@ -162,7 +162,7 @@ def targets_table(comparison: Comparison) -> Table:
         ("", *targets, "all"),
         (
             (Entry("targets"), *(Entry(f"{one:,}") for one in numbers)),
-            (Entry("share"), *(Entry(f"{one / total:.1%}") for one in numbers)),
+            (Entry("of all"), *(Entry(f"{one / total:.1%}") for one in numbers)),
         ),
         title="Held-out targets of each task",
     )
