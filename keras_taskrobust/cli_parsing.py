@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_taskrobust.cli_options import parse_options
+from keras_taskrobust.cli_sections import add_sections
 from keras_taskrobust.plain_text import one_line
 from keras_taskrobust.recipes.settings import Pretraining, WeightingName, WeightingOptions
 from keras_taskrobust.weighting_names import WEIGHTINGS
@@ -167,6 +168,7 @@ def option_registry():
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     registry = ConstructorRegistry()
+    add_sections(registry)
 
     @registry.primitive_rule
     def options(info):

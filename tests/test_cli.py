@@ -1,5 +1,7 @@
 """The command line: help, choices, and errors a person can act on."""
 
+import dataclasses
+import re
 import shutil
 import subprocess
 
@@ -8,6 +10,7 @@ import pytest
 from keras_taskrobust import cli
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import Redraw
+from keras_taskrobust.cli_sections import sections_of
 from keras_taskrobust.recipes import text
 from keras_taskrobust.weighting_names import WEIGHTINGS
 
@@ -81,6 +84,37 @@ def test_help_says_where_the_settings_are_and_which_weightings(capsys):
     assert said in help_of("pretrain", "text")
     for words in (("pretrain", "text", "pos-bert-tiny"), ("compare", "images", "mm-mae-tiny")):
         assert ",".join(WEIGHTINGS) in help_of(*words)
+
+
+@pytest.mark.parametrize(
+    ("command", "sections"),
+    [
+        (
+            "pretrain text pos-bert-tiny",
+            ["weighting", "training", "run", "text", "masking", "model"],
+        ),
+        (
+            "pretrain images mm-mae-tiny",
+            ["weighting", "training", "run", "images", "masking", "model"],
+        ),
+        ("finetune text glue", ["training", "robustness", "model"]),
+        ("finetune images small", ["images", "training", "robustness", "model", "augmentation"]),
+    ],
+)
+def test_help_has_a_box_for_each_section(command, sections, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    boxes = re.findall(r"^[╭─ ]*(\w* ?)options[╮─ ]*$", capsys.readouterr().out, re.MULTILINE)
+    assert [box.strip() for box in boxes] == ["", *sections]
+
+
+def test_every_setting_of_a_recipe_has_a_section():
+    for modality in (TEXT, IMAGES):
+        for _, recipe in [*modality.pretraining.values(), *modality.finetuning.values()]:
+            sections = sections_of(type(recipe))
+            assert all(sections), sections
+            names = [name for section in sections.values() for name in section]
+            assert sorted(names) == sorted(field.name for field in dataclasses.fields(recipe))
 
 
 def test_help_on_commands_names_all_recipes():

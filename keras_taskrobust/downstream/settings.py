@@ -39,6 +39,8 @@ class Adaptation:
     unit: ClassVar[str] = "examples"
     #: Further settings that differ for the head.
     probe_changes: ClassVar[Mapping[str, Any]] = {}
+    #: The first setting of each section of the help.
+    SECTIONS: ClassVar[Mapping[str, str]] = {"learning_rate": "training", "method": "robustness"}
 
     learning_rate: float = 2e-5
     """Largest learning rate."""
@@ -167,6 +169,8 @@ class Adaptation:
 class FineTuning(Adaptation):
     """Fine-tunes a pre-trained BERT on a text task."""
 
+    SECTIONS = {"warmup_share": "training", "sequence_length": "model"}
+
     warmup_share: float = 0.06
     """Share of the steps over which the learning rate rises; then it falls linearly to 0."""
     sequence_length: int | None = None
@@ -187,6 +191,12 @@ class ImageFineTuning(Adaptation):
 
     unit: ClassVar[str] = "images"
     probe_changes: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 0}
+    SECTIONS = {
+        "warmup_epochs": "training",
+        "image_size": "model",
+        "least_crop": "augmentation",
+        "reports": "training",
+    }
 
     learning_rate: float = 1e-4
     """Largest learning rate."""

@@ -86,7 +86,7 @@ def compare(
         downstream.check(downstream.tasks)
     data = family.prepare(recipe, directory)
     pretrained = pretrain_all(
-        planned, directory, lambda one, folder, row: pretrain(family, one, folder, data, row)
+        planned, directory, lambda one, folder, label: pretrain(family, one, folder, data, label)
     )
     shared = recipe.with_steps(len(data.train))
     settings = {
@@ -168,7 +168,7 @@ def pretrain_all(
     Args:
         planned: what `grid` returned.
         directory: the folder in which the runs have theirs, in `runs/`.
-        pretrain: from settings, folder and label to a `Run`.
+        pretrain: from settings, folder and the label of a progress bar to a `Run`.
 
     Returns:
         list of `PlannedRun`, with their runs or failures.
@@ -177,7 +177,14 @@ def pretrain_all(
         ValueError: the folder cannot be written to.
     """
     make_folder(directory)
-    return [_pretrain(one, directory, pretrain) for one in planned]
+    planned = list(planned)
+    done: list[PlannedRun[Recipe]] = []
+    for one in planned:
+        failed = sum(bool(other.failure) for other in done)
+        place = f"{len(done) + 1}/{len(planned)} " if len(planned) > 1 else ""
+        label = f"{place}{one.row}" + (f", {failed} failed" if failed else "")
+        done.append(_pretrain(one, directory, pretrain, label))
+    return done
 
 
 def starts_from_grid(
@@ -256,10 +263,10 @@ def _folder_and_settings(name, recipe, seed, fields):
     return f"runs/{file_name(name)}-{seed}-{digest(settings.decisive())}", settings
 
 
-def _pretrain(one, directory, pretrain):
+def _pretrain(one, directory, pretrain, label):
     folder = path_to_write(directory, one.folder)
     hint = f"--batch-size, which is {one.recipe.batch_size}"
     run = None
     with tried(directory, f"{one.folder}.traceback.txt", hint) as failure:
-        run = pretrain(one.recipe, folder, one.row)
+        run = pretrain(one.recipe, folder, label)
     return dataclasses.replace(one, run=run, failure=failure.reason)

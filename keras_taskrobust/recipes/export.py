@@ -13,6 +13,7 @@ import keras_hub
 
 from keras_taskrobust.files import nearest_path
 from keras_taskrobust.hugging_face_files import WEIGHTS, write_arrays
+from keras_taskrobust.recipes.guide import write_guide
 from keras_taskrobust.recipes.model_card import Exported, write_model_card
 from keras_taskrobust.recipes.training_run import load_run
 from keras_taskrobust.text import PosBert, save_hugging_face_bert
@@ -94,6 +95,7 @@ def export_run(run: Path, to: str, output: Path | None = None) -> Exported:
         exported = dataclasses.replace(write(folder, partial), folder=output)
         write_model_card(partial / "README.md", exported, found, settings)
         partial.replace(output)
+    write_guide(folder)
     return exported
 
 

@@ -14,6 +14,9 @@ _RESULTS = {
     "preset": "KerasHub preset of the encoder, which fine-tuning starts from",
     "model.keras": "the whole model, for keras.saving.load_model, once keras_taskrobust.vision, or "
     "of texts PosBert from keras_taskrobust.text, is imported",
+    "huggingface": "the model for Transformers, with a model card: taskrobust export",
+    "keras": "the model for KerasHub, with a model card",
+    "multimae": "the weights for the reference MultiMAE, with a model card",
     "predictions": "predictions of held-out and test examples, a folder for each row and seed",
     "metrics.csv": "held-out losses of each task, numbers in full",
     "downstream.csv": "scores of each downstream task, numbers in full",

@@ -186,6 +186,13 @@ class ImagePretraining(ImageData, Pretraining):
     """Pre-trains an MM-MAE on images with depth and labels, to a KerasHub preset of its ViT."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"data_dir": "tfds_dir"}
+    SECTIONS: ClassVar[Mapping[str, str]] = {
+        "data": "images",
+        "epochs": "training",
+        "patch_size": "masking",
+        "num_layers": "model",
+        "pictures": "run",
+    }
 
     held_out_share: float = 0.02
     """Share of the images that is kept to score and draw, if there are no splits."""

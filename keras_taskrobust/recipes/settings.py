@@ -42,6 +42,12 @@ class Pretraining:
     RENAMED: ClassVar[Mapping[str, str]] = {}
     #: Settings that came later. At their default they say nothing: runs from before are found.
     ADDED: ClassVar[frozenset[str]] = frozenset()
+    #: The first setting of each section of the help.
+    SECTIONS: ClassVar[Mapping[str, str]] = {
+        "weighting": "weighting",
+        "batch_size": "training",
+        "steps_per_report": "run",
+    }
 
     weighting: WeightingName = _MINIMAX
     """How the tasks are weighed."""

@@ -41,6 +41,7 @@ class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
     ADDED = frozenset({"task_loss", "documents", "encoding", "text_field"})
+    SECTIONS = {"corpus": "text", "masked_share": "masking", "num_layers": "model"}
 
     corpus: str = "bundled"
     """Raw text: bundled, nltk:NAME, tfds:NAME, the path of a file or folder, or several with +."""

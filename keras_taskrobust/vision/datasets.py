@@ -164,7 +164,7 @@ def load_images(
     if path.suffix.lower() == ".mat":
         return _open(NYUDepthV2, source, {"path": path, "split": split}, options)
     if not path.is_dir():
-        raise ValueError(f"`source` must be {SOURCES}. Received: source={str(source)!r}")
+        raise ValueError(f"`source` must be {SOURCES}. Received: {str(source)!r}")
     if any((path / name).is_dir() for name in MAPS):
         return _open(AlignedFolder, source, {"root": path, "strict": strict}, options)
     if any("/" not in stem for stem in find_images(path)):
@@ -204,7 +204,8 @@ def _load_npz(path: Path, split: str) -> dict[str, np.ndarray]:
         raise UnreadableFileError(path, error) from error
     if not wanted & contents.keys():
         raise ValueError(
-            f"`path` must be an .npz with some of {sorted(wanted)}. "
+            f"The .npz must have one or more of {split}_rgb, (N, H, W, 3) uint8, {split}_depth, "
+            f"(N, H, W) metres, and {split}_semseg, (N, H, W) labels of classes. "
             f"Received: {str(path)!r} with {names}"
         )
     return contents

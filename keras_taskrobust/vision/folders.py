@@ -265,7 +265,8 @@ def find_images(folder: Path) -> dict[str, str]:
     if twice or not found:
         raise ValueError(
             f"A folder of images must have files ({', '.join(IMAGE_SUFFIXES)}) with different "
-            f"stems. Received: {str(folder)!r} with "
+            "stems: by themselves, in rgb/, depth/ and semseg/ with the same stem for the same "
+            f"image, or in a sub-folder for each class. Received: {str(folder)!r} with "
             + (f"more than one file of {sorted(twice)[:_LISTED]}" if twice else "none")
         )
     return dict(sorted(found.items()))

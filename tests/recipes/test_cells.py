@@ -142,8 +142,11 @@ def test_a_damaged_cell_is_computed_again_and_blocks_no_other(damage, tmp_path):
 
 
 def test_a_run_that_fails_keeps_its_traceback_and_the_others(tmp_path):
-    def pretrain(recipe, folder, row):
-        if row == "broken":
+    labels = []
+
+    def pretrain(recipe, folder, label):
+        labels.append(label)
+        if "broken" in label:
             raise OpError("it broke")
         return "a run"
 
@@ -151,6 +154,7 @@ def test_a_run_that_fails_keeps_its_traceback_and_the_others(tmp_path):
     broken, sound = pretrain_all(grid, tmp_path, pretrain)
     assert (broken.failure, broken.run) == ("OpError: it broke", None)
     assert (sound.failure, sound.run) == ("", "a run")
+    assert labels == ["1/2 broken", "2/2 sound, 1 failed"]
     assert "OpError: it broke" in (tmp_path / "runs" / "broken-0.traceback.txt").read_text()
 
 

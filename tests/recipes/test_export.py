@@ -132,6 +132,7 @@ def test_a_text_run_goes_to_keras_hub(text_run, bert):
     opened = keras_hub.models.BertBackbone.from_preset(str(exported.folder))
     assert_same(opened.get_weights(), bert.backbone.get_weights())
     assert "library_name: keras-hub" in (exported.folder / "README.md").read_text()
+    assert "  keras " in (text_run / "README.txt").read_text()
 
 
 def test_a_run_of_a_former_version_exports_its_encoder_and_says_so(text_run, bert):

@@ -291,7 +291,7 @@ def test_flags_of_tfds():
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--data", "nowhere"], r"`--data` must be 'scenes'.*Received: source='nowhere'"),
+        (["--data", "nowhere"], r"`--data` must be 'scenes'.*Received: 'nowhere'"),
         (["--modalities", "rgb", "sound"], r"`--modalities` must be some of rgb, depth, semseg"),
         (["--patch-size", "7"], r"multiples of `--patch-size`.*patch_size=7"),
         (["--visible-tokens", "500"], r"`--visible-tokens` must be an integer from 1 to 192"),

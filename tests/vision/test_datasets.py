@@ -230,7 +230,7 @@ def test_bad_arrays(tmp_path, changes, text):
 
 def test_bad_array_files(tmp_path):
     write_arrays(tmp_path / "a.npz")
-    with pytest.raises(ValueError, match="some of .*'test_rgb'"):
+    with pytest.raises(ValueError, match="one or more of test_rgb, "):
         ArrayImages(tmp_path / "a.npz", split="test")
     with pytest.raises(ValueError, match="`class13_of_class`"):
         ArrayImages(tmp_path / "a.npz", num_classes=13)
