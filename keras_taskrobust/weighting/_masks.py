@@ -6,6 +6,8 @@ from keras import ops
 def masked_weights(weights, tasks):
     """In float32, without a gradient, and 0 for absent tasks."""
     weights = ops.stop_gradient(ops.cast(weights, "float32"))
+    if len(weights.shape):
+        check_shape("weights", weights, tuple(tasks.present.shape))
     return ops.where(tasks.present, weights, 0.0)
 
 

@@ -1,6 +1,6 @@
 """Weights that never change."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras import ops
@@ -19,7 +19,7 @@ class StaticWeighting(TaskWeighting):
     Without weights it is the plain sum of the losses, as in most multi-task code.
 
     Args:
-        weights: `K` numbers >= 0, or `None` for 1 each.
+        weights: `K` numbers >= 0, in the order of the model's `task_names`, or `None` for 1 each.
 
     Example:
 
@@ -32,6 +32,11 @@ class StaticWeighting(TaskWeighting):
 
     def __init__(self, weights: Sequence[float] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
+        if isinstance(weights, Mapping):
+            raise ValueError(
+                "`weights` must be a list of numbers, in the order of the model's `task_names`. "
+                f"Received: weights={weights}"
+            )
         # A layer's own `weights` are its variables.
         self.task_weights = checks.finite_floats("weights", weights)
         if self.task_weights is not None and min(self.task_weights, default=0.0) < 0:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import keras
 
+from keras_taskrobust import checks
 from keras_taskrobust.weighting.base import PACKAGE, TaskWeighting
 
 _REGISTRY: dict[str, type[TaskWeighting]] = {}
@@ -136,7 +137,8 @@ def create(name: str, options: Mapping[str, Any]) -> TaskWeighting:
 def _class_of(name: str) -> type[TaskWeighting]:
     if name not in _REGISTRY:
         raise ValueError(
-            f"Unknown weighting. Expected one of {', '.join(available())}. Received: {name!r}"
+            f"Unknown weighting. Expected one of {', '.join(available())}. "
+            f"Received: {name!r}{checks.did_you_mean(name.lower(), _REGISTRY)}"
         )
     return _REGISTRY[name]
 
@@ -160,7 +162,7 @@ def get(identifier: str | dict | TaskWeighting) -> TaskWeighting:
     >>> get("group_dro").step_size
     0.01
     """
-    if isinstance(identifier, dict):
+    if isinstance(identifier, dict) and "class_name" in identifier:
         identifier = keras.saving.deserialize_keras_object(copy.deepcopy(identifier))
     if isinstance(identifier, TaskWeighting):
         return identifier
@@ -168,5 +170,15 @@ def get(identifier: str | dict | TaskWeighting) -> TaskWeighting:
         return _class_of(identifier)(name=identifier)
     raise TypeError(
         "A weighting must be a name, a config dict or a TaskWeighting. "
-        f"Received: {identifier!r} (of type {type(identifier).__name__})"
+        f"Received: {identifier!r} (of type {type(identifier).__name__}){_way_out(identifier)}"
     )
+
+
+def _way_out(identifier: Any) -> str:
+    if inspect.isclass(identifier) and issubclass(identifier, TaskWeighting):
+        return f". Give an instance: `{identifier.__name__}()`"
+    if isinstance(identifier, Mapping):
+        return '. Options go by `keras_taskrobust.weighting.create("minimax", {"alpha": 2.0})`'
+    if callable(identifier):
+        return ". Weights of your own are a subclass of TaskWeighting with `weigh(self, tasks)`"
+    return ""

@@ -69,6 +69,31 @@ def test_get_refuses_other_things(wrong):
         get(wrong)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "way_out"),
+    [
+        ("scale-free-minimax", r"Did you mean 'scale_free_minimax'\?"),
+        ("Minimax", r"Did you mean 'minimax'\?"),
+        (LIBRARY["minimax"], r"Give an instance: `SoftmaxWeightedLoss\(\)`"),
+        ({"minimax": {"alpha": 2.0}}, r'weighting\.create\("minimax", \{"alpha": 2\.0\}\)'),
+        (lambda losses: losses, r"a subclass of TaskWeighting with `weigh\(self, tasks\)`"),
+    ],
+)
+def test_get_names_the_way_out(wrong, way_out):
+    with pytest.raises((TypeError, ValueError), match=way_out):
+        get(wrong)
+
+
+def test_weights_of_another_number_than_the_tasks_are_refused():
+    class Short(TaskWeighting):
+        def weigh(self, tasks):
+            return keras.ops.ones(2)
+
+    message = r"`weights` must have the shape \(3,\)\. Received: weights of shape \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        Short()(np.ones(3))
+
+
 def test_get_refuses_the_configuration_of_another_object():
     with pytest.raises(TypeError, match=r"must be a name.*Received: <Dense"):
         get(keras.saving.serialize_keras_object(keras.layers.Dense(1)))

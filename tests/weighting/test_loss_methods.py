@@ -270,6 +270,7 @@ def test_random_weights_average_to_equal_ones():
     [
         (lambda: w.StaticWeighting([1.0, -1.0]), "`weights` must be numbers >= 0. Received"),
         (lambda: w.StaticWeighting(["a"]), "`weights` must be finite numbers. Received"),
+        (lambda: w.StaticWeighting({"price": 1.0}), "in the order of the model's `task_names`"),
         (lambda: w.RandomLossWeighting(-1), "`seed` must be an integer >= 0. Received: seed=-1"),
         (lambda: w.SmoothTchebycheff(0), "`mu` must be a positive number. Received: mu=0"),
         (lambda: w.SmoothTchebycheff(warmup_steps=1.5), "`warmup_steps` must be an integer >= 0"),
