@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     program = f"taskrobust {command}"
     in_flags = functools.partial(_in_flags, command)
-    with said_in_a_sentence(program, debug, in_flags), saying(quiet, verbose):
+    with said_in_a_sentence(program, debug, in_flags), saying(quiet, verbose, in_flags):
         COMMANDS[command].run(words[len(command.split()) :], program)
 
 

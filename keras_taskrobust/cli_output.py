@@ -1,10 +1,11 @@
 """How much a command says, beside what it is asked for."""
 
 import contextlib
+import functools
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from keras_taskrobust.keras_start import CHATTER
 from keras_taskrobust.plain_text import one_line
@@ -16,12 +17,13 @@ below say."""
 
 
 @contextlib.contextmanager
-def saying(quiet: bool, verbose: bool) -> Iterator[None]:
+def saying(quiet: bool, verbose: bool, in_flags: Callable[[str], str] = str) -> Iterator[None]:
     """A body that says its warnings in a line each, on standard error.
 
     Args:
         quiet: bool. Whether neither bars nor figures are shown.
         verbose: bool. Whether libraries say what they like, and warnings say where they come from.
+        in_flags: gives a text the flags of the command in place of arguments of Python.
     """
     with contextlib.ExitStack() as stack:
         if quiet:
@@ -33,7 +35,7 @@ def saying(quiet: bool, verbose: bool) -> Iterator[None]:
             stack.enter_context(warnings.catch_warnings())
             for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", kind)
-            warnings.showwarning = _say
+            warnings.showwarning = functools.partial(_say, in_flags)
         yield
 
 
@@ -49,5 +51,5 @@ def _heard():
             os.environ[CHATTER] = before
 
 
-def _say(message, category, filename, lineno, file=None, line=None):
-    print(f"Warning: {one_line(str(message))}", file=sys.stderr, flush=True)
+def _say(in_flags, message, category, filename, lineno, file=None, line=None):
+    print(f"Warning: {in_flags(one_line(str(message)))}", file=sys.stderr, flush=True)

@@ -45,6 +45,17 @@ def test_a_warning_is_one_line_without_its_source(say, monkeypatch):
     assert said.err == "Warning: 2 files are skipped\n"
 
 
+def test_a_warning_of_a_command_names_its_flags(monkeypatch, capfd):
+    def run(words, program):
+        warnings.warn("choose `text_field` or `name`", stacklevel=1)
+
+    monkeypatch.setitem(cli.COMMANDS, "pretrain text", cli.Command("", run, (None, None)))
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        cli.main(["pretrain", "text"])
+    assert capfd.readouterr().err == "Warning: choose `--text-field` or `name`\n"
+
+
 def test_quiet_leaves_warnings_alone(say, monkeypatch):
     monkeypatch.delenv(CHATTER, raising=False)
     said = say("--quiet")
