@@ -67,7 +67,8 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         """`keras.Model.fit`, with data that arrive as arrays checked first.
 
         The `sample_weight` of a grouped output, or of the only output, may be one array with the
-        shape of the labels or of their leading axes. `class_weight` is for models with one loss;
+        shape of the labels or of their leading axes. A dict of them may leave outputs out. A label
+        that is NaN needs the weight 0. `class_weight` is for models with one loss;
         labels that are class indices may have any shape.
         """
         self.check_arrays(x, y)
@@ -76,6 +77,8 @@ class CheckedTrainer(RecoveringModel, Wrapper):
             validation_data = self._checked(*validation_data)
         held_out = validation_split if validation_data is None else 0.0
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
+        if y is not None and isinstance(self._task_losses, TaskLosses):
+            self._task_losses.check_labels(y, sample_weight)
         self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             given = [] if callbacks is None else keras.tree.flatten(callbacks)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_taskrobust.training.constants import KerasConstant, has_best_constant
 from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_mask
 from keras_taskrobust.training.loss_values import align, takes_indices, values_and_weights
-from keras_taskrobust.training.output_losses import GroupedLoss
+from keras_taskrobust.training.output_losses import GroupedLoss, in_output
 from keras_taskrobust.training.task_losses import TaskLosses
 
 
@@ -44,7 +44,8 @@ class ConstantOutputs:
             if name not in self._constants:
                 units = output.shape[-1] if len(output.shape) > 1 else 1
                 self._constants[name] = KerasConstant(loss.loss, len(loss.task_names), units)
-            self._constants[name].add(*_elements(loss, target, output, weight))
+            with in_output(name):
+                self._constants[name].add(*_elements(loss, target, output, weight))
         self._values = {}
 
     def of_groups(self, name: str) -> np.ndarray:

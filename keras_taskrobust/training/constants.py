@@ -138,6 +138,7 @@ class KerasConstant:
 
     def __init__(self, loss: Any, groups: int, units: int):
         self._function = _function(loss)
+        self._largest = {_BINARY: 1, _SPARSE: units - 1}
         self._arguments = arguments_of_loss(loss)
         even = 0.5 if self._function is _BINARY else 1.0 / units
         smoothing = self._arguments.get("label_smoothing") or 0.0
@@ -148,7 +149,18 @@ class KerasConstant:
             self._constant = Mean(groups, classes, None if self._function is _SQUARED else even)
 
     def add(self, labels: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> None:
-        """As `Constant.add`."""
+        """As `Constant.add`.
+
+        Raises:
+            ValueError: for labels that the loss does not take.
+        """
+        if self._function in self._largest and labels.size:
+            least, most = labels.min(), labels.max()
+            if least < 0 or most > self._largest[self._function]:
+                raise ValueError(
+                    f"Labels must lie between 0 and {self._largest[self._function]} under this "
+                    f"loss. Received: labels from {least} to {most}"
+                )
         if self._added:
             labels = labels * self._kept + self._added
         self._constant.add(labels, weights, groups)

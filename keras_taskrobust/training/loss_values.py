@@ -127,7 +127,7 @@ def _valid_where_not(counts, loss, y_true, y_pred):
 
 def _call(loss, y_true, y_pred):
     """The loss before its reduction; of flat predictions too, if it is one of Keras's own."""
-    if len(y_pred.shape) == len(y_true.shape) == 1 and _is_of_keras(loss):
+    if len(y_pred.shape) == len(y_true.shape) == 1 and is_of_keras(loss):
         y_true, y_pred = ops.expand_dims(y_true, -1), ops.expand_dims(y_pred, -1)
     if isinstance(loss, keras.losses.Loss):
         return loss.call(y_true, y_pred)
@@ -221,7 +221,8 @@ def _bears_any_logits(loss: Any) -> bool:
     return type(loss) is keras.losses.SparseCategoricalCrossentropy and loss.from_logits
 
 
-def _is_of_keras(loss: Any) -> bool:
+def is_of_keras(loss: Any) -> bool:
+    """Whether a loss is one of Keras's own."""
     return getattr(loss, "fn", loss).__module__.startswith("keras.")
 
 

@@ -147,6 +147,13 @@ class MeasuringTrainer(CheckedTrainer):
                 f"of {', '.join(map(repr, unseen))} there. Mix the data, or give `compile` the "
                 f"value: `trivial_losses={{{unseen[0]!r}: value}}`"
             )
+        broken = [name for name, value in found.items() if np.isinf(value)]
+        if broken:
+            raise ValueError(
+                f"Labels must be numbers that the loss takes. Received: labels of "
+                f"{', '.join(map(repr, broken))} under which the loss of every prediction is NaN "
+                "or infinite. Give those that are missing the sample weight 0"
+            )
         self.weighting.check_trivial_losses(found)
         state.values.assign(list(found.values()))
 

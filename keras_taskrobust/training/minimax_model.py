@@ -35,8 +35,8 @@ from keras_taskrobust.training.outputs import (
     untrained_outputs,
 )
 from keras_taskrobust.training.task_gradients import TaskGradients
-from keras_taskrobust.training.task_losses import TaskLosses, check_log_names
-from keras_taskrobust.training.task_metric import TaskMetric
+from keras_taskrobust.training.task_losses import TaskLosses
+from keras_taskrobust.training.task_metric import TaskMetric, check_log_names
 from keras_taskrobust.training.tasks import Tasks, TaskTotals
 from keras_taskrobust.weighting.base import PACKAGE
 

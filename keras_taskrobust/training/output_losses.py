@@ -1,15 +1,18 @@
 """The loss of one output: one task, or one for each group of its elements."""
 
+import contextlib
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.loss_values import (
     align,
+    is_of_keras,
     resolve_loss,
     values_and_weights,
 )
@@ -110,6 +113,41 @@ class OutputLoss:
         values, weights = values_and_weights(self.loss, y_true, y_pred, sample_weight)
         weights = ops.ones_like(values) if weights is None else weights
         return ops.reshape(ops.sum(values), (1,)), ops.reshape(ops.sum(weights), (1,))
+
+
+@contextlib.contextmanager
+def in_output(name: str) -> Iterator[None]:
+    """Adds to what a loss raises whose it is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"In the loss of the output {name!r}.")
+        raise
+
+
+def check_known(name: str, loss: Any, labels: Any, weight: Any) -> None:
+    """Raises a `ValueError` for labels that make a loss of Keras NaN.
+
+    Of arrays with one label a sample: what a mask leaves out of longer ones is not known here.
+
+    Args:
+        name: str, the output.
+        loss: as from `resolve_loss`.
+        labels: array.
+        weight: array of sample weights, or `None`.
+    """
+    labels = ops.convert_to_numpy(labels) if hasattr(labels, "shape") else np.zeros(0)
+    if labels.dtype.kind != "f" or labels.ndim == 0 or labels.size != len(labels):
+        return
+    missing = np.isnan(labels).reshape(-1)
+    if weight is not None and len(weight) == len(labels):
+        missing &= (ops.convert_to_numpy(weight) != 0).reshape(len(labels), -1).any(axis=1)
+    if missing.any() and is_of_keras(loss):
+        raise ValueError(
+            f"A label must be a number where its sample weight is not 0. Received: {missing.sum()} "
+            f"of the {len(labels)} labels of {name!r} are NaN. If they are missing, give them the "
+            f"weight 0: `sample_weight={{{name!r}: ~np.isnan(labels)}}`, other outputs left out"
+        )
 
 
 def _check_names(names: Iterable[str]) -> None:

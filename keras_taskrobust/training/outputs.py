@@ -61,6 +61,29 @@ def by_name(
     return found
 
 
+def weights_by_target(targets: Any, weights: Any) -> Any:
+    """Weights in the structure of their targets, as Keras wants them.
+
+    Args:
+        targets: dicts of targets, or one.
+        weights: dicts likewise, from which targets may be left out; or one for all of them.
+
+    Returns:
+        `weights` for each target, `None` for those that were left out.
+    """
+    if not isinstance(targets, Mapping):
+        return weights
+    if not isinstance(weights, Mapping):
+        return keras.tree.map_structure(lambda target: weights, targets)
+    unknown = sorted(set(weights) - set(targets))
+    if unknown:
+        raise ValueError(
+            "The keys of `sample_weight` must be among those of the targets. "
+            f"Received: {unknown}, for targets of {sorted(targets)}"
+        )
+    return {name: weights_by_target(one, weights.get(name)) for name, one in targets.items()}
+
+
 @contextlib.contextmanager
 def untrained_outputs():
     """A step in which variables get no gradient on purpose: Keras's optimizers warn of them."""

@@ -1,7 +1,6 @@
 """Predictions to per-task totals and counts: one loss per output, or one loss split by groups."""
 
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,13 @@ from keras import ops
 
 from keras_taskrobust.training.gradients import add
 from keras_taskrobust.training.loss_values import takes_indices, with_rank
-from keras_taskrobust.training.output_losses import GroupedLoss, OutputLoss
-from keras_taskrobust.training.outputs import by_name
-from keras_taskrobust.training.task_metric import names_of_figures
+from keras_taskrobust.training.output_losses import (
+    GroupedLoss,
+    OutputLoss,
+    check_known,
+    in_output,
+)
+from keras_taskrobust.training.outputs import by_name, weights_by_target
 from keras_taskrobust.training.tasks import TaskTotals
 
 
@@ -63,8 +66,9 @@ class TaskLosses:
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> TaskTotals:
         self._warn_of_others(self._outputs(y_pred))
         totals, counts = [], []
-        for _, loss, *elements in self.by_output(y, y_pred, sample_weight):
-            total, count = loss.totals_and_counts(*elements)
+        for name, loss, *elements in self.by_output(y, y_pred, sample_weight):
+            with in_output(name):
+                total, count = loss.totals_and_counts(*elements)
             totals.append(total)
             counts.append(count)
         auxiliary = None
@@ -101,10 +105,18 @@ class TaskLosses:
             if isinstance(loss, GroupedLoss):
                 loss.check_groups(_grouped_target(name, targets)["groups"])
 
+    def check_labels(self, y: Any, sample_weight: Any) -> None:
+        """Raises a `ValueError` if a label in the arrays `y` is NaN, and its weight not 0."""
+        targets = self._targets(y, self._named)
+        weights = self._weights(sample_weight, self._named)
+        for name, loss in self.losses.items():
+            if isinstance(loss, OutputLoss):
+                check_known(name, loss.loss, targets[name], weights.get(name))
+
     def weights_like_targets(self, y, sample_weight):
         """Weights in the structure of the targets `y`, in which Keras wants arrays."""
         if isinstance(sample_weight, Mapping) and isinstance(y, Mapping):
-            return _spread(y, sample_weight)
+            return weights_by_target(y, sample_weight)
         is_one = not isinstance(sample_weight, Mapping | list | tuple | None)
         if is_one and len(self._scored) == 1 and isinstance(y, Mapping | list | tuple):
             return keras.tree.map_structure(lambda target: sample_weight, y)
@@ -362,15 +374,6 @@ def _with_all(what: str, names: Iterable[str], found: dict) -> dict:
     return found
 
 
-def _spread(targets, weights):
-    """Weights, one for a dict of targets repeated for each of them."""
-    if isinstance(weights, Mapping) and isinstance(targets, Mapping):
-        return {name: _spread(targets.get(name), weight) for name, weight in weights.items()}
-    if isinstance(targets, Mapping):
-        return keras.tree.map_structure(lambda target: weights, targets)
-    return weights
-
-
 def _labels(target):
     return target["labels"] if isinstance(target, Mapping) else target
 
@@ -384,15 +387,3 @@ def _grouped_target(name, targets):
             f"{sorted(target) if isinstance(target, Mapping) else type(target).__name__}"
         )
     return target
-
-
-def check_log_names(names: Sequence[str]) -> None:
-    """Raises a `ValueError` if the logs of the tasks `names` would share a name."""
-    logs = ["loss", *names_of_figures(names, has_ratios=True)]
-    logs += [f"val_{log}" for log in logs]
-    clashing = sorted(log for log, number in Counter(logs).items() if number > 1)
-    if clashing:
-        raise ValueError(
-            "Task names must be distinct, and leave the log names 'loss', 'worst_loss' and "
-            f"'mean_loss' free. Received: tasks {names}, which share the logs {clashing}"
-        )

@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import keras
 from keras import ops
@@ -78,6 +79,18 @@ def names_of_figures(tasks: Iterable[str], has_ratios: bool) -> tuple[str, ...]:
     kinds = ("loss", "weight", "trivial_ratio") if has_ratios else ("loss", "weight")
     figures = (f"{name}_{kind}" for kind in kinds for name in tasks)
     return (*figures, "worst_loss", "mean_loss", *(["worst_trivial_ratio"] * has_ratios))
+
+
+def check_log_names(names: Sequence[str]) -> None:
+    """Raises a `ValueError` if the logs of the tasks `names` would share a name."""
+    logs = ["loss", *names_of_figures(names, has_ratios=True)]
+    logs += [f"val_{log}" for log in logs]
+    clashing = sorted(log for log, number in Counter(logs).items() if number > 1)
+    if clashing:
+        raise ValueError(
+            "Task names must be distinct, and leave the log names 'loss', 'worst_loss' and "
+            f"'mean_loss' free. Received: tasks {names}, which share the logs {clashing}"
+        )
 
 
 def _largest(values):

@@ -95,6 +95,12 @@ def first_batches(
     """
     arrays = keras.tree.flatten((x, y, sample_weight))
     if all(hasattr(array, "shape") for array in arrays if array is not None):
+        sizes = {len(array) for array in arrays if array is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                "Inputs, targets and sample weights must hold the same number of samples. "
+                f"Received: arrays of {', '.join(map(str, sorted(sizes)))} samples"
+            )
         number = int(len(arrays[0]) * (1.0 - held_out))
         rows = np.linspace(0, number - 1, min(number, BATCHES * batch_size)).astype(int)
         chosen = np.array_split(rows, range(batch_size, len(rows), batch_size))
@@ -148,13 +154,15 @@ def measure(
         batches: as from `first_batches`.
 
     Returns:
-        dict of task names to losses; NaN for a task that is in none of the batches.
+        dict of task names to losses; NaN for a task that is in none of the batches, and `inf` for
+        one whose loss is not finite.
     """
     sums = np.zeros((2, len(task_names)))
     for x, y, sample_weight in batches():
         totals, counts, _ = compute_totals(x, y, predictor.predict(x, y), sample_weight)
         both = backend.sum_over_replicas(totals, counts)
         sums += np.stack([ops.convert_to_numpy(each) for each in both])
+    sums[0] = np.where(np.isfinite(sums[0]), sums[0], np.inf)
     losses = sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
     return dict(zip(task_names, losses.tolist(), strict=True))
 

@@ -20,7 +20,7 @@ def test_a_broken_loss_stops_with_its_task_and_step_and_keeps_the_checkpoint(tmp
     checkpoint = Checkpoint(tmp_path)
     callbacks = [StopOnBrokenLoss(), checkpoint]
     model.fit(x, y, batch_size=8, shuffle=False, callbacks=callbacks, verbose=0)
-    y["level"][17] = np.nan
+    y["level"][17] = np.inf
     with pytest.raises(FloatingPointError, match=r"task 'level' at step 7 \(batch 2 of its epoch"):
         model.fit(
             x,
@@ -40,7 +40,7 @@ def test_a_broken_loss_stops_with_its_task_and_step_and_keeps_the_checkpoint(tmp
 
 def test_group_ids_are_a_cause_where_there_are_groups():
     two_headed, grouped = two_headed_data(), grouped_data()
-    two_headed[1]["level"][0] = np.nan
+    two_headed[1]["level"][0] = np.inf
     grouped[0][0] = np.nan
     stop = [StopOnBrokenLoss()]
     with pytest.raises(FloatingPointError, match="Group ids out of range do this too"):

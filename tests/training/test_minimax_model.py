@@ -20,7 +20,7 @@ from networks import (
 )
 
 import keras_taskrobust as ktr
-from keras_taskrobust.training.task_losses import check_log_names
+from keras_taskrobust.training.task_metric import check_log_names
 
 #: Stateless, with a state, trainable, and trainable on the Gramian; the rest are slow tests.
 REPRESENTATIVES = ("minimax", "group_dro", "uncertainty", "gradnorm")

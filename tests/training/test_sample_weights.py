@@ -105,3 +105,60 @@ def test_class_weights_without_one_sparse_loss_are_refused_alike():
             getattr(grouped, fit)(features, targets, class_weight={0: 2.0})
     with pytest.raises(ValueError, match="Received: the loss .* for a data set"):
         grouped_model().fit((grouped_data() for _ in range(1)), class_weight={0: 2.0}, verbose=0)
+
+
+def with_missing_labels():
+    x, y = two_headed_data()
+    y["level"][::3] = np.nan
+    return x, y, ~np.isnan(y["level"][:, 0])
+
+
+@pytest.mark.parametrize("split", [0.0, 0.25])
+@pytest.mark.parametrize("weighting", ["uniform", "scale_free_minimax"])
+def test_missing_labels_of_one_output_need_weights_of_it_alone(weighting, split):
+    x, y, known = with_missing_labels()
+    model = two_headed_model(
+        optimizer=keras.optimizers.SGD(0.0), weighting=weighting, run_eagerly=RUN_EAGERLY
+    )
+    fitted = int(len(x) * (1.0 - split))
+    inside = np.flatnonzero(known[:fitted])
+    error = model.predict(x, verbose=0)["level"][inside] - y["level"][inside]
+    history = model.fit(
+        x, y, sample_weight={"level": known}, validation_split=split, verbose=0
+    ).history
+    assert history["level_loss"][0] == pytest.approx(np.square(error).mean(), rel=1e-5)
+    assert np.isfinite(history["kind_loss"]).all()
+    logs = model.evaluate(x, y, sample_weight={"level": known}, verbose=0, return_dict=True)
+    assert np.isfinite(logs["level_loss"])
+
+
+def refused_labels():
+    x, y, known = with_missing_labels()
+    model = two_headed_model(run_eagerly=True)
+    missing = r"11 of the 32 labels of 'level' are NaN.*sample_weight=\{'level': ~np.isnan"
+    yield lambda: model.fit(x, y), missing
+    yield lambda: model.fit(x, y, sample_weight={"level": np.ones(32), "kind": None}), missing
+    unknown = r"`sample_weight` must be among.*Received: \['age'\]"
+    yield lambda: model.fit(x, y, sample_weight={"age": known}), unknown
+    measuring = two_headed_model(trivial_losses="measure")
+    yield lambda: measuring.measure_trivial_losses(x, y), "labels of 'level' under which"
+    short = {**y, "kind": y["kind"][:-1]}
+    yield lambda: measuring.measure_trivial_losses(x, short), "arrays of 31, 32 samples"
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_labels_that_no_step_can_use_are_refused(index):
+    call, message = list(refused_labels())[index]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_loss_of_ones_own_may_take_labels_that_are_nan():
+    def of_known(target, output):
+        return keras.ops.where(keras.ops.isnan(target), 0.0, keras.ops.abs(target - output))[:, 0]
+
+    x, y, _ = with_missing_labels()
+    model = two_headed_model(
+        loss={"level": of_known, "kind": cross_entropy}, run_eagerly=RUN_EAGERLY
+    )
+    model.fit(x, y, epochs=2, verbose=0)

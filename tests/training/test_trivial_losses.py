@@ -11,6 +11,7 @@ from scipy import optimize, special
 
 import keras_taskrobust as ktr
 from keras_taskrobust.training.callbacks import Checkpoint
+from keras_taskrobust.training.constants import KerasConstant
 from keras_taskrobust.training.trivial_losses import BATCHES
 
 N, C = 90, 3
@@ -360,6 +361,28 @@ def refusals():
         r"no element of 'b', 'c'.*`trivial_losses=\{'b': value\}`",
     )
     yield lambda: two_headed_model().measure_trivial_losses(x, y), r"Compile with `trivial_losses="
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "message"),
+    [
+        ("binary_crossentropy", np.array([[-1.0], [1.0]]), "between 0 and 1 under.*from -1.0 to"),
+        (cross_entropy, np.array([1, C]), rf"between 0 and {C - 1} under.*from 1 to {C}"),
+    ],
+)
+def test_labels_that_a_loss_does_not_take(loss, labels, message):
+    constant = KerasConstant(keras.losses.get(loss), 1, 1 if labels.ndim > 1 else C)
+    ones = np.ones((2, 1))
+    with pytest.raises(ValueError, match=message):
+        constant.add(labels.reshape(2, 1, -1)[..., : labels.ndim], ones, np.zeros((2, 1), int))
+
+
+def test_what_a_loss_raises_names_its_output():
+    x, y = two_headed_data()
+    model = two_headed_model(weighting="scale_free_minimax")
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        model.fit(x, {**y, "kind": np.eye(3)[y["kind"]]}, verbose=0)
+    assert error.value.__notes__ == ["In the loss of the output 'kind'."]
 
 
 @pytest.mark.parametrize("index", range(11))
