@@ -5,7 +5,12 @@ from typing import Any
 
 import keras
 
-from keras_taskrobust.training.lone_tasks import WarnOfLoneTasks, depends_on_company
+from keras_taskrobust.training.lone_tasks import (
+    WarnOfLoneTasks,
+    WarnOfLoudTask,
+    depends_on_company,
+    goes_by_size,
+)
 from keras_taskrobust.training.recovery import RecoveringModel
 from keras_taskrobust.training.task_losses import TaskLosses
 from keras_taskrobust.training.wrapper import Wrapper, check_checkpoints
@@ -30,8 +35,13 @@ class CheckedTrainer(RecoveringModel, Wrapper):
 
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks of `fit` beside those that it is given."""
-        is_warned = depends_on_company(getattr(self, "weighting", None))
-        return [WarnOfLoneTasks()] if is_warned else []
+        weighting = getattr(self, "weighting", None)
+        own: list[keras.callbacks.Callback] = []
+        if depends_on_company(weighting):
+            own.append(WarnOfLoneTasks())
+        if goes_by_size(weighting) and getattr(self._task_losses, "are_of_different_kinds", False):
+            own.append(WarnOfLoudTask())
+        return own
 
     def prepare_training(
         self,

@@ -35,6 +35,7 @@ class TaskLosses:
         losses: dict of output names to `OutputLoss`es and `GroupedLoss`es.
         auxiliary: dict of output names to `OutputLoss`es.
         task_names: the K names.
+        are_of_different_kinds: bool. Whether outputs have different functions as losses.
         leaves_some_untrained: bool. Whether an output is meant to have no loss.
     """
 
@@ -60,6 +61,8 @@ class TaskLosses:
         self._scored = [*self.losses, *self.auxiliary]
         self._named = [*dict.fromkeys([*outputs, *self.auxiliary])]
         self.leaves_some_untrained = len(self._named) > len(self._scored)
+        functions = {getattr(one.loss, "fn", one.loss) for one in self.losses.values()}
+        self.are_of_different_kinds = len(functions) > 1
         self._has_looked_for_others = False
         self.task_names = tuple(n for loss in self.losses.values() for n in loss.task_names)
 

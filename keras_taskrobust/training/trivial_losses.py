@@ -16,6 +16,8 @@ from keras_taskrobust.training.tasks import ConstantPredictor, TaskTotals
 #: What asks for a measurement, and the batches that it takes.
 MEASURE = "measure"
 BATCHES = 64
+#: What share of itself a loss that stands still changes by from epoch to epoch, at most.
+_STANDSTILL = 1e-3
 
 Batches: TypeAlias = Callable[[], Iterator[tuple[Any, Any, Any]]]
 
@@ -170,26 +172,41 @@ def measure(
 class WarnOfTrivialTasks(keras.callbacks.Callback):
     """Warns at the end of an epoch of a task whose loss is above its trivial one.
 
-    Once for each task. Not in the first half of the epochs, while the model warms up; nor before it
-    has seen as many batches as the constants were fitted to.
+    Once for each task, after as many batches as the constants were fitted to: of a loss that stands
+    still at once, of another in the second half of the epochs, when the model has warmed up.
     """
 
     def __init__(self):
         super().__init__()
         self._named: set[str] = set()
+        self._before: dict[str, float] = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        steps = int(ops.convert_to_numpy(self.model.optimizer.iterations))
-        if epoch < self.params["epochs"] / 2 or steps <= BATCHES:
+        ratios = {
+            name: (logs or {}).get(f"{name}_trivial_ratio", 0.0) for name in self.model.task_names
+        }
+        before, self._before = self._before, ratios
+        if int(ops.convert_to_numpy(self.model.optimizer.iterations)) <= BATCHES:
             return
-        for name in self.model.task_names:
-            ratio = (logs or {}).get(f"{name}_trivial_ratio", 0.0)
-            if ratio > 1.0 and name not in self._named:
+        for name, ratio in ratios.items():
+            stands = abs(ratio - before.get(name, 0.0)) < _STANDSTILL * ratio
+            is_late = epoch >= self.params["epochs"] / 2
+            if ratio > 1.0 and (stands or is_late) and name not in self._named:
                 self._named.add(name)
-                warnings.warn(
-                    f"In epoch {epoch + 1} the loss of the task {name!r} was {ratio:.3f} times "
-                    "that of the best constant prediction: the model is worse at it than one that "
-                    "does not look at the input. If it stays so, give the task more weight: "
-                    '`weighting="scale_free_minimax"` does so by itself.',
-                    stacklevel=2,
-                )
+                warnings.warn(self._message(epoch, name, ratio, stands), stacklevel=2)
+
+    def _message(self, epoch, name, ratio, stands):
+        fact = (
+            f"In epoch {epoch + 1} the loss of the task {name!r} was {ratio:.3f} times that of the "
+            "best constant prediction: the model is worse at it than one that does not look at the "
+            "input"
+        )
+        if stands:
+            return (
+                f"{fact}, and the loss stands still. Numbers far from 0 take more steps than there "
+                "are: scale the targets, `(y - mean) / deviation`, or raise the learning rate."
+            )
+        way_out = "train longer or at a larger learning rate, and scale targets that are numbers"
+        if not self.model.weighting.needs_trivial_losses:
+            way_out += '; `weighting="scale_free_minimax"` gives such a task more weight'
+        return f"{fact}. If it stays so, {way_out}."

@@ -411,23 +411,30 @@ def test_a_warning_names_the_task_that_is_worse_than_a_constant():
     x, y = two_headed_data()
     y["level"] += 50.0
 
-    def fit(epochs):
+    def fit(epochs, rate, weighting):
         model = two_headed_model(
-            optimizer=keras.optimizers.SGD(1e-9),
-            weighting="uniform",
+            optimizer=keras.optimizers.SGD(rate),
+            weighting=weighting,
             trivial_losses={"kind": 100.0},
         )
         model.fit(x, y, epochs=epochs, batch_size=1, verbose=0)
 
-    def warnings_of(epochs):
+    def warnings_of(epochs, rate, weighting="uniform"):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fit(epochs)
+            fit(epochs, rate, weighting)
         return [str(one.message) for one in caught if "best constant" in str(one.message)]
 
-    (message,) = warnings_of(epochs=5)
+    (message,) = warnings_of(epochs=5, rate=1e-4)
     assert message.startswith("In epoch 4 the loss of the task 'level' was ")
-    assert not warnings_of(epochs=2)
+    assert '`weighting="scale_free_minimax"` gives such a task more weight' in message
+    (message,) = warnings_of(epochs=5, weighting="scale_free_minimax", rate=1e-4)
+    assert "scale_free_minimax" not in message
+    assert not warnings_of(epochs=2, rate=1e-4)
+    (message,) = warnings_of(epochs=9, rate=1e-9)
+    assert message.startswith("In epoch 3 the loss of the task 'level' was ")
+    assert "the loss stands still" in message
+    assert "scale the targets" in message
 
 
 def test_evaluation_before_training_is_finite():
