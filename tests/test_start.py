@@ -174,3 +174,14 @@ def test_an_error_is_all_that_is_said(backend, tmp_path):
     (line,) = result.stderr.splitlines()
     assert line.startswith("taskrobust pretrain text: ")
     assert "nowhere" in line
+
+
+@pytest.mark.parametrize("room", ["text import PosBert", "vision import MultiModalMAE"])
+def test_with_a_model_comes_what_its_saved_optimizer_names(room):
+    code = (
+        f"from keras_taskrobust.{room}\n"
+        "import keras\n"
+        "print(sorted(keras.saving.get_custom_objects()))"
+    )
+    result = run_python(code, KERAS_BACKEND=os.environ.get("KERAS_BACKEND", "torch"))
+    assert "'keras_taskrobust>LinearWarmupDecay'" in result.stdout, result.stderr

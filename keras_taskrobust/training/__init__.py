@@ -1,5 +1,6 @@
 """Training any Keras model on many tasks."""
 
+from keras_taskrobust.training import schedules as schedules  # saved models may name them
 from keras_taskrobust.training.minimax_model import MinimaxModel
 from keras_taskrobust.training.output_losses import GroupedLoss
 from keras_taskrobust.training.tasks import TaskTotals
