@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from keras_taskrobust.checks import did_you_mean
 from keras_taskrobust.downstream.glue import GLUE_TASKS, GlueTask
 from keras_taskrobust.downstream.image_task import ImageTask, image_task
 from keras_taskrobust.downstream.nltk_tasks import NLTK_TASKS, NltkTask
@@ -47,7 +48,8 @@ def text_task(name: str) -> TextTask:
     """
     if name not in TEXT_TASKS:
         raise ValueError(
-            f"A downstream task must be one of {', '.join(TEXT_TASKS)}. Received: {name!r}"
+            f"A downstream task must be one of {', '.join(TEXT_TASKS)}. "
+            f"Received: {name!r}{did_you_mean(name, TEXT_TASKS)}"
         )
     return TEXT_TASKS[name]
 

@@ -235,7 +235,10 @@ class FileCorpus(Corpus):
                 f"{faults}"
             )
         warnings.warn(
-            f"{len(self.skipped)} of {num_files} text files are skipped: {faults}", stacklevel=4
+            f"{len(self.skipped)} of {num_files} text files are skipped: {faults}. All are read as "
+            f"{self.form.encoding.upper()}, and .jsonl files for a string "
+            f'"{self.form.text_field}"; `encoding` and `text_field` say otherwise',
+            stacklevel=4,
         )
 
 

@@ -161,7 +161,7 @@ def test_nltk_without_its_data_says_what_to_do(no_nltk_data):
 
 
 def test_auto_falls_back_to_textblob_with_a_warning(no_nltk_data):
-    with pytest.warns(UserWarning, match="falls back to TextBlob"):
+    with pytest.warns(UserWarning, match=r"falls back to TextBlob.*NLTK_DATA"):
         tagger = PosTagger("auto")
     assert tagger.name == "textblob"
     assert tagger.tag([["dogs"]]) == [[POS_TASKS.index("noun")]]
