@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_taskrobust import checks
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.loss_values import (
     align,
@@ -31,7 +32,7 @@ class GroupedLoss:
 
     Args:
         loss: a Keras loss: name, function or instance. Its own reduction is ignored.
-        groups: the K group names, distinct strings.
+        groups: the K group names, distinct strings; or integers, which stand for their numerals.
 
     Example:
 
@@ -42,7 +43,8 @@ class GroupedLoss:
     """
 
     def __init__(self, loss, groups):
-        names = tuple(groups) if not isinstance(groups, str) else ()
+        is_many = isinstance(groups, Iterable) and not isinstance(groups, str)
+        names = tuple(str(n) if checks.is_integer(n) else n for n in groups) if is_many else ()
         if not names or len(set(names)) != len(names):
             raise ValueError(
                 "`groups` must be a tuple of at least one name, all distinct. "
@@ -80,6 +82,13 @@ class GroupedLoss:
 
     def check_groups(self, groups: Tensor) -> None:
         """Raises a `ValueError` if an id in the array `groups` is outside `-1 ... K-1`."""
+        kind = getattr(getattr(groups, "dtype", None), "kind", "i")
+        if kind in "OSUT":
+            raise ValueError(
+                f"`groups` must be integers that count the groups {self.task_names}: "
+                "`[names.index(group) for group in groups]` in an array. "
+                f"Received: an array of {groups.dtype}"
+            )
         number = len(self.task_names)
         smallest, largest = int(ops.min(groups)), int(ops.max(groups))
         if smallest < -1 or largest >= number:

@@ -385,7 +385,8 @@ def _grouped_target(name, targets):
     target = targets[name]
     if not (isinstance(target, Mapping) and {"labels", "groups"} <= set(target)):
         raise ValueError(
-            "The target of a GroupedLoss must be a dict with the keys 'labels' and 'groups'. "
+            "The target of a GroupedLoss must be a dict with the keys 'labels' and 'groups', as in "
+            '`fit(x, {"labels": y, "groups": groups})`; where classes are the groups, both are y. '
             f"Received for output {name!r}: "
             f"{sorted(target) if isinstance(target, Mapping) else type(target).__name__}"
         )

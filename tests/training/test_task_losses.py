@@ -221,3 +221,22 @@ def test_the_label_of_an_element_that_counts_does():
         verbose=0,
     )
     assert np.isnan(model.network.get_weights()[0]).all()
+
+
+def test_groups_may_be_numbered():
+    assert ktr.GroupedLoss("mse", range(3)).task_names == ("0", "1", "2")
+    loss = ktr.GroupedLoss("mse", np.unique([7, 5]))
+    assert loss.task_names == ("5", "7")
+    assert ktr.GroupedLoss.from_config(loss.get_config()).task_names == ("5", "7")
+    with pytest.raises(ValueError, match=r"must be a tuple of at least one name.*groups=10"):
+        ktr.GroupedLoss("mse", 10)
+
+
+def test_the_names_of_groups_are_not_their_ids():
+    model = grouped_model()
+    x, y = grouped_data()
+    names = np.array(["a", "b", "c"])[y["groups"]]
+    message = r"integers that count the groups \('a', 'b', 'c'\).*an array of <U1"
+    for ids in (names, names.astype(object)):
+        with pytest.raises(ValueError, match=message.replace("<U1", str(ids.dtype))):
+            model.fit(x, {**y, "groups": ids}, verbose=0)
