@@ -51,12 +51,16 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         class_weight: Any,
         batch_size: int | None,
         held_out: float,
-    ) -> None:
+    ) -> Any:
         """What is to be done before the first step of `fit`, with its arguments.
 
         Args:
             held_out: float. The share at the end of arrays that is not trained on.
+
+        Returns:
+            The `x` to train on.
         """
+        return x
 
     def fit(
         self,
@@ -89,7 +93,7 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
         if y is not None and isinstance(self._task_losses, TaskLosses):
             self._task_losses.check_labels(y, sample_weight)
-        self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
+        x = self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             given = [] if callbacks is None else keras.tree.flatten(callbacks)
             callbacks = [*given, *self.own_callbacks()]

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from keras_taskrobust.training.trivial_losses import (
     first_batches,
     fitted,
     measure,
+    read_ahead,
 )
 from keras_taskrobust.types import Tensor
 from keras_taskrobust.weighting.base import TaskWeighting
@@ -92,14 +94,19 @@ class MeasuringTrainer(CheckedTrainer):
 
     def prepare_training(self, x, y, sample_weight, class_weight, batch_size, held_out):
         if self._trivial_losses is None or self._trivial_losses.are_known:
-            return
+            return x
         if class_weight is not None:
             raise ValueError(
                 "Trivial losses are measured under sample weights, not under `class_weight`: give "
                 "`sample_weight`, or `compile(trivial_losses={task: value})`. "
                 f"Received: class_weight={class_weight}"
             )
-        self._measure(first_batches(x, y, sample_weight, batch_size or 32, held_out))
+        if isinstance(x, GeneratorType):
+            batches, x = read_ahead(x)
+        else:
+            batches = first_batches(x, y, sample_weight, batch_size or 32, held_out)
+        self._measure(batches)
+        return x
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *args, **kwargs):
         """`keras.Model.train_on_batch`, with the arrays checked first.

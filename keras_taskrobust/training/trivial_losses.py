@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -113,11 +113,18 @@ def first_batches(
     if not hasattr(x, "__iter__") or hasattr(x, "__next__"):
         raise ValueError(
             "Trivial losses are measured on data that can be read more than once: arrays, or a "
-            "data set. For a generator, call `measure_trivial_losses` on such data before `fit`, "
-            "or give `compile` their values: `trivial_losses={task: value}`. "
+            "data set. Call `model.measure_trivial_losses(x, y)` on such data before `fit`, or "
+            "give `compile` their values: `trivial_losses={task: value}`. "
             f"Received: {type(x).__name__}"
         )
     return lambda: map(_unpacked, itertools.islice(iter(x), BATCHES))
+
+
+def read_ahead(generator: Generator) -> tuple[Batches, Generator]:
+    """The first batches of a generator, which are kept, and one that begins with them."""
+    first = list(itertools.islice(generator, BATCHES))
+    rest = (batch for batch in itertools.chain(first, generator))
+    return lambda: map(_unpacked, first), rest
 
 
 def _rows(arrays: Any, rows: np.ndarray) -> Any:

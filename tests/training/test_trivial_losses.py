@@ -334,6 +334,30 @@ def test_what_is_held_out_is_not_measured():
     assert model.trivial_losses["level"] == pytest.approx(y["level"][:30].var(), rel=1e-6)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_generator_is_read_ahead_and_trained_on_from_its_start(epochs):
+    x, y = two_headed_data(40)
+    drawn = []
+
+    def batches():
+        for step in range(4 * epochs):
+            rows = slice(10 * (step % 4), 10 * (step % 4) + 10)
+            drawn.append(step)
+            yield x[rows], {name: label[rows] for name, label in y.items()}
+
+    expected, model = (two_headed_model(weighting="scale_free_minimax") for _ in range(2))
+    model.set_weights(expected.get_weights())
+    same = {"epochs": epochs, "verbose": 0, "shuffle": False}
+    histories = (
+        expected.fit(x, y, batch_size=10, **same).history,
+        model.fit(batches(), steps_per_epoch=4, **same).history,
+    )
+    assert drawn == list(range(4 * epochs))
+    assert model.trivial_losses["level"] == pytest.approx(y["level"].var(), rel=1e-5)
+    for name, values in histories[0].items():
+        assert histories[1][name] == pytest.approx(values, rel=1e-4)
+
+
 def refusals():
     x, y = two_headed_data()
     losses = {"level": "mse", "kind": cross_entropy}
