@@ -4,15 +4,19 @@ An element has a position and a group. The constant may depend on the position, 
 the groups of one output share it, each counting the same however many elements it has.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_taskrobust.training.keras_internals import arguments_of_loss
 
 #: The most values kept for a median: 64 MB in float32.
 _MOST_VALUES = 2**24
+#: The golden sections of a search: they leave 1e-8 of the range.
+_SECTIONS = 40
 #: The samples that are summed at a time, which bounds the memory for large images.
 _SAMPLES = 256
 
@@ -20,7 +24,21 @@ _SQUARED, _ABSOLUTE = keras.losses.mean_squared_error, keras.losses.mean_absolut
 _BINARY = keras.losses.binary_crossentropy
 _CATEGORICAL = keras.losses.categorical_crossentropy
 _SPARSE = keras.losses.sparse_categorical_crossentropy
+_FOCAL = keras.losses.binary_focal_crossentropy
+#: Those whose best constant has no closed form: with one number they fall, and then rise.
+_SEARCHED = {
+    keras.losses.huber,
+    keras.losses.log_cosh,
+    keras.losses.mean_absolute_percentage_error,
+    keras.losses.mean_squared_logarithmic_error,
+    _FOCAL,
+}
 _FUNCTIONS = {
+    keras.losses.Huber: keras.losses.huber,
+    keras.losses.LogCosh: keras.losses.log_cosh,
+    keras.losses.MeanAbsolutePercentageError: keras.losses.mean_absolute_percentage_error,
+    keras.losses.MeanSquaredLogarithmicError: keras.losses.mean_squared_logarithmic_error,
+    keras.losses.BinaryFocalCrossentropy: _FOCAL,
     keras.losses.MeanSquaredError: _SQUARED,
     keras.losses.MeanAbsoluteError: _ABSOLUTE,
     keras.losses.BinaryCrossentropy: _BINARY,
@@ -95,8 +113,8 @@ class Mean:
         self._sums = self._sums + sums
 
 
-class Median:
-    """The weighted median, best under absolute errors: of as many samples as memory is spent on.
+class _OfSamples:
+    """A constant that is made of the samples: of as many as memory is spent on.
 
     Args:
         groups: int, G.
@@ -112,11 +130,19 @@ class Median:
             self._kept.append((np.asarray(labels, "float32"), weights, groups))
             self._number += labels.size
 
-    def value(self):
+    def _labels_and_shares(self):
+        """`(n, P, D)` labels and `(n, P, 1)` weights, of which each group has as much."""
         labels, weights, groups = map(np.concatenate, zip(*self._kept, strict=True))
         shares = _shares(weights, groups, self._groups)
         totals = shares.sum((1, 2), keepdims=True)
-        shares = (shares / np.where(totals > 0, totals, 1.0)).sum(0)[..., None]
+        return labels, (shares / np.where(totals > 0, totals, 1.0)).sum(0)[..., None]
+
+
+class Median(_OfSamples):
+    """The weighted median, best under absolute errors."""
+
+    def value(self):
+        labels, shares = self._labels_and_shares()
         order = np.argsort(labels, axis=0, kind="stable")
         below = np.cumsum(np.take_along_axis(shares, order, axis=0), axis=0)
         middle = np.argmax(below >= below[-1:] / 2, axis=0)[None]
@@ -124,11 +150,42 @@ class Median:
         return np.take_along_axis(labels, chosen, axis=0)[0].astype("float64")
 
 
+class Minimum(_OfSamples):
+    """The number of the least mean loss, by golden sections from the least label to the largest.
+
+    Args:
+        groups: int, G.
+        function: function of labels and predictions `(n, P, D)` to the loss of each number.
+    """
+
+    def __init__(self, groups: int, function: Callable[[np.ndarray, np.ndarray], np.ndarray]):
+        super().__init__(groups)
+        self._function = function
+
+    def value(self):
+        labels, shares = self._labels_and_shares()
+
+        def mean_loss(constant):
+            return (shares * self._function(labels, np.broadcast_to(constant, labels.shape))).sum(0)
+
+        counted = np.broadcast_to(shares > 0, labels.shape)
+        low = labels.min(0, where=counted, initial=np.inf)
+        high = labels.max(0, where=counted, initial=-np.inf)
+        low, high = (np.where(counted.any(0), end, 0.0).astype("float64") for end in (low, high))
+        for _ in range(_SECTIONS):
+            kept = (high - low) * (np.sqrt(5.0) - 1.0) / 2.0
+            left, right = high - kept, low + kept
+            is_left = mean_loss(left) <= mean_loss(right)
+            low, high = np.where(is_left, low, left), np.where(is_left, right, high)
+        return (low + high) / 2.0
+
+
 class KerasConstant:
     """The best constant output under a Keras loss.
 
     The weighted mean for squared errors, the weighted median for absolute ones; for cross-entropies
-    the frequencies of the labels, smoothed by one label that is evenly spread over the classes.
+    the frequencies of the labels, smoothed by one label that is evenly spread over the classes; for
+    other errors of numbers, and the focal cross-entropy of two classes, the `Minimum`.
 
     Args:
         loss: as from `resolve_loss`, one that `has_best_constant` knows.
@@ -138,13 +195,15 @@ class KerasConstant:
 
     def __init__(self, loss: Any, groups: int, units: int):
         self._function = _function(loss)
-        self._largest = {_BINARY: 1, _SPARSE: units - 1}
+        self._largest = {_BINARY: 1, _FOCAL: 1, _SPARSE: units - 1}
         self._arguments = arguments_of_loss(loss)
-        even = 0.5 if self._function is _BINARY else 1.0 / units
+        even = 0.5 if self._is_binary else 1.0 / units
         smoothing = self._arguments.get("label_smoothing") or 0.0
         self._kept, self._added = 1.0 - smoothing, smoothing * even
         self._constant: Constant = Median(groups)
-        if self._function is not _ABSOLUTE:
+        if self._function in _SEARCHED:
+            self._constant = Minimum(groups, self._of_numbers)
+        elif self._function is not _ABSOLUTE:
             classes = units if self._function is _SPARSE else None
             self._constant = Mean(groups, classes, None if self._function is _SQUARED else even)
 
@@ -176,11 +235,22 @@ class KerasConstant:
         value = self._constant.value()
         if not self._arguments.get("from_logits"):
             return value
-        return np.log(value) - (np.log1p(-value) if self._function is _BINARY else 0.0)
+        return np.log(value) - (np.log1p(-value) if self._is_binary else 0.0)
+
+    @property
+    def _is_binary(self) -> bool:
+        return self._function in (_BINARY, _FOCAL)
+
+    def _of_numbers(self, labels, predictions):
+        # Logits are searched for as probabilities, and the labels are smoothed already.
+        left_out = ("from_logits", "label_smoothing", "axis")
+        arguments = {n: value for n, value in self._arguments.items() if n not in left_out}
+        pair = (np.asarray(each, "float32")[..., None] for each in (labels, predictions))
+        return ops.convert_to_numpy(self._function(*pair, **arguments))
 
 
 def has_best_constant(loss: Any) -> bool:
-    """Whether `KerasConstant` is for a loss: squared and absolute errors, and cross-entropies."""
+    """Whether `KerasConstant` is for a loss: errors of numbers, and cross-entropies."""
     return _function(loss) is not None and arguments_of_loss(loss).get("axis", -1) == -1
 
 

@@ -194,8 +194,9 @@ def _check_losses(tasks: TaskLosses, given: Mapping[str, float], weighting: Task
         missing = [name for name in loss.task_names if name not in given]
         if missing and not has_best_constant(loss.loss):
             raise ValueError(
-                "Trivial losses are measured for squared and absolute errors and cross-entropies "
-                f"over the last axis; for other losses, give `compile` the value: "
+                "Trivial losses are measured for Keras's errors of numbers, and cross-entropies "
+                "over the last axis. For another loss, give `compile` what the best constant "
+                f"scores, the least mean of `loss(y, c)` over predictions `c`: "
                 f"`trivial_losses={{{missing[0]!r}: value}}`. Received: the loss {loss.loss!r} "
                 f"for {output!r}"
             )

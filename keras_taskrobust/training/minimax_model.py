@@ -156,10 +156,10 @@ class MinimaxModel(MeasuringTrainer):
                 names to losses (tasks left out are measured), or `None`. A weighting that needs
                 them measures them anyway. They are measured before the first step of `fit`, on 64
                 batches, saved with the model and kept from then on. The constants are weighted
-                means for squared errors, medians for absolute ones and smoothed label frequencies
-                for cross-entropies; for each pixel of images, for all places of sequences, and one
-                for all groups of an output. At the end of an epoch, a warning names a task whose
-                loss is above its trivial one.
+                means for squared errors, medians for absolute ones, smoothed label frequencies for
+                cross-entropies, searched for other errors of numbers; for each pixel of images, for
+                all places of sequences, and one for all groups of an output. At the end of an
+                epoch, a warning names a task whose loss is above its trivial one.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:

@@ -103,6 +103,37 @@ def test_binary_cross_entropy(from_logits):
     assert measured(loss, y, (C,), w) == pytest.approx(w @ of_units / w.sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.Huber(delta=0.7),
+        "log_cosh",
+        keras.losses.mean_absolute_percentage_error,
+        keras.losses.MeanSquaredLogarithmicError(),
+        keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True, gamma=1.5),
+        keras.losses.BinaryFocalCrossentropy(from_logits=True, label_smoothing=0.1),
+    ],
+)
+def test_what_is_searched_is_the_least(loss, is_weighted):
+    y, _, weights = labels_and_weights()
+    y = y[:, :1] + 0.1
+    is_binary = isinstance(loss, keras.losses.BinaryFocalCrossentropy)
+    y = np.float32(y > 5.0) if is_binary else y
+    w = weights if is_weighted else np.ones(N, "float32")
+    function = keras.losses.get(loss)
+    function = getattr(function, "call", function)
+    grid = np.linspace(-6.0, 12.0, 3001) if getattr(loss, "from_logits", False) else None
+    grid = np.linspace(0.001, 0.999 if is_binary else y.max(), 3001) if grid is None else grid
+
+    def of_constant(c):
+        values = keras.ops.convert_to_numpy(function(y, np.full_like(y, c)))
+        return float(w @ values / w.sum())
+
+    found = measured(loss, y, (1,), weights if is_weighted else None)
+    assert found == pytest.approx(min(map(of_constant, grid)), rel=1e-4)
+
+
 def test_images_have_a_constant_for_each_pixel_and_sequences_one():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(20, 2, 3, 2)).astype("float32") + np.arange(3)[:, None]
@@ -371,8 +402,8 @@ def refusals():
     yield lambda: model(trivial_losses={"age": 1.0}), r"among the tasks level, kind.*age"
     yield lambda: model(trivial_losses={"kind": "1"}), r"trivial_losses\['kind'\]` must be finite"
     yield (
-        lambda: model(loss={**losses, "level": "huber"}),
-        (r"`trivial_losses=\{'level': value\}`.*huber"),
+        lambda: model(loss={**losses, "level": "hinge"}),
+        (r"`trivial_losses=\{'level': value\}`.*hinge"),
     )
     negative = {**losses, "level": "cosine_similarity"}
     yield lambda: model(loss=negative, trivial_losses={"level": 1.0}), r"can be negative"
