@@ -85,6 +85,11 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         that is NaN needs the weight 0. `class_weight` is for models with one loss;
         labels that are class indices may have any shape.
         """
+        if self.network.compiled and not self.compiled:
+            raise ValueError(
+                f"`compile` must be called on the {type(self).__name__}, not on its network. "
+                "Received: a compiled network in a model that is not"
+            )
         self.check_arrays(x, y)
         check_checkpoints(callbacks)
         if isinstance(validation_data, list | tuple):

@@ -18,6 +18,12 @@ class Wrapper(OpenModel):
     """
 
     def __init__(self, network, **kwargs):
+        if not isinstance(network, keras.Model):
+            raise TypeError(
+                "`network` must be a keras.Model, as in "
+                f"`{type(self).__name__}(keras.Model(inputs, outputs))`. "
+                f"Received: network={network!r}"
+            )
         super().__init__(**{**kwargs, "dtype": network.dtype_policy})
         # Its inputs are left as they are: the network converts each to a dtype of its own.
         self.network = network

@@ -61,3 +61,14 @@ def test_a_file_that_could_not_be_read_back_is_not_written(path, tmp_path):
     assert not list(tmp_path.iterdir())
     for a, b in zip(before, model.get_weights(), strict=True):
         assert np.array_equal(a, b)
+
+
+def test_what_is_wrapped_is_a_model_and_what_is_compiled_the_wrapper():
+    inputs = keras.Input((3,))
+    with pytest.raises(TypeError, match=r"`MinimaxModel\(keras.Model\(inputs, outputs\)\)`.*Rec"):
+        ktr.MinimaxModel(inputs)
+    network = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    network.compile("sgd", "mse")
+    model = ktr.MinimaxModel(network)
+    with pytest.raises(ValueError, match="called on the MinimaxModel, not on its network"):
+        model.fit(np.ones((4, 3)), np.ones((4, 1)))
