@@ -15,6 +15,7 @@ from keras_taskrobust.cli_options import (
     TextComparison,
 )
 from keras_taskrobust.cli_parsing import field_names
+from keras_taskrobust.downstream.own_tables import named_tasks
 from keras_taskrobust.recipes import (
     finetuning_settings,
     image_settings,
@@ -84,14 +85,16 @@ class _Text(Modality):
     def tasks(self, arguments, settings):
         from keras_taskrobust.downstream.text import TextTasks
 
-        return TextTasks(arguments.tasks, settings, _data_dir(arguments))
+        names, tables = named_tasks(arguments.tasks)
+        return TextTasks(names, settings, _data_dir(arguments), tables)
 
     def related(self, arguments):
         from keras_taskrobust.downstream.text import RelatedTexts
 
-        head_task = arguments.head_task or ""
+        names, tables = named_tasks((*arguments.tasks, arguments.head_task or ""))
+        *tasks, head_task = names
         data_dir = _data_dir(arguments)
-        return RelatedTexts(arguments.tasks, arguments.recipe, data_dir, head_task=head_task)
+        return RelatedTexts(tuple(tasks), arguments.recipe, data_dir, tables, head_task=head_task)
 
 
 class _Images(Modality):

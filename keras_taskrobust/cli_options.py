@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
-from keras_taskrobust.downstream import GLUE_TASKS
+from keras_taskrobust.downstream import NLTK_TASKS
+from keras_taskrobust.downstream.own_tables import is_own_table
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.recipes import finetuning_settings
 from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
@@ -91,7 +92,8 @@ class TextComparison(Comparison[Recipe]):
     """Runs that differ in weighting and seed, fine-tuned if there are `--tasks`."""
 
     tasks: tuple[str, ...] = ()
-    """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach; by default none."""
+    """Downstream tasks to fine-tune on, such as SST-2 STS-B ppattach or a table of your own; by
+    default none."""
     finetuning: Literal["glue", "small"] = "small"
     """The recipe of fine-tuning."""
     data_dir: Path | None = None
@@ -172,7 +174,8 @@ class FineTune(Generic[Settings]):
     """Pre-trained models: folders of runs or their presets, or folders, names or URIs (hf://...)
     of KerasHub BERTs, each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE")
-    """Downstream tasks; besides GLUE's sentence_polarity, movie_reviews and ppattach."""
+    """Downstream tasks: GLUE's, sentence_polarity, movie_reviews, ppattach, and your own: a .csv or
+    .tsv with the columns text and label, or a folder with train.csv and dev.csv."""
     data_dir: Path | None = None
     """Folder of GLUE's tables; by default GLUE comes from TensorFlow Datasets."""
     output: Path = Path("runs/finetune")
@@ -203,7 +206,8 @@ class InheritText(Generic[Settings]):
     """Pre-trained models: folders of runs or their presets, or folders, names or URIs (hf://...)
     of KerasHub BERTs, each PRESET or NAME=PRESET."""
     tasks: tuple[str, ...] = ("SST-2", "sentence_polarity", "movie_reviews")
-    """Two or more tasks of the same classes: these, QNLI and RTE, or QQP and MRPC."""
+    """Two or more tasks of the same classes: these, QNLI and RTE, QQP and MRPC, or tables of your
+    own with the same labels."""
     head_task: str | None = None
     """The task that the head is trained on beforehand; by default the first."""
     data_dir: Path | None = None
@@ -287,7 +291,8 @@ class Export:
 
 def _unused_tables(tasks: Collection[str | None]) -> dict[str, str]:
     """The folder of GLUE's tables, where no task is of GLUE."""
-    is_used = any(task.name in tasks for task in GLUE_TASKS)
+    elsewhere = {task.name for task in NLTK_TASKS}
+    is_used = any(task and task not in elsewhere and not is_own_table(task) for task in tasks)
     return {} if is_used else {"data_dir": "tasks of GLUE among the `tasks`"}
 
 

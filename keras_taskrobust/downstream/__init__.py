@@ -7,6 +7,7 @@ from keras_taskrobust.checks import did_you_mean
 from keras_taskrobust.downstream.glue import GLUE_TASKS, GlueTask
 from keras_taskrobust.downstream.image_task import ImageTask, image_task
 from keras_taskrobust.downstream.nltk_tasks import NLTK_TASKS, NltkTask
+from keras_taskrobust.downstream.own_tables import OwnTask, open_table
 from keras_taskrobust.downstream.task import DownstreamTask
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
 
@@ -19,9 +20,11 @@ __all__ = [
     "GlueTask",
     "ImageTask",
     "NltkTask",
+    "OwnTask",
     "TaskData",
     "TextTask",
     "image_task",
+    "open_table",
     "text_task",
 ]
 
@@ -48,7 +51,7 @@ def text_task(name: str) -> TextTask:
     """
     if name not in TEXT_TASKS:
         raise ValueError(
-            f"A downstream task must be one of {', '.join(TEXT_TASKS)}. "
+            f"A downstream task must be one of {', '.join(TEXT_TASKS)}, or a table of your own. "
             f"Received: {name!r}{did_you_mean(name, TEXT_TASKS)}"
         )
     return TEXT_TASKS[name]

@@ -26,6 +26,21 @@ def find_table(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
+def decode_table(path: Path) -> str:
+    """The text of a table, plain or gzip, without a byte order mark.
+
+    Raises:
+        ValueError: the file is damaged or not UTF-8.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} must be a UTF-8 table, plain or gzip. Received: {error}"
+        ) from None
+
+
 def read_table(
     path: Path, header: Sequence[str] = (), every_row: bool = False
 ) -> dict[str, list[str]]:
@@ -42,13 +57,7 @@ def read_table(
     Raises:
         ValueError: the file is damaged, not UTF-8, or has broken rows that are not left out.
     """
-    try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = content.decode("utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} must be a UTF-8 table, plain or gzip. Received: {error}"
-        ) from None
+    text = decode_table(path)
     rows = _split(text)
     if not rows:
         raise ValueError(f"{path} must hold a header line and rows. Received: an empty file")

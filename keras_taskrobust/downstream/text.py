@@ -1,10 +1,11 @@
 """The kind of downstream task that texts are, and texts whose tasks share their classes."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_taskrobust.downstream import text_task
+from keras_taskrobust.downstream import TextTask, text_task
+from keras_taskrobust.downstream.own_tables import OwnTask, open_table
 from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.downstream.text_finetuning import (
@@ -37,9 +38,10 @@ class TextTasks(TaskFamily):
         tasks: names of text tasks.
         settings: `FineTuning`.
         data_dir: folder of GLUE's tables, or `None` for TFDS.
+        tables: tasks of one's own to the paths of their tables, as `open_table` reads them.
 
     Raises:
-        ValueError: there is no such task, no task, or one twice.
+        ValueError: there is no such task or table, no task, or one twice.
 
     Example:
 
@@ -49,14 +51,20 @@ class TextTasks(TaskFamily):
 
     settings: FineTuning
     data_dir: str | None = None
+    tables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    _own: dict[str, OwnTask] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self):
         super().__post_init__()
+        self._own.update({name: open_table(name, path) for name, path in self.tables.items()})
         for name in self.tasks:
-            text_task(name)
+            self._task(name)
 
     def identity(self, task):
-        return {"data_dir": self.data_dir}
+        own = self._own.get(task)
+        return {"data_dir": self.data_dir} if own is None else {"table": own.digest}
 
     def find(self, preset):
         return find_bert(preset)
@@ -71,17 +79,17 @@ class TextTasks(TaskFamily):
     def finetune(self, opened, task, settings, seed, head=None):
         backbone, _ = opened
         data = self._data(opened, task)
-        return finetune_text(backbone, text_task(task), data, settings, seed, head)
+        return finetune_text(backbone, self._task(task), data, settings, seed, head)
 
     def score(self, model, opened, task):
-        return score_text(model, text_task(task), self._data(opened, task))
+        return score_text(model, self._task(task), self._data(opened, task))
 
     def describe(self):
         warmup = f"warm-up {self.settings.warmup_share:.0%}"
         return {"fine-tuning": f"{self.settings.in_words()}, {warmup}"}
 
     def files(self, result, opened, task):
-        data, known = self._data(opened, task), text_task(task)
+        data, known = self._data(opened, task), self._task(task)
         ids = {f"{task}-{split}": examples.ids for split, (_, examples) in data.dev.items()}
         ids |= {file: examples.ids for file, (_, examples) in data.test.items()}
         texts = {}
@@ -95,7 +103,10 @@ class TextTasks(TaskFamily):
 
     def load(self, task: str) -> TaskData:
         """Reads the examples of a task."""
-        return text_task(task).load(self.data_dir)
+        return self._task(task).load(self.data_dir)
+
+    def _task(self, name: str) -> TextTask:
+        return self._own.get(name) or text_task(name)
 
     def _data(self, opened: Any, task: str) -> EncodedTask:
         backbone, encoder = opened
@@ -115,6 +126,7 @@ class RelatedTexts(TextTasks):
         tasks: as in `TextTasks`.
         settings: as in `TextTasks`. `probe_epochs` and `probe_learning_rate` are those of the head.
         data_dir: as in `TextTasks`.
+        tables: as in `TextTasks`.
         head_task: as in `TaskFamily`.
 
     Raises:
@@ -125,11 +137,17 @@ class RelatedTexts(TextTasks):
 
     def __post_init__(self):
         super().__post_init__()
-        wanted = {text_task(name).name for name in (*self.tasks, self.head_task)}
-        if not any(wanted <= set(names) for names in LABEL_SPACES):
-            spaces = "; or ".join(", ".join(names) for names in LABEL_SPACES)
+        wanted = {self._task(name).name for name in (*self.tasks, self.head_task)}
+        own = [task.label_names for name, task in self._own.items() if name in wanted]
+        if own:
+            is_shared = len(own) == len(wanted) and len(set(own)) == 1
+        else:
+            is_shared = any(wanted <= set(names) for names in LABEL_SPACES)
+        if not is_shared:
+            spaces = "; ".join(", ".join(names) for names in LABEL_SPACES)
             raise ValueError(
-                f"The tasks, that of the head too, must share their classes: {spaces}. "
+                f"The tasks, that of the head too, must share their classes: {spaces}; or tables "
+                "of your own with the same labels. "
                 f"Received: {', '.join((*self.tasks, self.head_task))}"
             )
 

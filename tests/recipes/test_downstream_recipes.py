@@ -299,12 +299,18 @@ def test_a_comparison_of_both_stages_outlives_a_failed_row(
 
 def test_the_command_fine_tunes(preset, tmp_path, capsys):
     folder = write_glue_folder(tmp_path / "glue")
-    arguments = ["small", "--preset", f"mine={preset}", "--tasks", "WNLI", "--max-steps", "1"]
+    own = tmp_path / "mood.csv"
+    own.write_text("label,text\n" + "good,a fine day\nbad,a grey day\n" * 10)
+    arguments = ["small", "--preset", f"mine={preset}", "--max-steps", "1", "--tasks", "WNLI"]
+    arguments.append(str(own))
     output = tmp_path / "out"
     cli.main(["finetune", "text", *arguments, "--data-dir", str(folder), "--output", str(output)])
     printed = capsys.readouterr().out
     assert "WNLI" in printed
+    assert "mood" in printed
     assert "mine" in printed
+    predicted = output / "predictions" / "mine" / "seed-0" / "mood-dev.tsv"
+    assert len(predicted.read_text().splitlines()) == 3
     assert (output / "report.html").exists()
 
 

@@ -216,6 +216,20 @@ def test_tasks_of_a_label_space_have_as_many_classes_and_the_same_meaning(names)
     assert len({meanings[label] for label in labels.values()}) == 1
 
 
+def test_tables_of_ones_own_share_their_classes_if_their_labels_are_the_same(tmp_path):
+    rows = {"RTE": "yes no", "b": "no yes", "c": "no maybe"}
+    tables = {name: str(tmp_path / f"{name}.csv") for name in rows}
+    for name, labels in rows.items():
+        lines = "".join(f"{label},word\n" for label in labels.split())
+        (tmp_path / f"{name}.csv").write_text("label,text\n" + 10 * lines)
+    assert RelatedTexts(("RTE", "b"), TEXT, tables=tables).head_task == "RTE"
+    for names in (("RTE", "c"), ("b", "SST-2")):
+        with pytest.raises(ValueError, match="or tables of your own with the same labels"):
+            RelatedTexts(names, TEXT, tables=tables)
+    with pytest.raises(ValueError, match="or tables of your own with the same labels"):
+        RelatedTexts(("RTE", "QNLI"), TEXT, tables=tables)
+
+
 def test_sentiment_has_the_same_order_of_labels_in_all_domains(glue):
     words = {"sentence_polarity": ("bad", "fine"), "movie_reviews": ("bad", "fine")}
     assert all(text_task(name).label_names == ("neg", "pos") for name in words)
