@@ -62,6 +62,12 @@ class HeldAssignments(keras.StatelessScope):
         self.state_mapping.pop(id(variable), None)
         assign_outside_scopes(variable, value)
 
+    def change_of(self, variable):
+        """What is held for a variable less its value of before; `None` if nothing is."""
+        if id(variable) not in self._held:
+            return None
+        return self.state_mapping[id(variable)] - value_outside_scopes(variable)
+
     def make(self) -> None:
         """Makes the assignments, after the scope was closed."""
         for key, variable in self._held.items():

@@ -231,6 +231,7 @@ class MinimaxModel(MeasuringTrainer):
         Returns:
             The logs; with JAX `logs, state`.
         """
+        backend.same_start(self)
         is_partial = getattr(self._task_losses, "leaves_some_untrained", False)
         expected = untrained_outputs() if is_partial else contextlib.nullcontext()
         with expected, backend.own_randomness(self._random_stream):
@@ -287,15 +288,19 @@ class MinimaxModel(MeasuringTrainer):
             `None` if there is nothing; and `(K,)` this replica's shares of the losses, which sum to
             them over the replicas.
         """
-        local_totals, counts, others = self.compute_task_totals(x, y, y_pred, sample_weight)
-        totals, counts = backend.sum_over_replicas(local_totals, counts)
+        own, counts, auxiliary = self.compute_task_totals(x, y, y_pred, sample_weight)
+        totals, number, others = own, own.shape[0], None
+        if auxiliary is not None:
+            totals, counts = map(ops.concatenate, zip((own, counts), auxiliary, strict=True))
+        totals, counts = backend.global_totals(self, totals, counts)
         divisors = ops.where(counts > 0, counts, 1.0)
-        losses, shares = totals / divisors, local_totals / divisors
-        if others is not None:
-            others = backend.scale_for_replicas(others)
+        losses = totals / divisors
+        if auxiliary is not None:
+            others = backend.scale_for_replicas(ops.sum(losses[number:]))
+            losses, counts, divisors = losses[:number], counts[:number], divisors[:number]
         for loss in self.losses if additional_losses is None else additional_losses:
             others = add(others, ops.cast(additional_loss(self, loss), "float32"))
-        return losses, counts, others, shares
+        return losses, counts, others, own / divisors
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Updates Keras's compiled metrics, on the task outputs and labels.
@@ -312,7 +317,7 @@ class MinimaxModel(MeasuringTrainer):
                     metrics = getattr(given, argument)
                     self._task_losses.check_metrics(metrics, y, y_pred, argument)
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
-            compiled.update_state(y, y_pred, sample_weight)
+            backend.update_metric(compiled, y, y_pred, sample_weight)
         logs = {}
         for metric in self.metrics:
             is_task_metric = metric is self._task_metric

@@ -104,6 +104,9 @@ class TaskGradients:
             matrix = _as_matrix(gradients)
         if gradients is not None and (self.metric is not None or needs == "gramian"):
             gramian = sum(map(backend.inner_products, gradients))
+            if self._settings.gradients_at == "representation":
+                # A replica has the gradients of its own samples there.
+                gramian = backend.sum_over_replicas(gramian)
         if self.metric is not None:
             self.metric.update_state(gramian, counts)
         objective, update = self._weighting(

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_taskrobust.training.gradients import add
 from keras_taskrobust.training.loss_values import takes_indices, with_rank
 from keras_taskrobust.training.output_losses import (
     GroupedLoss,
@@ -68,17 +67,10 @@ class TaskLosses:
 
     def __call__(self, y: Any, y_pred: Any, sample_weight: Any = None) -> TaskTotals:
         self._warn_of_others(self._outputs(y_pred))
-        totals, counts = [], []
-        for name, loss, *elements in self.by_output(y, y_pred, sample_weight):
-            with in_output(name):
-                total, count = loss.totals_and_counts(*elements)
-            totals.append(total)
-            counts.append(count)
-        auxiliary = None
-        for _, loss, *elements in self._by_output(self.auxiliary, y, y_pred, sample_weight):
-            total, count = loss.totals_and_counts(*elements)
-            auxiliary = add(auxiliary, ops.sum(total / ops.where(count > 0, count, 1.0)))
-        return TaskTotals(ops.concatenate(totals), ops.concatenate(counts), auxiliary)
+        batch = y, y_pred, sample_weight
+        totals, counts = self._sums(self.losses, *batch)
+        auxiliary = self._sums(self.auxiliary, *batch) if self.auxiliary else None
+        return TaskTotals(totals, counts, auxiliary)
 
     def by_output(self, y: Any, y_pred: Any, sample_weight: Any) -> Iterator[tuple]:
         """Name, loss, target, output and sample weight (or `None`) of each output with tasks."""
@@ -228,6 +220,15 @@ class TaskLosses:
             return inside
         rank = max(len(inside.shape), len(weight.shape))
         return with_rank(inside, rank) * with_rank(ops.cast(weight, "float32"), rank)
+
+    def _sums(self, losses, *batch):
+        totals, counts = [], []
+        for name, loss, *elements in self._by_output(losses, *batch):
+            with in_output(name):
+                total, count = loss.totals_and_counts(*elements)
+            totals.append(total)
+            counts.append(count)
+        return ops.concatenate(totals), ops.concatenate(counts)
 
     def _by_output(self, losses, y, y_pred, sample_weight):
         outputs = self._outputs(y_pred)

@@ -42,6 +42,11 @@ class TaskMetric(keras.metrics.Metric):
             rows.append(backend.scale_for_replicas(trivial_losses) - self.sums[5])
         self.sums.assign_add(ops.stop_gradient(ops.stack(rows)))
 
+    @property
+    def steps(self):
+        """The number of steps since the last reset, a scalar."""
+        return self.sums[3, 0]
+
     def result(self):
         totals, counts, weights, steps, _, *trivial = ops.unstack(ops.convert_to_tensor(self.sums))
         seen = counts > 0

@@ -11,12 +11,13 @@ class TaskTotals(NamedTuple):
     Attributes:
         totals: `(K,)` float32, the summed loss of each task's elements.
         counts: `(K,)` float32, the number (or the summed sample weight) of those elements.
-        auxiliary: float32 scalar, the auxiliary losses, already averaged; `None` if there are none.
+        auxiliary: the same of the losses outside the weighting, two `(A,)` float32; `None` if there
+            are none.
     """
 
     totals: Tensor
     counts: Tensor
-    auxiliary: Tensor | None
+    auxiliary: tuple[Tensor, Tensor] | None
 
 
 class Tasks(Protocol):

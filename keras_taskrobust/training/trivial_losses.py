@@ -169,10 +169,11 @@ def measure(
     sums = np.zeros((2, len(task_names)))
     for x, y, sample_weight in batches():
         totals, counts, _ = compute_totals(x, y, predictor.predict(x, y), sample_weight)
-        both = backend.sum_over_replicas(totals, counts)
-        sums += np.stack([ops.convert_to_numpy(each) for each in both])
-    sums[0] = np.where(np.isfinite(sums[0]), sums[0], np.inf)
-    losses = sums[0] / np.where(sums[1] > 0, sums[1], np.nan)
+        sums += np.stack([ops.convert_to_numpy(each) for each in (totals, counts)])
+    sums = backend.sum_over_replicas(ops.convert_to_tensor(sums, "float32"))
+    totals, counts = ops.convert_to_numpy(sums)
+    totals = np.where(np.isfinite(totals), totals, np.inf)
+    losses = totals / np.where(counts > 0, counts, np.nan)
     return dict(zip(task_names, losses.tolist(), strict=True))
 
 

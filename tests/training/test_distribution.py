@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-from networks import cross_entropy, two_headed_data, two_headed_model
 
 PROGRAM = """
 import json, os, sys
@@ -61,7 +60,7 @@ def run(replicas, weighting):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras distributes no torch model")
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="see `test_torch_replicas`")
 @pytest.mark.parametrize(
     "weighting", ["minimax", "scale_free_minimax", "uncertainty", "group_dro", "gradnorm"]
 )
@@ -73,59 +72,3 @@ def test_two_replicas_equal_one(weighting):
     one, two = run(1, weighting), run(2, weighting)
     for name, values in one.items():
         np.testing.assert_allclose(two[name], values, rtol=2e-5, err_msg=name)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="tests torch.distributed")
-def test_torch_sums_over_processes(tmp_path):
-    program = """
-import sys, torch
-from torch import distributed, multiprocessing
-def work(rank):
-    address = "tcp://127.0.0.1:29621"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    from keras_taskrobust.training.backends import backend
-    local = torch.tensor([1.0 + rank, 3.0], requires_grad=True)
-    totals, counts = backend.sum_over_replicas(2.0 * local, torch.tensor([2.0, rank * 4.0]))
-    (totals / counts).sum().backward()
-    gradient = local.grad.clone()
-    distributed.all_reduce(gradient)
-    if rank == 0:
-        print("RESULT", totals.tolist(), counts.tolist(), (gradient / 2).tolist())
-    distributed.destroy_process_group()
-if __name__ == "__main__":
-    multiprocessing.spawn(work, nprocs=2)
-"""
-    path = tmp_path / "program.py"
-    path.write_text(program)
-    result = subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, check=False
-    )
-    # Sums: 2 (1 + 2) and 2 (3 + 3); averaged over the processes, the gradient is that of the sum.
-    assert "RESULT [6.0, 12.0] [4.0, 4.0] [1.0, 1.0]" in result.stdout, result.stderr[-2000:]
-
-
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="tests torch.distributed")
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"weighting": "minimax"}, "SoftmaxWeightedLoss must train in one process .* 2 processes"),
-        ({"weighting": "uncertainty"}, "UncertaintyWeighting must train in one process"),
-        ({"weighting": "upgrad", "metrics": {"level": "mae"}}, "compiled metrics are those of one"),
-        (
-            {"weighting": "upgrad", "loss": {"level": "mse"}, "auxiliary": {"kind": cross_entropy}},
-            "`auxiliary` losses and compiled metrics",
-        ),
-    ],
-)
-def test_torch_refuses_what_it_does_not_sum_over_processes(arguments, message, monkeypatch):
-    from keras_taskrobust.training.backends import torch
-
-    monkeypatch.setattr(torch, "_replicas", lambda: 2)
-    model = two_headed_model(**arguments)
-    x, y = two_headed_data(4)
-    before = model.network.get_weights()
-    with pytest.raises(ValueError, match=message):
-        model.fit(x, y, verbose=0)
-    for kept, now in zip(before, model.network.get_weights(), strict=True):
-        np.testing.assert_array_equal(kept, now)

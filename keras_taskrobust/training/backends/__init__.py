@@ -4,8 +4,11 @@ Each module offers:
 
 - `Trainer`: `keras.Model`.
 - `give_back_state(model)`: puts the state of before the failing step into a `Trainer`'s variables.
-- `sum_over_replicas(totals, counts)`: the sums over all replicas, differentiable by the local ones
-  such that the replicas' combined gradient is that of the global loss.
+- `same_start(model)`: before a first step, gives all replicas the state of the first one.
+- `global_totals(model, totals, counts)`: the sums over all replicas, differentiable by the local
+  ones such that the replicas' combined gradient is that of the global loss.
+- `sum_over_replicas(tensor)`: the sum of the replicas' tensors, without a gradient.
+- `update_metric(metric, ...)`: Keras's metric, updated with the batches of all replicas.
 - `sum_by_group(values, member)`: the sums of `values` over the elements of each group.
 - `select_predictions(counts, predictions, value)`: the predictions, and `value` where `counts` is
   `False`.

@@ -45,11 +45,23 @@ def select_predictions(counts, predictions, value):
     return selected
 
 
-def sum_over_replicas(totals, counts):
+def same_start(model):
+    """Nothing: the variables are mirrored."""
+
+
+def global_totals(model, totals, counts):
+    return sum_over_replicas([totals, counts])
+
+
+def sum_over_replicas(tensors):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
-        return totals, counts
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, [totals, counts])
+        return tensors
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def update_metric(metric, *batch):
+    metric.update_state(*batch)
 
 
 def scale_for_replicas(loss):

@@ -5,8 +5,19 @@ from collections.abc import Sequence
 
 import keras
 import torch
-from torch import distributed
 
+from keras_taskrobust.training.backends.torch_replicas import Trainer as Trainer
+from keras_taskrobust.training.backends.torch_replicas import global_totals as global_totals
+from keras_taskrobust.training.backends.torch_replicas import (
+    mean_over_replicas,
+    reached_on_any,
+    replicas,
+    samples_of,
+    sum_in_buckets,
+)
+from keras_taskrobust.training.backends.torch_replicas import same_start as same_start
+from keras_taskrobust.training.backends.torch_replicas import sum_over_replicas as sum_over_replicas
+from keras_taskrobust.training.backends.torch_replicas import update_metric as update_metric
 from keras_taskrobust.training.backends.torch_rows import (
     gradients_of,
     pull_losses,
@@ -20,12 +31,11 @@ from keras_taskrobust.training.gradients import (
     add,
     by_variable_and_layer,
     cutting,
+    is_float,
 )
 from keras_taskrobust.training.held_assignments import HeldAssignments
-from keras_taskrobust.training.keras_internals import compiled_metrics, log_loss
+from keras_taskrobust.training.keras_internals import log_loss, value_outside_scopes
 from keras_taskrobust.types import Tensor
-
-Trainer = keras.Model
 
 
 def give_back_state(model):
@@ -38,17 +48,6 @@ def sum_by_group(values, member):
 
 def select_predictions(counts, predictions, value):
     return torch.where(counts, predictions, value)
-
-
-def sum_over_replicas(totals, counts):
-    replicas = _replicas()
-    if replicas == 1:
-        return totals, counts
-    both = torch.stack([totals, counts]).detach()
-    distributed.all_reduce(both)
-    # DistributedDataParallel averages the gradients: R times the local total makes that a sum.
-    scaled = replicas * totals
-    return scaled + (both[0] - scaled).detach(), both[1]
 
 
 def scale_for_replicas(loss):
@@ -114,29 +113,41 @@ class _HeldAssignments(HeldAssignments):
         variable, value = update
         super().add_update((variable, value.detach()))
 
+    def mean_over_replicas(self, model, gradients, loss, samples):
+        """As `torch_replicas.mean_over_replicas`, for the gradients of the trainable variables.
+
+        What the replicas assigned to other weights, such as moving averages, becomes the mean, too.
+        """
+        weights = [w for w in model.network.non_trainable_weights if is_float(w)]
+        changes = [self.change_of(weight) for weight in weights]
+        likes = [variable.value for variable in (*model.trainable_variables, *weights)]
+        means, loss, samples = mean_over_replicas([*gradients, *changes], likes, loss, samples)
+        for weight, change in zip(weights, means[len(gradients) :], strict=True):
+            if change is not None:
+                weight.assign(value_outside_scopes(weight) + change)
+        return means[: len(gradients)], loss, samples
+
 
 def stock_train_step(model, data):
-    """Keras's step, which changes nothing before all that may fail in a user's code is over."""
-    if _replicas() > 1:
-        raise ValueError(
-            f"{type(model.weighting).__name__} must train in one process with PyTorch, since the "
-            "gradients of a weighting of the losses are not summed over the processes of "
-            "torch.distributed: use JAX or TensorFlow for several devices. "
-            f"Received: {_replicas()} processes"
-        )
+    """Keras's step, which changes nothing before all that may fail in a user's code is over.
+
+    And without `backward`, which would call what other libraries hang on it to sum gradients.
+    """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with _HeldAssignments(model) as held:
         y_pred = model(x, training=True)
-        model.zero_grad()
         loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
-        batch_size = keras.tree.flatten(x)[0].shape[0]
-        log_loss(model, loss, batch_size)
-        model.optimizer.scale_loss(loss).backward()
+        scaled = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = gradients_of(
+            [scaled], [torch.ones_like(scaled)], [v.value for v in variables], is_last=True
+        )
+        gradients, loss, samples = held.mean_over_replicas(model, gradients, loss, samples_of(x))
+        log_loss(model, loss, samples)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     held.make()
-    variables = model.trainable_variables
     with torch.no_grad():
-        model.optimizer.apply([variable.value.grad for variable in variables], variables)
+        model.optimizer.apply(gradients, variables)
     return logs
 
 
@@ -149,18 +160,13 @@ def with_logs(step_function, change):
 
 def gradient_train_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    plan = model.gradient_plan(lambda layer: reached(model, x, layer))
-    replicas = _replicas()
-    if plan.layer is not None and replicas > 1:
+    plan = model.gradient_plan(lambda layer: reached_on_any(model, reached(model, x, layer)))
+    number = replicas()
+    if plan.layer is not None and number > 1 and model.weighting.needs == "gradients":
         raise ValueError(
-            "Gradients at a representation are not offered with torch.distributed, where every "
-            f"replica has a part of it: take them at weights. Received: {replicas} replicas"
-        )
-    if replicas > 1 and (compiled_metrics(model) is not None or model._task_losses.auxiliary):
-        raise ValueError(
-            "`auxiliary` losses and compiled metrics are those of one process and not summed over "
-            "those of torch.distributed: compile without them, or train in one process. "
-            f"Received: {replicas} processes"
+            f"{type(model.weighting).__name__} compares the elements of the tasks' gradients, and "
+            "of those at a representation every process has its samples' part: take them at "
+            f"weights, or take one process. Received: {number} processes"
         )
     uncut, cut_off = [], []
 
@@ -179,13 +185,13 @@ def gradient_train_step(model, data):
             if others is not None:
                 targets, cotangents = [others], [scale * torch.ones_like(others)]
             if tasks is not None:
-                targets, cotangents = [*targets, shares], [*cotangents, replicas * tasks]
+                targets, cotangents = [*targets, shares], [*cotangents, number * tasks]
             if upstream is not None:
                 targets += uncut
                 cotangents += [u.to(z.dtype) for u, z in zip(upstream, uncut, strict=True)]
             values = cut_off if variables is None else [variable.value for variable in variables]
             is_last = upstream is not None
-            return _mean_over_replicas(gradients_of(targets, cotangents, values, is_last))
+            return gradients_of(targets, cotangents, values, is_last)
 
         scale = model.optimizer.scale_loss(torch.ones((), device=losses.device))
         rows = None
@@ -194,6 +200,9 @@ def gradient_train_step(model, data):
         value, weights, own_weights, directions = model.weigh_gradients(
             losses.detach(), counts, rows
         )
+        if plan.layer is not None:
+            # Of this replica's samples, which alone have them.
+            directions = [number * direction for direction in directions]
         variables = model.trainable_variables
         with torch.no_grad():
             gradients = plan.gradients(
@@ -203,7 +212,10 @@ def gradient_train_step(model, data):
         for variable, slope in zip(own, gradients_of([value], [scale], own), strict=True):
             position = next(i for i, v in enumerate(variables) if v.value is variable)
             gradients[position] = slope
-        log_loss(model, add(value, others).detach(), keras.tree.flatten(x)[0].shape[0])
+        gradients, loss, samples = held.mean_over_replicas(
+            model, gradients, add(value, others), samples_of(x)
+        )
+        log_loss(model, loss, samples)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     held.make()
     with torch.no_grad():
@@ -218,38 +230,24 @@ def _task_rows(
 
     From a task's loss to its own one of the `outputs`, and on from there: all losses lie in one
     vector, through which a pass would take zeros through the heads of all other tasks.
+
+    Those at a layer's outputs are of this replica's samples. Those of the heads are this replica's,
+    of which the mean is taken later.
     """
     values = cut_off or [variable.value for variable in plan.place]
     heads = [[variable.value for variable in variables] for variables in plan.heads_of_task]
     outputs = [outputs[index] for index in plan.output_of_task]
+    scale = replicas() * scale
     slopes = pull_losses(shares, scale, outputs)
     if plan.task_chunk == 1 or runs_on_cpu(values):
         place, of_heads = pull_one_by_one(outputs, slopes, values, heads)
     else:
         place, of_heads = pull_together(outputs, slopes, values, heads, plan.task_chunk)
+    rows = [rows.float().div_(scale) for rows in place]
     return TaskRows(
-        [_sum_over_replicas(rows.float()).div_(scale) for rows in place],
-        [[None if g is None else _sum_over_replicas(g.float()) for g in own] for own in of_heads],
+        rows if cut_off else sum_in_buckets(rows),
+        [[None if g is None else g.float() for g in own] for own in of_heads],
     )
-
-
-def _sum_over_replicas(gradient):
-    if _replicas() > 1:
-        distributed.all_reduce(gradient)
-    return gradient
-
-
-def _replicas():
-    initialised = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if initialised else 1
-
-
-def _mean_over_replicas(gradients):
-    if _replicas() > 1:
-        for gradient in gradients:
-            if gradient is not None:
-                distributed.all_reduce(gradient.div_(_replicas()))
-    return gradients
 
 
 def inner_products(gradients):
