@@ -39,6 +39,13 @@ def next_step(comparison: Comparison) -> str:
             "Next: train for more steps. While a constant beats most tasks, the figures say little "
             "about what these models will be worth."
         )
+    if comparison.apart and len(comparison.tasks) == 1:
+        fewer = " With less certainty, --minimum-targets 100 counts more tasks."
+        return (
+            "Next: take more data, or hold out a larger share of them: "
+            f"{comparison.tasks[0]} alone has enough held-out targets to count, so that nothing "
+            f"here shows which task is the worst.{fewer if len(rows) > 1 else ''}"
+        )
     if len(rows) == 1:
         return (
             "Next: set it beside other weightings from the same start, with taskrobust compare, or "

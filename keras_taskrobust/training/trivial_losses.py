@@ -196,20 +196,31 @@ class WarnOfTrivialTasks(keras.callbacks.Callback):
         before, self._before = self._before, ratios
         if int(ops.convert_to_numpy(self.model.optimizer.iterations)) <= BATCHES:
             return
-        for name, ratio in ratios.items():
-            stands = abs(ratio - before.get(name, 0.0)) < _STANDSTILL * ratio
-            is_late = epoch >= self.params["epochs"] / 2
-            if ratio > 1.0 and (stands or is_late) and name not in self._named:
-                self._named.add(name)
-                warnings.warn(self._message(epoch, name, ratio, stands), stacklevel=2)
+        above = {
+            name: ratio for name, ratio in ratios.items() if ratio > 1.0 and name not in self._named
+        }
+        still = {
+            name: ratio
+            for name, ratio in above.items()
+            if abs(ratio - before.get(name, 0.0)) < _STANDSTILL * ratio
+        }
+        is_late = epoch >= self.params["epochs"] / 2
+        late = {name: ratio for name, ratio in above.items() if is_late and name not in still}
+        for found in filter(None, (still, late)):
+            self._named.update(found)
+            warnings.warn(self._message(epoch, found, found is still), stacklevel=2)
 
-    def _message(self, epoch, name, ratio, stands):
+    def _message(self, epoch, found, stand_still):
+        names = ", ".join(map(repr, found))
+        ratios = ", ".join(f"{ratio:.3f}" for ratio in found.values())
+        tasks = f"loss of the task {names} was {ratios} times that of the best constant"
+        if len(found) > 1:
+            tasks = f"losses of the tasks {names} were {ratios} times those of the best constant"
         fact = (
-            f"In epoch {epoch + 1} the loss of the task {name!r} was {ratio:.3f} times that of the "
-            "best constant prediction: the model is worse at it than one that does not look at the "
-            "input"
+            f"In epoch {epoch + 1} the {tasks} prediction: the model is worse there than one that "
+            "does not look at the input"
         )
-        if stands:
+        if stand_still:
             return (
                 f"{fact}, and the loss stands still. Numbers far from 0 take more steps than there "
                 "are: scale the targets, `(y - mean) / deviation`, or raise the learning rate."

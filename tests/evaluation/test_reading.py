@@ -88,6 +88,19 @@ def test_what_to_do_next(runs, said):
     assert said in next_step(compare(made, 100, "uniform"))
 
 
+def test_one_task_that_counts_is_no_worst_task():
+    def run_of_one(row):
+        counts = np.tile([10, 1], (20, 1))
+        return Run(row, 0, TaskScores(("a", "few"), counts * 2.0, counts), {}, 1.0)
+
+    alone = next_step(compare([run_of_one("m")], 100))
+    assert alone.startswith("Next: take more data, or hold out a larger share of them: a alone")
+    assert "--minimum-targets" not in alone
+    two = [run_of_one("m"), run_of_one("uniform")]
+    assert "--minimum-targets 100" in next_step(compare(two, 100))
+    assert "--seeds" in next_step(compare(two, 20))
+
+
 def test_changes_are_between_the_first_and_the_last_tenth(tmp_path):
     losses = [math.nan, 9.0, 7.0, *[5.0] * 15, 2.0, 4.0]
     history = {"step": list(range(20)), "a_loss": losses, "few_loss": [math.nan] * 20}

@@ -1,5 +1,6 @@
 """Trivial losses against closed forms, brute force and the data they are measured on."""
 
+import re
 import warnings
 
 import keras
@@ -466,18 +467,18 @@ def test_a_warning_names_the_task_that_is_worse_than_a_constant():
     x, y = two_headed_data()
     y["level"] += 50.0
 
-    def fit(epochs, rate, weighting):
+    def fit(epochs, rate, weighting, kind):
         model = two_headed_model(
             optimizer=keras.optimizers.SGD(rate),
             weighting=weighting,
-            trivial_losses={"kind": 100.0},
+            trivial_losses={"kind": kind},
         )
         model.fit(x, y, epochs=epochs, batch_size=1, verbose=0)
 
-    def warnings_of(epochs, rate, weighting="uniform"):
+    def warnings_of(epochs, rate, weighting="uniform", kind=100.0):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fit(epochs, rate, weighting)
+            fit(epochs, rate, weighting, kind)
         return [str(one.message) for one in caught if "best constant" in str(one.message)]
 
     (message,) = warnings_of(epochs=5, rate=1e-4)
@@ -490,6 +491,10 @@ def test_a_warning_names_the_task_that_is_worse_than_a_constant():
     assert message.startswith("In epoch 3 the loss of the task 'level' was ")
     assert "the loss stands still" in message
     assert "scale the targets" in message
+    (message,) = warnings_of(epochs=9, rate=1e-9, kind=0.01)
+    assert re.match(
+        r"In epoch 3 the losses of the tasks '\w+', '\w+' were \d.*, \d.* times", message
+    )
 
 
 def test_evaluation_before_training_is_finite():
