@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust.training.broken_losses import WarnOfBrokenLoss
 from keras_taskrobust.training.lone_tasks import (
     WarnOfLoneTasks,
     WarnOfLoudTask,
@@ -36,7 +37,7 @@ class CheckedTrainer(RecoveringModel, Wrapper):
     def own_callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks of `fit` beside those that it is given."""
         weighting = getattr(self, "weighting", None)
-        own: list[keras.callbacks.Callback] = []
+        own: list[keras.callbacks.Callback] = [WarnOfBrokenLoss()]
         if depends_on_company(weighting):
             own.append(WarnOfLoneTasks())
         if goes_by_size(weighting) and getattr(self._task_losses, "are_of_different_kinds", False):

@@ -112,6 +112,9 @@ class TaskLosses:
         """Weights in the structure of the targets `y`, in which Keras wants arrays."""
         if isinstance(sample_weight, Mapping) and isinstance(y, Mapping):
             return weights_by_target(y, sample_weight)
+        if isinstance(sample_weight, Mapping) and isinstance(y, list | tuple):
+            targets = self._by_position(y, "targets")
+            return [*weights_by_target(targets, sample_weight).values()]
         is_one = not isinstance(sample_weight, Mapping | list | tuple | None)
         if is_one and len(self._scored) == 1 and isinstance(y, Mapping | list | tuple):
             return keras.tree.map_structure(lambda target: sample_weight, y)

@@ -107,6 +107,12 @@ def first_batches(
         rows = np.linspace(0, number - 1, min(number, BATCHES * batch_size)).astype(int)
         chosen = np.array_split(rows, range(batch_size, len(rows), batch_size))
         return lambda: (_rows((x, y, sample_weight), each) for each in chosen)
+    if y is not None:
+        kinds = {type(one).__name__ for one in arrays if not (one is None or hasattr(one, "shape"))}
+        raise ValueError(
+            "Inputs, targets and sample weights must be arrays, as from `np.asarray`. "
+            f"Received: elements of type {', '.join(sorted(kinds))} among them"
+        )
     if isinstance(x, keras.utils.PyDataset):
         number = BATCHES if x.num_batches is None else min(BATCHES, x.num_batches)
         return lambda: map(_unpacked, (x[index] for index in range(number)))

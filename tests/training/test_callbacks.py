@@ -38,6 +38,28 @@ def test_a_broken_loss_stops_with_its_task_and_step_and_keeps_the_checkpoint(tmp
     assert all(np.isfinite(w).all() for w in fresh.get_weights())
 
 
+def test_a_broken_loss_of_a_data_set_is_told_once():
+    x, y = two_headed_data()
+    y["level"][3] = np.nan
+    model = two_headed_model()
+    data = model_batches(x, y)
+    with pytest.warns(UserWarning, match="In epoch 1 the loss of 'level'.* became NaN") as told:
+        model.fit(data, epochs=2, verbose=0)
+    assert sum("became NaN" in str(warning.message) for warning in told) == 1
+
+
+def model_batches(x, y):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            rows = slice(16 * index, 16 * index + 16)
+            return x[rows], {name: label[rows] for name, label in y.items()}
+
+    return Batches()
+
+
 def test_group_ids_are_a_cause_where_there_are_groups():
     two_headed, grouped = two_headed_data(), grouped_data()
     two_headed[1]["level"][0] = np.inf

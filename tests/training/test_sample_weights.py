@@ -107,6 +107,9 @@ def test_class_weights_without_one_sparse_loss_are_refused_alike():
         grouped_model().fit((grouped_data() for _ in range(1)), class_weight={0: 2.0}, verbose=0)
 
 
+SIZES = {"level": 1, "kind": 3}
+
+
 def with_missing_labels():
     x, y = two_headed_data()
     y["level"][::3] = np.nan
@@ -132,6 +135,18 @@ def test_missing_labels_of_one_output_need_weights_of_it_alone(weighting, split)
     assert np.isfinite(logs["level_loss"])
 
 
+def test_weights_by_name_of_targets_in_a_list():
+    x, y, known = with_missing_labels()
+    inputs = keras.Input((5,))
+    heads = [keras.layers.Dense(units, name=name)(inputs) for name, units in SIZES.items()]
+    model = ktr.MinimaxModel(keras.Model(inputs, heads))
+    model.compile("sgd", loss={"level": "mse", "kind": cross_entropy}, run_eagerly=RUN_EAGERLY)
+    targets = [y["level"], y["kind"]]
+    model.fit(x, targets, sample_weight={"level": known}, verbose=0)
+    logs = model.evaluate(x, targets, sample_weight={"level": known}, verbose=0, return_dict=True)
+    assert np.isfinite([logs["level_loss"], logs["kind_loss"]]).all()
+
+
 def refused_labels():
     x, y, known = with_missing_labels()
     model = two_headed_model(run_eagerly=True)
@@ -144,9 +159,11 @@ def refused_labels():
     yield lambda: measuring.measure_trivial_losses(x, y), "labels of 'level' under which"
     short = {**y, "kind": y["kind"][:-1]}
     yield lambda: measuring.measure_trivial_losses(x, short), "arrays of 31, 32 samples"
+    listed = {**y, "kind": y["kind"].tolist()}
+    yield lambda: measuring.measure_trivial_losses(x, listed), "must be arrays.*Received: .* int"
 
 
-@pytest.mark.parametrize("index", range(5))
+@pytest.mark.parametrize("index", range(6))
 def test_labels_that_no_step_can_use_are_refused(index):
     call, message = list(refused_labels())[index]
     with pytest.raises(ValueError, match=message):
