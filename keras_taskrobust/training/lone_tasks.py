@@ -58,9 +58,10 @@ class WarnOfLoudTask(WarnOfLoneTasks):
     """
 
     def _check(self, sums):
-        _, _, weights, *_ = sums
+        totals, counts, weights, *_ = sums
         names, loudest = self.model.task_names, int(np.argmax(weights))
-        if weights[loudest] > _ALL * weights.sum():
+        all_had_a_say = np.all(np.isfinite(totals) & (counts > 0))
+        if all_had_a_say and weights[loudest] > _ALL * weights.sum():
             warnings.warn(
                 f"In the first epoch the task {names[loudest]!r} had all of the weight, and "
                 f"{', '.join(repr(name) for name in names if name != names[loudest])} none. Losses "
