@@ -21,8 +21,8 @@ class WarnOfBrokenLoss(keras.callbacks.Callback):
         self._has_warned = True
         warnings.warn(
             f"In epoch {epoch + 1} the loss of {', '.join(map(repr, broken))} became NaN or "
-            "infinite, and with it the weights of the model. Give missing labels the sample weight "
-            "0; else lower the learning rate. `StopOnBrokenLoss` stops at the step and names "
-            "the first.",
+            "infinite, and with it the weights of the model. Missing labels need the sample weight "
+            "0, and group ids their range; else lower the learning rate. `StopOnBrokenLoss` stops "
+            "at the step and names the first.",
             stacklevel=2,
         )
