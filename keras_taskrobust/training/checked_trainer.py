@@ -86,7 +86,8 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         that is NaN needs the weight 0. `class_weight` is for models with one loss;
         labels that are class indices may have any shape.
         """
-        if self.network.compiled and not self.compiled:
+        is_model = isinstance(self.network, keras.Model)  # MM-MAE wraps a layer
+        if is_model and self.network.compiled and not self.compiled:
             raise ValueError(
                 f"`compile` must be called on the {type(self).__name__}, not on its network. "
                 "Received: a compiled network in a model that is not"

@@ -13,12 +13,12 @@ class Wrapper(OpenModel):
     """What users ask a model about its layers, inputs and outputs, answered by its network.
 
     Args:
-        network: any Keras model.
+        network: any Keras model, or a layer with the inputs and outputs of one.
         **kwargs: `keras.Model` arguments, such as `name`.
     """
 
     def __init__(self, network, **kwargs):
-        if not isinstance(network, keras.Model):
+        if not isinstance(network, keras.layers.Layer):
             raise TypeError(
                 "`network` must be a keras.Model, as in "
                 f"`{type(self).__name__}(keras.Model(inputs, outputs))`. "
