@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_taskrobust.training.backends import backend
+
 
 class GradientMetric(keras.metrics.Metric):
     """Accumulates norms, cosines and conflicts of the task gradients since the last reset.
@@ -44,8 +46,11 @@ class GradientMetric(keras.metrics.Metric):
         self.pairs.assign_add(ops.stop_gradient(ops.stack([cosine, conflict, seen])))
 
     def result(self):
+        """The figures by name: tensors in a compiled function, elsewhere floats."""
         sums, steps = ops.unstack(ops.convert_to_tensor(self.norms))
         cosine, conflict, seen = ops.unstack(ops.convert_to_tensor(self.pairs))
         # NaN where nothing was seen.
         figures = ops.concatenate([sums / steps, ops.stack([cosine, conflict]) / seen])
-        return dict(zip(self.log_names, ops.unstack(figures), strict=True))
+        is_concrete = backend.is_concrete(figures)
+        values = ops.convert_to_numpy(figures).tolist() if is_concrete else ops.unstack(figures)
+        return dict(zip(self.log_names, values, strict=True))

@@ -48,7 +48,11 @@ class TaskMetric(keras.metrics.Metric):
         return self.sums[3, 0]
 
     def result(self):
-        totals, counts, weights, steps, _, *trivial = ops.unstack(ops.convert_to_tensor(self.sums))
+        """The figures by name: tensors in a compiled function, elsewhere floats."""
+        sums = ops.convert_to_tensor(self.sums)
+        if backend.is_concrete(sums):
+            return dict(zip(self.log_names, _DeferredFigures(sums).values, strict=True))
+        totals, counts, weights, steps, _, *trivial = ops.unstack(sums)
         seen = counts > 0
         losses = totals / ops.where(seen, counts, 1.0)
         losses = ops.where(ops.isfinite(losses), losses, float("inf"))

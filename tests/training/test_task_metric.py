@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 
+from keras_taskrobust.training.gradient_metric import GradientMetric
 from keras_taskrobust.training.task_metric import TaskMetric
 
 NAN, INF = float("nan"), float("inf")
 
 
 def _steps(*rows):
-    return [np.asarray(row, "float32") for row in rows]
+    return [keras.ops.convert_to_tensor(row, "float32") for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,15 @@ def test_unpacked_logs_stay_those_of_their_step():
     logs = metric.unpack(metric.packed())
     metric.reset_state()
     assert float(logs["a_loss"]) == 1.5
+
+
+@pytest.mark.parametrize("has_trivial_losses", [False, True])
+def test_figures_read_outside_a_compiled_function_are_floats(has_trivial_losses):
+    """Tensors would have JAX compile a program for each of them."""
+    tasks = TaskMetric(("a", "b"), has_trivial_losses)
+    tasks.update_state(*_steps([3.0, 1.0], [2.0, 1.0], [0.4, 0.6], [2.0, 1.0]))
+    gradients = GradientMetric(("a", "b"))
+    gradients.update_state(*_steps(np.array([[4.0, 1.0], [1.0, 9.0]]), [2.0, 1.0]))
+    for metric in (tasks, gradients):
+        assert {type(value) for value in metric.result().values()} == {float}
+    assert gradients.result()["b_gradient_norm"] == 3.0

@@ -20,6 +20,7 @@ Each module offers:
   float32 gradients, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
+- `is_concrete(tensor)`: whether it has its values, unlike in a function that is being compiled.
 - `accelerator()`: the name of the device that a process computes on; `""` for the processor.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
 - `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.

@@ -53,6 +53,10 @@ def scale_for_replicas(loss):
     return loss
 
 
+def is_concrete(tensor: Tensor) -> bool:
+    return not isinstance(tensor, jax.core.Tracer)
+
+
 def accelerator() -> str:
     device = jax.devices()[0]
     return "" if device.platform == "cpu" else device.device_kind

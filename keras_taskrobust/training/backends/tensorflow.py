@@ -74,6 +74,10 @@ def _unscaled(loss):
     return loss if replicas == 1 else loss * replicas
 
 
+def is_concrete(tensor: Tensor) -> bool:
+    return hasattr(tensor, "numpy")
+
+
 def accelerator() -> str:
     devices = tf.config.list_physical_devices("GPU")
     details = tf.config.experimental.get_device_details(devices[0]) if devices else {}
