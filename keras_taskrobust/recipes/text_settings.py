@@ -49,7 +49,7 @@ class TextPretraining(Pretraining):
     """What ends a document in a plain text file: two or more blank lines (auto), one or more, the
     end of the line or that of the file. Too few documents are cut between sentences."""
     encoding: str = "utf-8"
-    """Encoding of text files, such as latin-1."""
+    """Encoding of the text files that are not UTF-8, such as latin-1."""
     text_field: str = "text"
     """The field that has the text, in .jsonl files and TFDS sets."""
     strict: bool = False

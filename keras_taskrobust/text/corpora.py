@@ -98,7 +98,7 @@ def load_corpus(
             `skipped`.
         documents: string. What ends a document in a plain text file: `"auto"`, two or more blank
             lines; `"blank-lines"`, one or more; `"line"` or `"file"`, the end of it.
-        encoding: string. That of text files, such as `"latin-1"`.
+        encoding: string. That of the text files that are not UTF-8, such as `"latin-1"`.
         text_field: string. The field that has the text, of .jsonl files and TFDS sets.
 
     Returns:
@@ -235,9 +235,8 @@ class FileCorpus(Corpus):
                 f"{faults}"
             )
         warnings.warn(
-            f"{len(self.skipped)} of {num_files} text files are skipped: {faults}. All are read as "
-            f"{self.form.encoding.upper()}, and .jsonl files for a string "
-            f'"{self.form.text_field}"; `encoding` and `text_field` say otherwise',
+            f"{len(self.skipped)} of {num_files} text files are skipped: {faults}. `encoding` says "
+            "what those are that are not UTF-8, `text_field` where the text of .jsonl files is",
             stacklevel=4,
         )
 

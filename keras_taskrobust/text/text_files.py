@@ -31,7 +31,7 @@ class TextFormat:
     Args:
         documents: string. What ends a document in a plain text file: two or more blank lines
             (`"auto"`), one or more (`"blank-lines"`), the end of the line, or that of the file.
-        encoding: string. A name of it that Python knows.
+        encoding: string. Of the files that are not UTF-8, by a name that Python knows.
         text_field: string. The field of JSON lines that has the text.
 
     Raises:
@@ -76,6 +76,7 @@ def find_fault(path: Path, form: TextFormat = TextFormat()) -> str:
         string. What is wrong with the file, "" if nothing is.
     """
     try:
+        form = _form_of(path, form)
         with _open_bytes(path) as file:
             fault = _find_text_fault(file, form.encoding)
         return fault or (_find_json_fault(path, form) if _is_json_lines(path) else "")
@@ -101,6 +102,7 @@ def read_documents(path: Path, form: TextFormat = TextFormat()) -> Iterator[str]
     Yields:
         strings. The documents which hold more than white space.
     """
+    form = _form_of(path, form)
     documents = (_read_json_lines if _is_json_lines(path) else _READERS[form.documents])(path, form)
     for document in documents:
         if document.strip():
@@ -119,6 +121,26 @@ def _open_bytes(path: Path) -> BinaryIO:
     if path.name.lower().endswith(".gz"):
         return cast(BinaryIO, gzip.open(path, "rb"))
     return path.open("rb")
+
+
+def _form_of(path: Path, form: TextFormat) -> TextFormat:
+    """The form, in UTF-8 if the file is: text in another encoding is not so by chance."""
+    if codecs.lookup(form.encoding).name == "utf-8":
+        return form
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    ascii_alone = True
+    with _open_bytes(path) as file:
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                if b"\0" in chunk:
+                    return form
+                ascii_alone = ascii_alone and chunk.isascii()
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return form
+    # What is ASCII alone may be of an encoding that escapes all else, such as ISO-2022-JP.
+    return form if ascii_alone else dataclasses.replace(form, encoding="utf-8")
 
 
 def _find_text_fault(file: BinaryIO, encoding: str) -> str:

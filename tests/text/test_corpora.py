@@ -104,7 +104,7 @@ def test_a_faulty_file_is_named_and_skipped(tmp_path, name):
     content, fault = FAULTY_FILES[name]
     (tmp_path / name).write_bytes(content)
     (tmp_path / "good.txt").write_text("Good.")
-    skipped = rf"1 of 2 text files are skipped: .*{name}: {fault}.* UTF-8.*`encoding` and `text_f"
+    skipped = rf"1 of 2 text files are skipped: .*{name}: {fault}.*`encoding` says.*`text_field` w"
     with pytest.warns(UserWarning, match=skipped):
         corpus = load_corpus(tmp_path)
     assert list(corpus.skipped) == [str(tmp_path / name)]
@@ -216,6 +216,18 @@ def test_text_in_another_encoding(tmp_path, encoding):
     path.write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(ValueError, match=r"in UTF-16.* `encoding` .*notes\.txt: not UTF-16"):
         load_corpus(path, encoding="utf-16")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "iso2022_jp"])
+def test_text_in_utf_8_is_read_as_such_beside_another_encoding(tmp_path, encoding):
+    word = "\u65e5\u672c" if encoding in ("utf-16", "iso2022_jp") else "caf\xe9"
+    for name, one in {"a.txt": encoding, "b.txt": "utf-8"}.items():
+        (tmp_path / name).write_bytes(f"One {word}.\n".encode(one))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(f'{{"text": "One {word}."}}\n'.encode()))
+    (tmp_path / "d.txt").write_bytes(b"word " * 300_000 + f"{word}.".encode())
+    *three, (long,) = list(load_corpus(tmp_path, encoding=encoding))
+    assert three == [[["One", word, "."]]] * 3
+    assert long[-2:] == [word, "."]
 
 
 def test_text_in_another_field(tmp_path, fake_tfds):
