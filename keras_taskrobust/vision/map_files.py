@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from keras_taskrobust.vision.image_source import IGNORE_LABEL, UnreadableFileErr
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npy")
 
 _READING_ERRORS = (*READING_ERRORS, Image.DecompressionBombError)
+
+#: NumPy reads the header of a .npy by `ast`, in which threads of Python 3.11 disturb one another.
+_HEADERS = threading.Lock()
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -165,7 +169,8 @@ def _turn_upright(image):
 def _load_array(path):
     try:
         # Mapped, a header that promises more than the file holds takes no memory.
-        with np.errstate(over="ignore"):
-            return np.array(np.lib.format.open_memmap(path, mode="r"))
+        with np.errstate(over="ignore"), _HEADERS:
+            mapped = np.lib.format.open_memmap(path, mode="r")
+        return np.array(mapped)
     except READING_ERRORS as error:
         raise UnreadableFileError(path, error) from error

@@ -4,8 +4,11 @@ import contextlib
 import json
 import pickle
 import shutil
+import threading
+import time
 import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -367,6 +370,25 @@ def test_arrays_with_a_damaged_header_are_skipped(tmp_path, header):
     assert [source.stem(index) for index in range(len(source))] == ["a", "kitchen/c"]
     with pytest.raises(ValueError, match=r"b\.npy"):
         AlignedFolder(tmp_path, class_names=NAMES, strict=True)
+
+
+def test_threads_read_the_headers_of_arrays_one_after_another(tmp_path, monkeypatch):
+    """In Python 3.11 `ast`, by which NumPy reads them, fails now and then in two threads at once."""
+    np.save(tmp_path / "a.npy", np.ones((6, 8), "float32"))
+    alone, read_header = threading.Lock(), np.lib.format.open_memmap
+
+    def read_alone(*args, **kwargs):
+        assert alone.acquire(blocking=False), "two threads at once"
+        try:
+            time.sleep(1e-3)
+            return read_header(*args, **kwargs)
+        finally:
+            alone.release()
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", read_alone)
+    with ThreadPoolExecutor(4) as pool:
+        maps = list(pool.map(map_files.read_depth, [tmp_path / "a.npy"] * 8, [1.0] * 8))
+    assert [depth.shape for depth in maps] == [(6, 8, 1)] * 8
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".png", ".jpg", ".webp", ".tif", ".bmp"])
