@@ -17,6 +17,7 @@ ROOMS = (
     "weighting_names",
     "plain_text",
     "files",
+    "map_folders",
     "locks",
     "hugging_face_files",
     "data_loading",

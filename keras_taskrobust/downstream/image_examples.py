@@ -14,6 +14,7 @@ import numpy as np
 from keras_taskrobust import randomness
 from keras_taskrobust.downstream.image_task import ImageTask, image_task
 from keras_taskrobust.downstream.settings import TARGETS, ImageFineTuning
+from keras_taskrobust.map_folders import MAPS
 from keras_taskrobust.vision import ImageSource, normalize_rgb, standardize_depth
 from keras_taskrobust.vision.augmentation import (
     central_view,
@@ -24,7 +25,6 @@ from keras_taskrobust.vision.augmentation import (
     place,
     show_view,
 )
-from keras_taskrobust.vision.image_source import MAPS
 
 if TYPE_CHECKING:
     import grain

@@ -88,7 +88,7 @@ def compare(
     pretrained = pretrain_all(
         planned, directory, lambda one, folder, label: pretrain(family, one, folder, data, label)
     )
-    shared = recipe.with_steps(len(data.train))
+    shared = family.settled(recipe, data)
     settings = {
         "weightings": described(weightings),
         **family.describe(shared, data),

@@ -80,6 +80,9 @@ def export_run(run: Path, to: str, output: Path | None = None) -> Exported:
     found = load_run(folder, "exported")
     settings = json.loads((folder / "recipe.json").read_text())
     kind = "text" if "corpus" in settings else "images"
+    if kind == "images":  # the settings may name some that the images lacked
+        tasks = found.scores.task_names
+        settings["modalities"] = [name for name in settings["modalities"] if name in tasks]
     write = _WRITERS.get((kind, to))
     if write is None:
         known = " or ".join(name for one, name in _WRITERS if one == kind)

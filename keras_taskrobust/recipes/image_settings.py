@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from keras_taskrobust import checks
+from keras_taskrobust.map_folders import MAPS, split_folder
+from keras_taskrobust.recipes.held_out_images import split_images
 from keras_taskrobust.recipes.settings import Pretraining
 
 if TYPE_CHECKING:
@@ -35,11 +37,12 @@ class ImageData:
     """Images: scenes, tfds:NAME, or the path of an .npz, of nyu_depth_v2_labeled.mat, of a folder
     with rgb/, depth/ and semseg/, or of a folder of one sub-folder per class."""
     split: str = "train"
-    """Split to train on; folders have none."""
+    """Split to train on. Of a folder: train/ with rgb/, depth/ and semseg/, if it has splits."""
     held_out_split: str = "test"
-    """Split to score on; folders have none. The same as `split`: a share of it is held out."""
+    """Split to score on. The same as `split`: a share of it is held out."""
     held_out_share: float = 0.2
-    """Share of the images that is held out, if there are no splits."""
+    """Share of the images that is held out, if there are no splits; at least 30 of them, or a
+    fifth of fewer than 150."""
     scenes: int = 1_000
     """Procedural scenes to train on; a tenth as many others are held out."""
     num_classes: int | None = None
@@ -53,7 +56,8 @@ class ImageData:
     class_mapping: str | None = None
     """NYU Depth v2's classMapping40.mat; by default beside the images."""
     class_names: str | None = None
-    """Text file of a class a line, for a folder of labels without a semseg.json."""
+    """Text file of a class a line, for a folder of labels without a semseg.json. Without either
+    they are called by their numbers."""
     depth_scale: float | None = None
     """Metres per unit of a folder's integer depth maps."""
     ignore_label: int | None = None
@@ -69,7 +73,7 @@ class ImageData:
 
     def unused(self) -> dict[str, str]:
         """The settings that change nothing under the others, and what they are for."""
-        is_folder, is_scenes = Path(self.data).is_dir(), self.data == "scenes"
+        is_folder, is_scenes = self._is_one_folder(), self.data == "scenes"
         unused = {} if is_scenes else {"scenes": "`data` scenes"}
         if is_folder or is_scenes:
             unused |= dict.fromkeys(("split", "held_out_split"), "images with splits")
@@ -104,12 +108,10 @@ class ImageData:
         _check_modalities(train, wanted, self.data)
         if isinstance(train, ProceduralScenes):
             options["number"] = max(self.scenes // 10, 1)
-        elif (
-            isinstance(train, AlignedFolder)
-            or self.maps is not None
-            or self.split == self.held_out_split
-        ):
+        elif self._is_one_folder() or self.maps is not None or self.split == self.held_out_split:
             return split_images(train, self.held_out_share)
+        elif isinstance(train, AlignedFolder):
+            options["class_names"] = train.class_names
         return train, load_images(self.data, self.held_out_split, **options)
 
     def check(self, wanted: Sequence[str]) -> None:
@@ -121,8 +123,16 @@ class ImageData:
         Raises:
             ValueError: as for `open`.
         """
-        unread = {"verify": False} if Path(self.data).is_dir() else {}
+        from keras_taskrobust.vision.image_source import MOST_NAMES
+
+        is_folder = Path(self.data).is_dir()
+        unread = {"verify": False, "class_names": MOST_NAMES} if is_folder else {}
         self.open(wanted, _SMALL, **unread)
+
+    def _is_one_folder(self) -> bool:
+        """Whether the images are a folder without splits."""
+        path = Path(self.data)
+        return path.is_dir() and split_folder(path, self.split) is None
 
     def _options(self, image_size: tuple[int, int], options: dict[str, Any]) -> dict[str, Any]:
         """The given settings that only some sources have."""
@@ -138,42 +148,14 @@ class ImageData:
         return options
 
 
-def split_images(source: "ImageSource", share: float) -> "tuple[ImageSource, ImageSource]":
-    """Holds out records evenly over a source: the same ones every time.
-
-    Args:
-        source: `ImageSource`.
-        share: float. Share of the records that is held out, at least one.
-
-    Returns:
-        The others, and those held out.
-
-    Raises:
-        ValueError: there are no others.
-    """
-    from keras_taskrobust.vision import ImageSubset
-
-    number = len(source)
-    held_out = {int(index / share) for index in range(int(number * share))} or {0}
-    kept = [index for index in range(number) if index not in held_out]
-    if not kept:
-        raise ValueError(
-            "A folder must have more images than the one that is held out. "
-            f"Received: {number} images"
-        )
-    return ImageSubset(source, kept), ImageSubset(source, sorted(held_out))
-
-
 def _check_modalities(images: "ImageSource", wanted: Sequence[str], data: str) -> None:
-    from keras_taskrobust.vision.image_source import MAPS
-
     absent = [name for name in wanted if name not in images.modalities]
     if "label" in absent:
         raise ValueError(
             "Classification must have images with classes; procedural scenes and folders of "
             f"maps have no classes. Received: {data!r}, which has {', '.join(images.modalities)}"
         )
-    if absent or not wanted:
+    if absent:
         raise ValueError(
             f"`modalities` must be some of {', '.join(MAPS)} that the images have: depth/ and "
             f"semseg/ in another folder are given as `maps`. Received: {tuple(wanted)} for "
@@ -195,11 +177,12 @@ class ImagePretraining(ImageData, Pretraining):
     }
 
     held_out_share: float = 0.02
-    """Share of the images that is kept to score and draw, if there are no splits."""
+    """Share of the images that is kept to score and draw, if there are no splits; at least 30 of
+    them, or a fifth of fewer than 150."""
     scenes: int = 10_000
     """Procedural scenes to train on; a tenth as many others are held out."""
-    modalities: tuple[str, ...] = ("rgb", "depth", "semseg")
-    """Which maps of the images are used."""
+    modalities: tuple[str, ...] = MAPS
+    """Which maps of the images are used; those that they lack are left out."""
     image_size: tuple[int, int] = (224, 224)
     """Height and width, pixels, that the images are brought to."""
     verify: bool | None = None
@@ -254,6 +237,11 @@ class ImagePretraining(ImageData, Pretraining):
         Pretraining.__post_init__(self)
         checks.size("image_size", self.image_size)
         checks.distinct("modalities", self.modalities)
+        if not set(self.modalities) <= set(MAPS):
+            raise ValueError(
+                f"`modalities` must be some of {', '.join(MAPS)}. "
+                f"Received: {', '.join(self.modalities)}"
+            )
         checks.integers(self, ("patch_size", "visible_tokens", "semseg_stride", "pictures"))
         checks.integers(self, ("num_layers", "num_heads", "hidden_dim", "mlp_dim"))
         checks.integers(self, ("decoder_dim", "decoder_heads", "class_embedding_dim"))
@@ -299,6 +287,28 @@ class ImagePretraining(ImageData, Pretraining):
                 "`normalized_twin` is a task of the modality rgb. "
                 f"Received: normalized_twin=True, modalities={self.modalities}"
             )
+
+    def with_modalities(self, found: Sequence[str]) -> Self:
+        """The same settings with those of `modalities` that the images have.
+
+        Args:
+            found: the keys of their records.
+
+        Raises:
+            ValueError: there are none, or one where several were asked for: one task needs no
+                weighing.
+        """
+        present = tuple(name for name in self.modalities if name in found)
+        if present == self.modalities:
+            return self
+        if len(present) < 2:
+            raise ValueError(
+                f"`modalities` must be two or more that the images have, or the one that is "
+                f"wanted. In a folder they are {', '.join(f'{name}/' for name in MAPS)}; those in "
+                f"another folder are given as `maps`. Received: {', '.join(self.modalities)} for "
+                f"{self.data!r}, which has {', '.join(found)}"
+            )
+        return dataclasses.replace(self, modalities=present)
 
     def with_steps(self, records: int) -> Self:
         """The same settings with `epochs` turned into steps."""

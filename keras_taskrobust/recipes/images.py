@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import warnings
 
 import keras
 import keras_hub
@@ -47,7 +48,19 @@ class OpenedImages:
 def open_images(recipe: ImagePretraining) -> OpenedImages:
     """Opens the images that `recipe` names, once for several runs."""
     options = {"strict": recipe.strict, "verify": recipe.verify}
-    return OpenedImages(*recipe.open(recipe.modalities, recipe.image_size, **options))
+    images = OpenedImages(*recipe.open((), recipe.image_size, **options))
+    _say_what_is_left_out(recipe, images)
+    return images
+
+
+def _say_what_is_left_out(recipe, images):
+    used = recipe.with_modalities(images.train.modalities).modalities
+    if used != recipe.modalities:
+        left_out = [name for name in recipe.modalities if name not in used]
+        warnings.warn(
+            f"The images have no {' and no '.join(left_out)}: trained on {' and '.join(used)}.",
+            stacklevel=3,
+        )
 
 
 def build_mm_mae(
@@ -128,6 +141,9 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
 
     def prepare(self, recipe, directory):
         return open_images(recipe)
+
+    def settled(self, recipe, data):
+        return super().settled(recipe.with_modalities(data.train.modalities), data)
 
     def build(self, recipe, data):
         return build_mm_mae(recipe, data.train.class_names)

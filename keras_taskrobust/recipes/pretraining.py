@@ -73,6 +73,10 @@ class PretrainingFamily(abc.ABC, Generic[Recipe, Data]):
             directory: the folder of a run or comparison, for what is kept of them.
         """
 
+    def settled(self, recipe: Recipe, data: Data) -> Recipe:
+        """The settings with what the data decide: the number of steps."""
+        return recipe.with_steps(len(data.train))
+
     @abc.abstractmethod
     def build(self, recipe: Recipe, data: Data) -> MinimaxModel:
         """A compiled model with the recipe's initial weights, optimizer and weighting."""
@@ -134,7 +138,7 @@ def pretrain(
     if data is None:
         data = family.prepare(recipe, directory)
     claim_data(directory, data.fingerprints())
-    recipe = recipe.with_steps(len(data.train))
+    recipe = family.settled(recipe, data)
     model = family.build(recipe, data)
     draw = functools.partial(family.draw, model, recipe, data, directory)
     draw("at_start")

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_taskrobust import checks
 from keras_taskrobust.data_loading import with_workers
+from keras_taskrobust.map_folders import MAPS
 from keras_taskrobust.randomness import shuffled_epoch
 from keras_taskrobust.vision.augmentation import (
     central_view,
@@ -17,7 +18,7 @@ from keras_taskrobust.vision.augmentation import (
     show_view,
     standardize_depth,
 )
-from keras_taskrobust.vision.image_source import MAPS, ImageSource, Record
+from keras_taskrobust.vision.image_source import ImageSource, Record
 
 
 def image_batches(

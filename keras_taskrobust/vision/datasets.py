@@ -2,17 +2,17 @@
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_taskrobust.files import READING_ERRORS
+from keras_taskrobust.map_folders import MAPS, has_maps, split_folder
 from keras_taskrobust.vision.folders import AlignedFolder, ImageFolder, find_images
 from keras_taskrobust.vision.image_source import (
     IGNORE_LABEL,
-    MAPS,
     ImageSource,
     ImageSubset,
     Record,
@@ -20,6 +20,7 @@ from keras_taskrobust.vision.image_source import (
     UnreadableFileError,
     clean_depth,
     clean_labels,
+    number_classes,
 )
 from keras_taskrobust.vision.nyu_depth import NYUDepthV2
 from keras_taskrobust.vision.scenes import ProceduralScenes
@@ -50,7 +51,8 @@ class ArrayImages(ImageSource):
 
     The file has the arrays `<split>_rgb` (N, H, W, 3) uint8, `<split>_depth` (N, H, W) or
     (N, H, W, 1) metres, `<split>_semseg` (N, H, W) integers with 255 for pixels without a class,
-    or some of them, and `class_names` if there are labels. `<split>_label` (N,) integers are the
+    or some of them. `class_names` names the labels of pixels; without it they are called by their
+    numbers, with a warning. `<split>_label` (N,) integers are the
     classes of whole images, named by `label_names` or, if pixels have none, by `class_names`; so
     are `<split>_scene`, named by `scene_names`, in their place. With `class13_of_class` and
     `class13_names` the labels can be mapped to 13 classes.
@@ -82,7 +84,9 @@ class ArrayImages(ImageSource):
         arrays = {
             name: contents[f"{split}_{name}"] for name in MAPS if f"{split}_{name}" in contents
         }
-        names = contents.get("class_names", ())
+        names: Sequence[str] | np.ndarray = contents.get("class_names", ())
+        if "semseg" in arrays and not len(names) and num_classes is None:
+            names = number_classes(_count_labels(Path(path)), path)
         if num_classes is not None and num_classes != len(names):
             names = _map_labels(arrays, contents, num_classes, path)
         labels, label_names = _image_labels(contents, split)
@@ -132,8 +136,9 @@ def load_images(
             - `"tfds:NAME"`: an image set of TensorFlow Datasets, see `TfdsImages`;
             - the path of an .npz of aligned arrays, see `ArrayImages`;
             - the path of the official `nyu_depth_v2_labeled.mat`, see `NYUDepthV2`;
-            - the path of a folder with `rgb/`, `depth/`, `semseg/`, see `AlignedFolder`, or of a
-              folder of one sub-folder per class, see `ImageFolder`. Their splits are folders;
+            - the path of a folder with `rgb/`, `depth/`, `semseg/`, see `AlignedFolder`, or of one
+              with such a folder for each split, such as `train/rgb/` and `test/rgb/`;
+            - the path of a folder of one sub-folder per class, see `ImageFolder`;
             - an `ImageSource`, which is returned.
         split: string.
         strict: bool. Whether to refuse unreadable files instead of skipping them.
@@ -165,8 +170,15 @@ def load_images(
         return _open(NYUDepthV2, source, {"path": path, "split": split}, options)
     if not path.is_dir():
         raise ValueError(f"`source` must be {SOURCES}. Received: {str(source)!r}")
-    if any((path / name).is_dir() for name in MAPS):
+    path = split_folder(path, split) or path
+    if has_maps(path):
         return _open(AlignedFolder, source, {"root": path, "strict": strict}, options)
+    splits = sorted(child.name for child in path.iterdir() if has_maps(child))
+    if splits:
+        raise ValueError(
+            "A split of a folder must be a folder in it with rgb/, depth/ or semseg/. "
+            f"Received: {split!r} of {str(path)!r}, which has {', '.join(splits)}"
+        )
     if any("/" not in stem for stem in find_images(path)):
         return _open(AlignedFolder, source, {"root": {"rgb": path}, "strict": strict}, options)
     return _open(ImageFolder, source, {"root": path, "strict": strict}, options)
@@ -209,6 +221,22 @@ def _load_npz(path: Path, split: str) -> dict[str, np.ndarray]:
             f"Received: {str(path)!r} with {names}"
         )
     return contents
+
+
+def _count_labels(path: Path) -> list[int]:
+    """How many pixels each label has, in all splits together."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            maps = [file[name] for name in file.files if name.endswith("_semseg")]
+    except READING_ERRORS as error:
+        raise UnreadableFileError(path, error) from error
+    counts = [
+        np.bincount(
+            clean_labels(labels, IGNORE_LABEL - 1, path).ravel(), minlength=IGNORE_LABEL + 1
+        )
+        for labels in maps
+    ]
+    return np.sum(counts, axis=0)[:IGNORE_LABEL]
 
 
 def _image_labels(

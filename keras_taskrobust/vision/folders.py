@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_taskrobust.map_folders import MAPS
 from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.vision.image_source import (
     IGNORE_LABEL,
-    MAPS,
+    MOST_NAMES,
     ImageSource,
     Record,
     Survey,
@@ -21,6 +22,7 @@ from keras_taskrobust.vision.image_source import (
     add_surveys,
     check_sizes,
     clean_labels,
+    number_classes,
     spread,
     survey_record,
 )
@@ -50,7 +52,7 @@ class AlignedFolder(ImageSource):
         root: path of a folder with `rgb/`, `depth/` and `semseg/`, or some of them; or a dict of
             these names to paths, for folders in other places.
         class_names: sequence of strings, the classes of the labels. By default those that
-            `semseg.json` names.
+            `semseg.json` names, or numbers from 0 to the largest label, with a warning.
         depth_scale: float, metres per unit of integer depth maps. By default that of `depth.json`,
             or 0.001.
         ignore_label: int, the label of pixels without a class; it is delivered as 255.
@@ -82,12 +84,14 @@ class AlignedFolder(ImageSource):
         folders = find_map_folders(root)
         depth, semseg = (_description_of(folders, name) for name in ("depth", "semseg"))
         names = semseg.get("class_names") if class_names is None else class_names
-        if "semseg" in folders and not names:
+        is_nameless = "semseg" in folders and not names
+        if is_nameless and not verify:
             raise ValueError(
-                "`class_names` must be given for labels without a `semseg.json` beside their "
-                f"folder. Received: class_names={class_names} for {folders['semseg']}"
+                "`class_names` must be given for labels that are not read first (`verify`) and "
+                "have no `semseg.json` beside their folder. Received: "
+                f"class_names={class_names} for {folders['semseg']}"
             )
-        super().__init__(tuple(folders), class_names=names or ())
+        super().__init__(tuple(folders), class_names=MOST_NAMES if is_nameless else names or ())
         self.depth_kind = depth.get("kind", "metric")
         self._depth_scale = depth.get("scale", DEPTH_SCALE) if depth_scale is None else depth_scale
         self._ignore_label = ignore_label
@@ -95,6 +99,11 @@ class AlignedFolder(ImageSource):
         self._suffixes = {name: find_images(folder) for name, folder in folders.items()}
         self._stems = _match_stems(self._suffixes, folders)
         self.counts = self._verify(strict) if verify else None
+        if is_nameless and self.counts is not None:
+            self.class_names = number_classes(self.counts.class_pixels, folders["semseg"])
+            self.counts = self.counts._replace(
+                class_pixels=self.counts.class_pixels[: len(self.class_names)]
+            )
 
     def __len__(self) -> int:
         return len(self._stems)

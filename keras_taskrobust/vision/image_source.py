@@ -6,20 +6,24 @@ import hashlib
 import json
 import operator
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
-#: The maps that a record may have.
-MAPS = ("rgb", "depth", "semseg")
+from keras_taskrobust.map_folders import MAPS
 
 #: The label of pixels without a class.
 IGNORE_LABEL = 255
 
+#: Names of all labels that there may be.
+MOST_NAMES = tuple(map(str, range(IGNORE_LABEL - 1)))
+
 Record = dict[str, np.ndarray]
 
 _LISTED = 5
+_ABOUT_COLOURS = "; if its colours are the classes, write the number of each in its place"
 _SAMPLED = 256
 
 
@@ -282,6 +286,34 @@ def clean_depth(depth: np.ndarray) -> np.ndarray:
     return np.where(known, depth, np.float32("nan"))[..., None]
 
 
+def number_classes(class_pixels: Sequence[int], where: str | os.PathLike) -> tuple[str, ...]:
+    """Names classes without names by their numbers, from 0 to the largest, and warns of it.
+
+    Args:
+        class_pixels: sequence of ints. How many pixels each label has.
+        where: what the warning names, such as a path.
+
+    Returns:
+        tuple of strings.
+
+    Raises:
+        ValueError: no pixel has a label.
+    """
+    used = np.flatnonzero(class_pixels)
+    if not used.size:
+        raise ValueError(
+            f"Label maps must have pixels with a class. Received: {where} with {IGNORE_LABEL}, no "
+            "class, alone"
+        )
+    number = int(used[-1]) + 1
+    warnings.warn(
+        f"The labels in {where} have no names, and are called by their numbers: 0 to {number - 1}, "
+        f"of which {len(used)} are in use. `class_names` names them.",
+        stacklevel=4,
+    )
+    return MOST_NAMES[:number]
+
+
 def clean_labels(labels: np.ndarray, num_classes: int, where: str | os.PathLike) -> np.ndarray:
     """Brings labels into the form of a record.
 
@@ -301,6 +333,8 @@ def clean_labels(labels: np.ndarray, num_classes: int, where: str | os.PathLike)
         raise ValueError(
             f"Labels must be below {num_classes}, the number of classes, or {IGNORE_LABEL} for "
             f"pixels without one. Received: {np.unique(labels[outside])[:5].tolist()} in {where}"
+            + _ABOUT_COLOURS
+            * bool((labels > IGNORE_LABEL).any())
         )
     return labels.astype("uint8")
 

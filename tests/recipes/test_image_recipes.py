@@ -23,6 +23,7 @@ from keras_taskrobust.recipes import comparison, pretraining, training_run
 from keras_taskrobust.recipes.image_settings import PAPER, RECIPES, TINY
 from keras_taskrobust.recipes.images import (
     IMAGES,
+    OpenedImages,
     build_mm_mae,
     compare_images,
     open_images,
@@ -286,6 +287,33 @@ def test_flags_of_tfds():
         assert (len(train), len(held_out), train[0]["rgb"].shape) == (4, 4, (32, 32, 3))
         with pytest.raises(ValueError, match=r"given as `maps`.*'tfds:cifar10', which has rgb"):
             opened("--data", "tfds:cifar10")
+
+
+def test_maps_that_images_lack_are_left_out(tmp_path):
+    stems = [str(number) for number in range(10)]
+    write_folder(tmp_path, stems)
+    shutil.rmtree(tmp_path / "semseg")
+    with pytest.warns(UserWarning, match="The images have no semseg: trained on rgb and depth"):
+        train, held_out = opened("--data", tmp_path)
+    recipe = dataclasses.replace(MINIATURE, data=str(tmp_path))
+    settled = IMAGES.settled(recipe, OpenedImages(train, held_out))
+    assert (settled.modalities, len(train)) == (("rgb", "depth"), 8)
+    IMAGES.build(settled, OpenedImages(train, held_out))
+    shutil.rmtree(tmp_path / "depth")
+    with pytest.raises(ValueError, match=r"two or more that .*rgb/, depth/, semseg/; those"):
+        opened("--data", tmp_path)
+    assert opened("--data", tmp_path, "--modalities", "rgb")[0].modalities == ("rgb",)
+
+
+def test_flags_of_a_folder_with_splits(tmp_path):
+    write_folder(tmp_path / "train", ["a", "b"])
+    write_folder(tmp_path / "val", ["c"], classes=3)
+    with pytest.warns(UserWarning, match="called by their numbers: 0 to 3"):
+        train, held_out = opened("--data", tmp_path, "--held-out-split", "val")
+    assert [source.stem(0) for source in (train, held_out)] == ["a", "c"]
+    assert train.class_names == held_out.class_names
+    with pytest.raises(ValueError, match="'test' of .* which has train, val"):
+        opened("--data", tmp_path, "--class-names", write_names(tmp_path / "names.txt"))
 
 
 @pytest.mark.parametrize(

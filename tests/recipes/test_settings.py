@@ -12,6 +12,7 @@ from keras_taskrobust.recipes.image_settings import TINY, ImageData, split_image
 from keras_taskrobust.recipes.starts import start_from_preset
 from keras_taskrobust.recipes.stored import DamagedFileError
 from keras_taskrobust.recipes.training_run import pictures_of
+from keras_taskrobust.vision import ProceduralScenes
 
 pytestmark = pytest.mark.backend_free
 
@@ -61,6 +62,22 @@ def test_sizes_and_tasks_that_do_not_fit(fields, message):
 def test_one_image_cannot_be_split():
     with pytest.raises(ValueError, match=r"more images than the one .* Received: 1 images"):
         split_images(["the only one"], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("number", "share", "held_out"),
+    [
+        (10_000, 0.02, 200),
+        (150, 0.02, 30),
+        (170, 0.02, 30),
+        (100, 0.02, 20),
+        (100, 0.5, 50),
+        (4, 0.1, 1),
+    ],
+)
+def test_enough_images_are_held_out(number, share, held_out):
+    parts = split_images(ProceduralScenes(number, 8, 8), share)
+    assert [len(part) for part in parts] == [number - held_out, held_out]
 
 
 def test_a_file_is_known_by_what_is_in_it(tmp_path):

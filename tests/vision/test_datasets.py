@@ -220,7 +220,6 @@ def test_arrays_and_their_missing_depths(tmp_path):
     [
         ({"train_semseg": np.full((3, *SIZE), 4)}, r"below 4.*\[4\]"),
         ({"train_semseg": np.full((3, *SIZE), -1)}, r"below 4.*\[-1\]"),
-        ({"class_names": None}, "below 0"),
         ({"train_depth": np.ones((3, 5, 8))}, "equal N, H and W"),
         ({"train_rgb": np.ones((3, *SIZE, 3), "float32")}, "uint8"),
     ],
@@ -341,6 +340,55 @@ def test_unreadable_files_are_refused(tmp_path):
         AlignedFolder(tmp_path, class_names=NAMES)
 
 
+def write_labels(folder, *values):
+    for name in ("rgb", "semseg"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for number, value in enumerate(values):
+        np.save(folder / f"rgb/{number}.npy", np.zeros((2, 3, 3), "uint8"))
+        np.save(folder / f"semseg/{number}.npy", np.array([[value, 255, value], [0, 0, 0]]))
+
+
+def test_labels_of_a_folder_without_names_are_numbered(tmp_path):
+    write_labels(tmp_path, 0, 4, 2)
+    with pytest.warns(UserWarning, match=r"numbers: 0 to 4, of which 3 are in use\. `class_names`"):
+        source = AlignedFolder(tmp_path)
+    assert source.class_names == ("0", "1", "2", "3", "4")
+    assert source.counts.class_pixels == (11, 0, 2, 0, 2)
+    with pytest.raises(ValueError, match=r"`class_names` must be given.*not read first"):
+        AlignedFolder(tmp_path, verify=False)
+
+
+def test_labels_of_an_npz_without_names_are_numbered_as_in_all_splits(tmp_path):
+    labels = {"train_semseg": [[[0, 1], [1, 255]]], "test_semseg": [[[3, 3], [1, 255]]]}
+    np.savez(tmp_path / "a.npz", **{name: np.array(maps) for name, maps in labels.items()})
+    with pytest.warns(UserWarning, match=r"0 to 3, of which 3 are in use"):
+        source = ArrayImages(tmp_path / "a.npz")
+    assert source.class_names == ("0", "1", "2", "3")
+
+
+def test_labels_that_are_no_class_have_no_numbers(tmp_path):
+    np.savez(tmp_path / "a.npz", train_semseg=np.full((1, 2, 2), 255))
+    with pytest.raises(ValueError, match="must have pixels with a class"):
+        ArrayImages(tmp_path / "a.npz")
+
+
+def test_colours_are_no_labels(tmp_path):
+    write_labels(tmp_path, 0)
+    Image.new("RGB", (3, 2), (250, 130, 7)).save(tmp_path / "semseg/0.png")
+    (tmp_path / "semseg/0.npy").unlink()
+    with pytest.raises(ValueError, match=r"\[33530\].*colours are the classes, write the number"):
+        AlignedFolder(tmp_path, class_names=NAMES)
+
+
+def test_a_folder_has_splits(tmp_path):
+    write_labels(tmp_path / "train", 0, 1)
+    write_labels(tmp_path / "val", 3)
+    assert len(load_images(tmp_path, "train", class_names=NAMES)) == 2
+    assert load_images(tmp_path, "val", class_names=NAMES)[0]["semseg"].max() == 255
+    with pytest.raises(ValueError, match=r"'test' of .*, which has train, val"):
+        load_images(tmp_path, "test", class_names=NAMES)
+
+
 def npy_with(header):
     text = header.ljust(117).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(96)
@@ -373,7 +421,7 @@ def test_arrays_with_a_damaged_header_are_skipped(tmp_path, header):
 
 
 def test_threads_read_the_headers_of_arrays_one_after_another(tmp_path, monkeypatch):
-    """In Python 3.11 `ast`, by which NumPy reads them, fails now and then in two threads at once."""
+    """Python 3.11's `ast`, by which NumPy reads them, fails now and then in two at once."""
     np.save(tmp_path / "a.npy", np.ones((6, 8), "float32"))
     alone, read_header = threading.Lock(), np.lib.format.open_memmap
 
@@ -460,7 +508,7 @@ def test_labels_outside_of_the_classes(tmp_path):
     Image.new("L", (8, 6), 9).save(tmp_path / "semseg/a.png")
     with pytest.raises(ValueError, match=r"below 4.*\[9\] in .*a\.png"):
         AlignedFolder(tmp_path, class_names=NAMES)
-    with pytest.raises(ValueError, match="`class_names` must be given"):
+    with pytest.warns(UserWarning, match="0 to 9, of which 5 are in use"):
         AlignedFolder(tmp_path)
     with pytest.raises(ValueError, match="fewer than 255"):
         AlignedFolder(tmp_path, class_names=[str(k) for k in range(255)])

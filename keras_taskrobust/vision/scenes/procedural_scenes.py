@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_taskrobust import checks
+from keras_taskrobust.map_folders import MAPS
 from keras_taskrobust.vision.class_sets import NYU_13
-from keras_taskrobust.vision.image_source import MAPS, ImageSource, Record
+from keras_taskrobust.vision.image_source import ImageSource, Record
 from keras_taskrobust.vision.scenes.layout import compose_scene
 from keras_taskrobust.vision.scenes.rendering import render
 
