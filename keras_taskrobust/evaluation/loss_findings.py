@@ -123,8 +123,8 @@ def notes(comparison: Comparison, baseline: str) -> Iterable[str]:
     )
     if comparison.lowered:
         yield (
-            "No task has as many held-out targets as were asked for: the largest number that a "
-            f"task has, {comparison.minimum_targets:,}, was taken instead."
+            "No task has enough held-out targets to count: those with the most, "
+            f"{comparison.minimum_targets:,}, count instead. More held-out data would say more."
         )
     if comparison.apart:
         names = [f"{name} ({comparison.targets[name]:,})" for name in comparison.apart]

@@ -207,7 +207,7 @@ class TestWriteReport:
         runs = _simple_runs({"uniform": (1.0, 2.0), "minimax": (1.5, 1.5)})
         write_report(runs, tmp_path, "Two", SETTINGS, minimum_targets=1000)
         text = (tmp_path / "report.md").read_text("utf-8")
-        assert "the largest number that a task has, 20, was taken instead." in text
+        assert "those with the most, 20, count instead." in text
 
     def test_refuses_before_it_writes(self, make_runs, tmp_path):
         runs = make_runs(THREE, records=20)
