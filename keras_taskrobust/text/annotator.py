@@ -1,6 +1,7 @@
 """Raw documents -> tagged words: what a process that tags does, and all that it imports."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,21 +41,17 @@ class Annotator:
         ids: dict[str, int] = {}
         word_ids: list[int] = []
         tasks: list[int] = []
-        sentence_lengths: list[int] = []
-        document_lengths: list[int] = []
-        for raw_document in raw_documents:
-            document = split_document(raw_document, self._splitter)
-            for words, word_tasks in zip(document, self._tagger.tag(document), strict=True):
-                word_ids += [ids.setdefault(word, len(ids)) for word in words]
-                tasks += word_tasks
-                sentence_lengths.append(len(words))
-            document_lengths.append(len(document))
+        documents = [split_document(each, self._splitter) for each in raw_documents]
+        sentences = list(chain.from_iterable(documents))
+        for words, word_tasks in zip(sentences, self._tagger.tag(sentences), strict=True):
+            word_ids += [ids.setdefault(word, len(ids)) for word in words]
+            tasks += word_tasks
         return {
             "words": np.frombuffer(json.dumps(list(ids)).encode(), np.uint8),
             "word_ids": np.array(word_ids, dtype=np.int32),
             "tasks": np.array(tasks, dtype=np.int8),
-            "sentence_lengths": np.array(sentence_lengths, dtype=np.int32),
-            "document_lengths": np.array(document_lengths, dtype=np.int32),
+            "sentence_lengths": np.array([len(words) for words in sentences], dtype=np.int32),
+            "document_lengths": np.array([len(each) for each in documents], dtype=np.int32),
         }
 
 

@@ -4,9 +4,11 @@ import importlib.metadata
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate, chain, cycle
 
 from keras_taskrobust import checks
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
+from keras_taskrobust.text.perceptron import MatrixTagger
 
 POS_TASKS = (
     "verb",
@@ -20,6 +22,9 @@ POS_TASKS = (
     "interjection",
 )
 """The tasks, in the order of their indices."""
+
+_Parts = tuple[str, ...]
+_TagSentences = Callable[[list[list[str]]], list[list[str]]]
 
 TAGGERS = ("nltk", "textblob", "auto")
 
@@ -55,6 +60,7 @@ _PENN_CHARACTERS = str.maketrans(
         "\u2014": "--",
     }
 )
+_QUOTE = ('"',)
 _CONTRACTION = re.compile(r"(.+?)(n't|'s|'re|'ve|'ll|'d|'m)", re.IGNORECASE)
 
 
@@ -126,7 +132,7 @@ class PosTagger:
         self.name = "textblob" if name == "textblob" else "nltk"
         if name == "auto":
             try:
-                self._tag_words = _load_nltk_tagger()
+                self._tag_sentences = _load_nltk_tagger()
             except LookupError:
                 warnings.warn(
                     "PosTagger('auto') falls back to TextBlob's bundled tagger, which agrees with "
@@ -136,9 +142,9 @@ class PosTagger:
                     stacklevel=2,
                 )
                 self.name = "textblob"
-                self._tag_words = _load_textblob_tagger()
+                self._tag_sentences = _load_textblob_tagger()
         else:
-            self._tag_words = _LOADERS[name]()
+            self._tag_sentences = _LOADERS[name]()
         self.description = _describe(self.name)
 
     def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[int]]:
@@ -150,28 +156,41 @@ class PosTagger:
         Returns:
             list of lists of ints. For each word its index in `task_names`, or -1.
         """
-        return [self._tag_sentence(words) for words in sentences]
-
-    def _tag_sentence(self, words: Sequence[str]) -> list[int]:
-        parts: list[str] = []
-        first_part = []
-        quoting = False
-        for word in words:
-            if not isinstance(word, str) or not word:
-                raise ValueError(
-                    f"`sentences` must hold words which are non-empty strings. Received: {word!r}"
-                )
-            first_part.append(len(parts))
-            if word == '"':
-                quoting = not quoting
-                parts.append("``" if quoting else "''")
-            else:
-                parts.extend(_penn_parts(word))
-        tags = self._tag_words(parts)
-        return [self._tasks.get(tags[index], -1) for index in first_part]
+        parts_of = _PartsOfWords()
+        parts = [_with_quotes([parts_of[word] for word in words]) for words in sentences]
+        tags = self._tag_sentences([list(chain.from_iterable(of_words)) for of_words in parts])
+        return [
+            [self._tasks.get(of_parts[first], -1) for first in _firsts(of_words)]
+            for of_words, of_parts in zip(parts, tags, strict=True)
+        ]
 
 
-def _penn_parts(word: str) -> tuple[str, ...]:
+class _PartsOfWords(dict[str, _Parts]):
+    """Words to their parts, each found once."""
+
+    def __missing__(self, word: str) -> _Parts:
+        if not isinstance(word, str) or not word:
+            raise ValueError(
+                f"`sentences` must hold words which are non-empty strings. Received: {word!r}"
+            )
+        self[word] = parts = _penn_parts(word)
+        return parts
+
+
+def _with_quotes(parts: list[_Parts]) -> list[_Parts]:
+    """A sentence's parts, its straight quotes opening and closing ones in turn."""
+    if _QUOTE not in parts:
+        return parts
+    quotes = cycle((("``",), ("''",)))
+    return [next(quotes) if of_word == _QUOTE else of_word for of_word in parts]
+
+
+def _firsts(parts: list[_Parts]) -> list[int]:
+    """The index of each word's first part among the parts of a sentence."""
+    return [0, *accumulate(map(len, parts))][:-1]
+
+
+def _penn_parts(word: str) -> _Parts:
     """A word as the Penn Treebank writes it: contractions in two parts, ASCII punctuation."""
     if word.isalnum():
         return (word[:3], word[3:]) if word.lower() == "cannot" else (word,)
@@ -180,21 +199,23 @@ def _penn_parts(word: str) -> tuple[str, ...]:
     return contraction.groups() if contraction else (word,)
 
 
-def _load_nltk_tagger() -> Callable[[list[str]], list[str]]:
+def _load_nltk_tagger() -> _TagSentences:
     from nltk.tag.perceptron import PerceptronTagger
 
-    tagger = load_nltk_resource(_NLTK_PACKAGE, PerceptronTagger)
-    return lambda words: [tag for _, tag in tagger.tag(words)]
+    return MatrixTagger(load_nltk_resource(_NLTK_PACKAGE, PerceptronTagger)).tag
 
 
-def _load_textblob_tagger() -> Callable[[list[str]], list[str]]:
+def _load_textblob_tagger() -> _TagSentences:
     from textblob.en import parser
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # it leaves its lexicon's file open
         parser.find_tags(["the"])
     # The lexicon holds the chat spellings "2" (to) and "4" (for).
-    return lambda words: ["CD" if w.isdigit() else tag for w, tag in parser.find_tags(words)]
+    return lambda sentences: [
+        ["CD" if word.isdigit() else tag for word, tag in parser.find_tags(words)]
+        for words in sentences
+    ]
 
 
 _LOADERS = {"nltk": _load_nltk_tagger, "textblob": _load_textblob_tagger}
