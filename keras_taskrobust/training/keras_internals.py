@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask as get_keras_mask
 from keras.src.backend import set_keras_mask as set_keras_mask
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope as in_symbolic_scope
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
 from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
 

@@ -284,6 +284,13 @@ def unequal_evaluation(replica):
     return message_of(lambda: model.evaluate(few if replica.rank == 1 else many, verbose=0))
 
 
+def evaluation_of_one(replica):
+    model = perceptron_model("minimax")
+    data = replica.batches(perceptron_batch)
+    held_out = data if replica.rank == 0 else None
+    return message_of(lambda: model.fit(data, validation_data=held_out, epochs=2, verbose=0))
+
+
 def unequal_models(replica):
     model = perceptron_model("minimax", perceptron(width=8 + replica.rank))
     return message_of(lambda: model.fit(replica.batches(perceptron_batch), verbose=0))
@@ -371,6 +378,7 @@ CASES = {
     "unequal batches": functools.partial(unequal_batches, validation=False),
     "unequal batches before validation": functools.partial(unequal_batches, validation=True),
     "unequal evaluation": unequal_evaluation,
+    "evaluation of one": evaluation_of_one,
     "unequal models": unequal_models,
     "refusal": refusal,
     "failing sums of losses": functools.partial(failing_sums, weighting="uncertainty"),

@@ -123,9 +123,16 @@ def test_the_number_of_sums_in_a_step(found, name, number):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("unequal batches", "no more batches on rank 0, where others have their batch number 3"),
-        ("unequal batches before validation", "no more batches on rank 0, where others have"),
-        ("unequal evaluation", "no more batches on rank 1, where others have their batch number 3"),
+        ("unequal batches", "at the end of the data rank 0; at batch 3 of training rank 1"),
+        (
+            "unequal batches before validation",
+            "at batch 1 of an evaluation rank 0; at batch 3 of training rank 1",
+        ),
+        (
+            "unequal evaluation",
+            "at batch 3 of an evaluation rank 0; at the end of the data rank 1",
+        ),
+        ("evaluation of one", "at batch 1 of an evaluation rank 0; at batch 1 of training rank 1"),
         ("unequal models", "kernel of shape (5, 8), float32 on rank 0; "),
         ("refusal", "GradDrop compares the elements of the tasks' gradients"),
     ],

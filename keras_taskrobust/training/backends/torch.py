@@ -55,7 +55,7 @@ def scale_for_replicas(loss):
 
 
 def is_concrete(tensor: Tensor) -> bool:
-    return True
+    return tensor.device.type != "meta"
 
 
 def accelerator() -> str:

@@ -12,7 +12,7 @@ import keras
 import torch
 from torch import distributed
 
-from keras_taskrobust.training.keras_internals import log_loss
+from keras_taskrobust.training.keras_internals import in_symbolic_scope, log_loss
 from keras_taskrobust.types import Tensor
 
 #: The bytes that are summed at once, unless a single tensor has more.
@@ -115,7 +115,8 @@ def global_totals(model, totals, counts):
     if replicas() == 1:
         return totals, counts
     model.length_of_totals = len(totals)
-    sums, counts = _sum_totals(totals, counts, model._task_metric.steps + 1.0)
+    step = model._task_metric.steps + 1.0
+    sums, counts = _sum_totals(totals, counts, step if torch.is_grad_enabled() else -step)
     return _GlobalTotals.apply(totals, sums), counts
 
 
@@ -127,26 +128,35 @@ def _end_pass(model: Trainer) -> None:
 
 
 def _sum_totals(totals: Tensor, counts: Tensor, step: Any) -> tuple[Tensor, Tensor]:
-    """Sums totals and counts over the replicas, which must all be at the same step.
+    """Sums totals and counts over the replicas, which must all be at the same place.
 
     Args:
         totals: `(N,)`.
         counts: `(N,)`.
-        step: the number of this step in the pass over the data, from 1; 0 after the last.
+        step: the number of this step in its pass over the data, from 1, negative in an evaluation;
+            0 after the last.
     """
     steps = totals.new_zeros(replicas())
     steps[distributed.get_rank()] = step
     sums = torch.cat([totals.detach(), counts, steps])
     distributed.all_reduce(sums)
     totals, counts, steps = sums.split([len(totals), len(counts), len(steps)])
-    reached = [int(step) for step in steps.tolist()]
-    ended = [str(rank) for rank, step in enumerate(reached) if step < max(reached)]
-    if ended:
+    places: dict[float, list[str]] = {}
+    for rank, place in enumerate(steps.tolist()):
+        places.setdefault(place, []).append(str(rank))
+    if len(places) > 1:
+        received = (f"{_named(place)} rank {', '.join(ranks)}" for place, ranks in places.items())
         raise RuntimeError(
-            "Every process must have as many batches. Received: no more batches on rank "
-            f"{', '.join(ended)}, where others have their batch number {max(reached)}"
+            "Every process must have as many batches, and evaluate when the others do. "
+            f"Received: {'; '.join(received)}"
         )
     return totals, counts
+
+
+def _named(place: float) -> str:
+    if not place:
+        return "at the end of the data"
+    return f"at batch {abs(place):.0f} of {'training' if place > 0 else 'an evaluation'}"
 
 
 def sum_over_replicas(tensor):
@@ -226,7 +236,8 @@ def reached_on_any(model: Any, reached: list[list[bool]]) -> list[list[bool]]:
 
 
 def update_metric(metric, *batch):
-    if replicas() == 1:
+    # Keras builds metrics by a call whose results are thrown away.
+    if replicas() == 1 or in_symbolic_scope():
         metric.update_state(*batch)
         return
     before = {id(variable): variable.value.clone() for variable in metric.variables}
