@@ -12,7 +12,7 @@ from typing import Any
 from keras_taskrobust.cli_options import parse_options
 from keras_taskrobust.cli_sections import add_sections
 from keras_taskrobust.plain_text import one_line
-from keras_taskrobust.recipes.settings import Pretraining, WeightingName, WeightingOptions
+from keras_taskrobust.recipes.settings import WeightingName, WeightingOptions
 from keras_taskrobust.weighting_names import WEIGHTINGS
 
 
@@ -58,15 +58,20 @@ def recipe_markers():
 
 
 def _with_warmup(words, recipes):
-    """The words, with the recipe's share of warm-up where `--steps` leaves no room for its own."""
+    """The words, with the recipe's share of warm-up where what is given leaves no room for its own.
+
+    `--steps` is given, or `--epochs`.
+    """
     recipe = next((recipes[word][1] for word in words if word in recipes), None)
-    given = re.search(r"--steps[ =](\d+)", " ".join(words))
-    if not (isinstance(recipe, Pretraining) and given) or "--warmup-steps" in flags_of(words):
-        return words
-    steps = int(given[1])
-    if steps > recipe.warmup_steps:
-        return words
-    return [*words, "--warmup-steps", str(recipe.warmup_steps * steps // recipe.steps)]
+    for name in ("steps", "epochs"):
+        given = re.search(rf"--{name}[ =](\d+)", " ".join(words))
+        whole, warmup = (getattr(recipe, one, None) for one in (name, f"warmup_{name}"))
+        if not (given and whole and warmup) or flag(f"warmup_{name}") in flags_of(words):
+            continue
+        number = int(given[1])
+        if number <= warmup:
+            words = [*words, flag(f"warmup_{name}"), str(warmup * number // whole)]
+    return words
 
 
 def parse(kind, words, program, config=(), description=None):

@@ -10,6 +10,7 @@ import pytest
 from keras_taskrobust import cli
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import Redraw
+from keras_taskrobust.cli_parsing import parse_with_recipe
 from keras_taskrobust.cli_sections import sections_of
 from keras_taskrobust.recipes import text
 from keras_taskrobust.weighting_names import WEIGHTINGS
@@ -209,6 +210,21 @@ def test_fewer_steps_than_the_warm_up_have_the_share_of_it(flags, warmup, tmp_pa
     with pytest.raises(SystemExit):
         cli.main(["pretrain", "text", "pos-bert-tiny", "--output", str(tmp_path), *flags])
     assert found == [warmup]
+
+
+@pytest.mark.parametrize(
+    ("flags", "warmup"),
+    [
+        ("", 2),
+        ("--epochs 2", 0),
+        ("--epochs=3", 2),
+        ("--epochs 1 --warmup-epochs 0", 0),
+    ],
+)
+def test_fewer_epochs_than_the_warm_up_have_the_share_of_it(flags, warmup):
+    words = ["small", "--preset", "preset", *flags.split()]
+    parsed = parse_with_recipe(words, "taskrobust", IMAGES.finetune, IMAGES.finetuning)
+    assert parsed.recipe.warmup_epochs == warmup
 
 
 @pytest.mark.parametrize(
