@@ -9,8 +9,8 @@ import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from keras_taskrobust.cli_help import add_help
 from keras_taskrobust.cli_options import parse_options
-from keras_taskrobust.cli_sections import add_sections
 from keras_taskrobust.plain_text import one_line
 from keras_taskrobust.recipes.settings import WeightingName, WeightingOptions
 from keras_taskrobust.weighting_names import WEIGHTINGS
@@ -173,7 +173,7 @@ def option_registry():
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec
 
     registry = ConstructorRegistry()
-    add_sections(registry)
+    add_help(registry)
 
     @registry.primitive_rule
     def options(info):

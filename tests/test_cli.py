@@ -8,10 +8,10 @@ import subprocess
 import pytest
 
 from keras_taskrobust import cli
+from keras_taskrobust.cli_help import sections_of
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import Redraw
 from keras_taskrobust.cli_parsing import parse_with_recipe
-from keras_taskrobust.cli_sections import sections_of
 from keras_taskrobust.recipes import text
 from keras_taskrobust.weighting_names import WEIGHTINGS
 
@@ -107,6 +107,16 @@ def test_help_has_a_box_for_each_section(command, sections, capsys):
         cli.main([*command.split(), "--help"])
     boxes = re.findall(r"^[╭─ ]*(\w* ?)options[╮─ ]*$", capsys.readouterr().out, re.MULTILINE)
     assert [box.strip() for box in boxes] == ["", *sections]
+
+
+def test_the_help_on_a_flag_is_a_paragraph(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    for words in (["demo"], ["pretrain", "text", "pos-bert-tiny"]):
+        with pytest.raises(SystemExit):
+            cli.main([*words, "--help"])
+    said = capsys.readouterr().out
+    assert "until it has learnt more than how frequent words are. (default: images)" in said
+    assert "(auto), one or more, the end of the line" in said
 
 
 def test_every_setting_of_a_recipe_has_a_section():

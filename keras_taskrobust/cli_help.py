@@ -1,7 +1,9 @@
-"""Help in sections: boxes of flags that the dataclass of a recipe names."""
+"""Help on flags: a paragraph each, in the sections that the dataclass of a recipe names."""
 
 import dataclasses
 from typing import Any, ClassVar
+
+from keras_taskrobust.plain_text import one_line
 
 
 class _Section:
@@ -10,8 +12,8 @@ class _Section:
     fields: ClassVar[tuple]
 
 
-def add_sections(registry: Any) -> None:
-    """Has tyro show the fields of dataclasses with `SECTIONS` in a box each.
+def add_help(registry: Any) -> None:
+    """Has tyro show the fields of dataclasses, of those with `SECTIONS` in a box for each.
 
     Args:
         registry: `tyro.constructors.ConstructorRegistry`.
@@ -19,12 +21,14 @@ def add_sections(registry: Any) -> None:
     from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
     @registry.struct_rule
-    def recipe(info):
-        if not hasattr(info.type, "SECTIONS") or _Section in info.markers:
+    def settings(info):
+        if not dataclasses.is_dataclass(info.type) or _Section in info.markers:
             return None
         marked = dataclasses.replace(info, markers=(*info.markers, _Section))
         spec: Any = ConstructorRegistry.get_struct_spec(marked)
-        fields = {field.name: field for field in spec.fields}
+        fields = {field.name: _in_a_paragraph(field) for field in spec.fields}
+        if not hasattr(info.type, "SECTIONS"):
+            return StructConstructorSpec(spec.instantiate, tuple(fields.values()))
         sections = [
             type(title, (_Section,), {"fields": tuple(fields[name] for name in names)})
             for title, names in sections_of(info.type).items()
@@ -43,7 +47,7 @@ def add_sections(registry: Any) -> None:
         return StructConstructorSpec(dict, info.type.fields)
 
 
-def sections_of(kind: type) -> dict[str, list[str]]:
+def sections_of(kind: Any) -> dict[str, list[str]]:
     """The names of a dataclass's fields by section.
 
     Its `SECTIONS`, and those of the classes that it is made of, give the first field of each. A
@@ -64,3 +68,13 @@ def sections_of(kind: type) -> dict[str, list[str]]:
         title = begins.get(field.name, title)
         sections.setdefault(title, []).append(field.name)
     return sections
+
+
+def _in_a_paragraph(field):
+    """The same, with its docstring's lines in one: tyro keeps the ends of indented ones."""
+
+    def text():
+        found = field.helptext() if callable(field.helptext) else field.helptext
+        return None if found is None else one_line(found)
+
+    return dataclasses.replace(field, helptext=text)
