@@ -26,6 +26,7 @@ from keras_taskrobust.vision import (
     ImageSubset,
     Modality,
     MultiModalMAE,
+    PatchMasking,
     export_vit_backbone,
     image_batches,
 )
@@ -157,6 +158,7 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
             seed=recipe.seed,
             modalities=recipe.modalities,
             strides={"semseg": recipe.semseg_stride},
+            masking=_masking(recipe),
         )
         return lambda step: with_workers(batches[step:], workers)
 
@@ -200,6 +202,18 @@ def _modalities(recipe, class_names):
         "semseg": {"num_classes": len(class_names), "stride": recipe.semseg_stride},
     }
     return [Modality(name, **kinds[name]) for name in recipe.modalities]
+
+
+def _masking(recipe):
+    """What training shows of each record in each epoch, whatever it is computed on."""
+    height, width = recipe.image_size
+    return PatchMasking(
+        recipe.modalities,
+        (height // recipe.patch_size) * (width // recipe.patch_size),
+        recipe.visible_tokens,
+        recipe.visible_concentration,
+        seed=recipe.seed,
+    )
 
 
 def _held_out_batches(recipe, images):

@@ -31,6 +31,7 @@ from keras_taskrobust.vision.multimae_checkpoints import (
     load_multimae_weights,
     save_multimae_weights,
 )
+from keras_taskrobust.vision.patch_masking import PatchMasking
 from keras_taskrobust.vision.patches import patchify, sin_cos_positions, unpatchify
 from keras_taskrobust.vision.pseudo_labels import PseudoLabelReport, write_pseudo_labels
 from keras_taskrobust.vision.scenes import ProceduralScenes, generate_scenes
@@ -49,6 +50,7 @@ __all__ = [
     "Modality",
     "MultiModalMAE",
     "NYUDepthV2",
+    "PatchMasking",
     "ProceduralScenes",
     "PseudoLabelReport",
     "RelabelledImages",

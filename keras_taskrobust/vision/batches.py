@@ -19,6 +19,11 @@ from keras_taskrobust.vision.augmentation import (
     standardize_depth,
 )
 from keras_taskrobust.vision.image_source import ImageSource, Record
+from keras_taskrobust.vision.mm_mae_checks import VISIBLE_IDS
+from keras_taskrobust.vision.patch_masking import PatchMasking
+
+#: Keys under which records carry their number and epoch until they are batched.
+_RECORD, _EPOCH = "record", "epoch"
 
 
 def image_batches(
@@ -34,6 +39,7 @@ def image_batches(
     metric_depth: bool = False,
     drop_remainder: bool = True,
     num_workers: int = 0,
+    masking: PatchMasking | None = None,
 ) -> grain.MapDataset | grain.IterDataset:
     """Makes batches of normalised maps.
 
@@ -61,6 +67,8 @@ def image_batches(
         num_workers: int, the processes that read and augment, each with two or three batches ready.
             By default none: threads of `fit` do, and have up to 500 batches ready, which for large
             images is more than memory has room for.
+        masking: `PatchMasking`, or `None`: the model draws what it sees, step by step. With it
+            the visible patches are a function of `(record, epoch, masking.seed)`.
 
     Returns:
         `grain.MapDataset` (with workers, a `grain.IterDataset`, whose iterator can save and
@@ -69,7 +77,8 @@ def image_batches(
         - `"rgb"`: `(B, H, W, 3)` float32, normalised by ImageNet's mean and deviation;
         - `"depth"`: `(B, H, W, 1)` float32, NaN where missing;
         - `"semseg"`: `(B, H, W)` int32, 255 where there is no class;
-        - `"label"`: `(B,)` int32, if it is among `modalities`.
+        - `"label"`: `(B,)` int32, if it is among `modalities`;
+        - `"visible_ids"`: `(B, V)` int32, with `masking`.
 
     Raises:
         ValueError: if an argument is not as said.
@@ -86,6 +95,11 @@ def image_batches(
         modalities = [name for name in MAPS if name in source.modalities]
     strides = dict(strides or {})
     _check(source, batch_size, height_and_width, epochs, modalities, strides, num_workers)
+    if masking is not None and not set(masking.modalities) <= set(modalities):
+        raise ValueError(
+            f"`masking` must share out patches of the batches' maps, {tuple(modalities)}: those of "
+            f"others, which are made later, the model draws. Received: {masking.modalities}"
+        )
     prepare = _Preparation(
         source,
         height_and_width,
@@ -94,10 +108,13 @@ def image_batches(
         modalities,
         strides,
         metric_depth,
+        is_numbered=masking is not None,
     )
     places = grain.MapDataset.range(len(source)).repeat(epochs)
-    dataset = places.map_with_index(prepare)
-    return with_workers(dataset.batch(batch_size, drop_remainder=drop_remainder), num_workers)
+    batches = places.map_with_index(prepare).batch(batch_size, drop_remainder=drop_remainder)
+    if masking is not None:
+        batches = batches.map(_Masked(masking))
+    return with_workers(batches, num_workers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +128,7 @@ class _Preparation:
     modalities: Sequence[str]
     strides: Mapping[str, int]
     metric_depth: bool
+    is_numbered: bool
 
     def __call__(self, index: int, place: int) -> Record:
         epoch, number = index // len(self.source), place
@@ -124,7 +142,8 @@ class _Preparation:
             view = draw_view(height, width, generator_of_view(self.view_seed, epoch, number))
         wanted = {name: record[name] for name in self.modalities}
         shown = show_view(wanted, view, self.size, self.strides)
-        return {name: self._to_numbers(name, array) for name, array in shown.items()}
+        numbers = {name: self._to_numbers(name, array) for name, array in shown.items()}
+        return numbers | {_RECORD: number, _EPOCH: epoch} if self.is_numbered else numbers
 
     def _to_numbers(self, name, array):
         if name == "rgb":
@@ -132,6 +151,17 @@ class _Preparation:
         if name == "depth":
             return array if self.metric_depth else standardize_depth(array)
         return np.asarray(array, "int32")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Masked:
+    """Adds the visible patches to a batch of numbered records."""
+
+    masking: PatchMasking
+
+    def __call__(self, batch: Record) -> Record:
+        maps = {name: array for name, array in batch.items() if name not in (_RECORD, _EPOCH)}
+        return maps | {VISIBLE_IDS: self.masking(maps, batch[_RECORD], batch[_EPOCH])}
 
 
 def _check(source, batch_size, size, epochs, modalities, strides, num_workers):

@@ -1,6 +1,7 @@
 """Which tokens are visible: a fixed number, shared out over the modalities at random."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -60,8 +61,7 @@ class VisibleTokenSampler(keras.layers.Layer):
         self.concentrations = np.array(concentrations, "float32")
         self.sample_uniformly = sample_uniformly
         self.seed_generator = keras.random.SeedGenerator(seed)
-        subsets = list(itertools.product((0.0, 1.0), repeat=len(concentrations)))[1:]
-        self._subsets = np.array(subsets, "float32")
+        self._subsets = non_empty_subsets(len(concentrations)).astype("float32")
         self.built = True
 
     def call(self, available):
@@ -122,6 +122,20 @@ class VisibleTokenSampler(keras.layers.Layer):
 
     def _uniform(self, shape):
         return keras.random.uniform(shape, dtype="float32", seed=self.seed_generator)
+
+
+def concentrations_of(
+    visible_concentration: float | Mapping[str, float], names: Sequence[str]
+) -> tuple[float, ...]:
+    """The concentration of each of the named modalities, of one for all or a dict."""
+    if isinstance(visible_concentration, Mapping):
+        return tuple(float(visible_concentration[name]) for name in names)
+    return (float(visible_concentration),) * len(names)
+
+
+def non_empty_subsets(modalities: int) -> np.ndarray:
+    """Who is in each of the non-empty subsets, `(2**M - 1, M)` bool."""
+    return np.array(list(itertools.product((False, True), repeat=modalities))[1:])
 
 
 def visible_ids(masks: Tensor, visible_tokens: int) -> Tensor:

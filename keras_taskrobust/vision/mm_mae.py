@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from keras_taskrobust.types import Tensor
 from keras_taskrobust.vision.constant_maps import ConstantMaps
 from keras_taskrobust.vision.embeddings import cut
 from keras_taskrobust.vision.losses import reconstruction_means, reconstruction_total
-from keras_taskrobust.vision.masking import visible_ids
+from keras_taskrobust.vision.masking import concentrations_of, visible_ids
 from keras_taskrobust.vision.mm_mae_checks import (
     VISIBLE_IDS,
     check_arguments,
@@ -25,6 +25,7 @@ from keras_taskrobust.vision.mm_mae_checks import (
 )
 from keras_taskrobust.vision.modalities import Modality, tasks_of
 from keras_taskrobust.vision.network import MultiModalNetwork
+from keras_taskrobust.vision.patch_masking import PatchMasking
 from keras_taskrobust.vision.patches import unpatchify
 from keras_taskrobust.weighting.base import PACKAGE
 
@@ -44,7 +45,8 @@ class MultiModalMAE(MinimaxModel):
     Batches are `{modality: maps}` dicts, as `Modality` describes them; no targets are given. A
     batch may lack modalities, a sample's map may have missing pixels or nothing else: what is
     missing is not seen and not scored. `{"visible_ids": model.visible_ids(masks)}` in a batch fixes
-    the visible tokens, which are drawn otherwise.
+    the visible tokens; `patch_masking` draws them with the batches. Otherwise the model does, and
+    what a sample shows then depends on what was drawn before.
 
     The encoder is the given backbone, not a copy. Its own patch embedding serves the first input
     modality that has its channels, its class token is the global token, and its position table
@@ -140,7 +142,8 @@ class MultiModalMAE(MinimaxModel):
         }
         check_arguments(**arguments)
         network_arguments = {k: v for k, v in arguments.items() if k != "visible_concentration"}
-        concentrations = _concentrations(visible_concentration, arguments["modalities"])
+        inputs = [m.name for m in arguments["modalities"] if m.is_input]
+        concentrations = concentrations_of(visible_concentration, inputs)
         network = MultiModalNetwork(**network_arguments, concentrations=concentrations)
         super().__init__(network, **kwargs)
         self._arguments = SimpleNamespace(**arguments)  # Keras would track the dicts of a dict
@@ -242,6 +245,25 @@ class MultiModalMAE(MinimaxModel):
         masks = self.network.draw_masks(inputs, seed)
         arrays = np.moveaxis(ops.convert_to_numpy(masks), 1, 0).astype("int32")
         return dict(zip(self.network.input_names, arrays, strict=True))
+
+    def patch_masking(self, seed: int = 0) -> PatchMasking:
+        """What draws the visible patches for `image_batches`, by the record, the epoch and a seed.
+
+        Args:
+            seed: int >= 0.
+
+        Returns:
+            `PatchMasking` of the model's own settings.
+        """
+        arguments, (height, width) = self._arguments, self.network.grid
+        return PatchMasking(
+            self.network.input_names,
+            height * width,
+            arguments.visible_tokens,
+            arguments.visible_concentration,
+            arguments.sample_uniformly,
+            seed,
+        )
 
     def visible_ids(self, masks: Maps) -> np.ndarray:
         """What fixes the visible tokens of a batch, to be stored in it under `"visible_ids"`.
@@ -360,13 +382,3 @@ class _DecodedTasks:
     def for_metrics(self, y, y_pred, sample_weight=None):
         """Everything as it is."""
         return y, y_pred, sample_weight
-
-
-def _concentrations(
-    visible_concentration: float | Mapping[str, float], modalities: Sequence[Modality]
-) -> tuple[float, ...]:
-    """One concentration for each input modality."""
-    names = [m.name for m in modalities if m.is_input]
-    if isinstance(visible_concentration, Mapping):
-        return tuple(float(visible_concentration[name]) for name in names)
-    return (float(visible_concentration),) * len(names)

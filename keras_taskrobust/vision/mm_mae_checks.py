@@ -47,7 +47,26 @@ def check_arguments(
             f"Received: decoder_dim={decoder_dim}, decoder_heads={decoder_heads}"
         )
     checks.choice("positions", positions, ("sin_cos", "backbone"))
-    _check_concentration(visible_concentration, inputs)
+    check_concentration(visible_concentration, inputs)
+
+
+def check_concentration(
+    visible_concentration: float | Mapping[str, float], inputs: Sequence[str]
+) -> None:
+    """Raises a `ValueError` if concentrations are not positive, or not those of the inputs."""
+    values: Any = visible_concentration
+    if isinstance(values, Mapping):
+        if set(values) != set(inputs):
+            raise ValueError(
+                f"`visible_concentration` as a dict must have the keys {list(inputs)}. "
+                f"Received: {sorted(values)}"
+            )
+        values = list(values.values())
+    if not np.all(np.array(values, dtype=float) > 0):
+        raise ValueError(
+            "`visible_concentration` must be positive. "
+            f"Received: visible_concentration={visible_concentration}"
+        )
 
 
 def check_shapes(inputs: Any, network: Any) -> None:
@@ -178,22 +197,6 @@ def _check_backbone(backbone: Any, modalities: Sequence[Modality]) -> int:
                 f"Received: stride={modality.stride} for {modality.name!r}"
             )
     return (backbone.image_shape[0] // height) * (backbone.image_shape[1] // width)
-
-
-def _check_concentration(visible_concentration, inputs):
-    values = visible_concentration
-    if isinstance(values, Mapping):
-        if set(values) != set(inputs):
-            raise ValueError(
-                f"`visible_concentration` as a dict must have the keys {inputs}. "
-                f"Received: {sorted(values)}"
-            )
-        values = list(values.values())
-    if not np.all(np.array(values, dtype=float) > 0):
-        raise ValueError(
-            "`visible_concentration` must be positive. "
-            f"Received: visible_concentration={visible_concentration}"
-        )
 
 
 def _check_labels(modality, labels):

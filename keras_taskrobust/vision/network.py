@@ -100,15 +100,13 @@ class MultiModalNetwork(keras.layers.Layer):
         check_shapes(inputs, self)
         tokens, available = self.embed(inputs)
         if VISIBLE_IDS in inputs:
-            given = inputs[VISIBLE_IDS]
-            visible = given.shape[1]
-            masks = masks_of(given, len(self.input_names), self.grid[0] * self.grid[1])
+            ids = ops.sort(ops.cast(inputs[VISIBLE_IDS], "int32"), axis=-1)
+            masks = masks_of(ids, len(self.input_names), self.grid[0] * self.grid[1])
         else:
-            visible = self.visible_tokens
             masks = self.sampler(available)
-        ids = visible_ids(masks, visible)
+            ids = visible_ids(masks, self.visible_tokens)
         encoded = self.encode(gather_tokens(tokens, ids), training)
-        slots = _slots(masks, visible)
+        slots = _slots(masks, ids.shape[1])
         patches = {task: decoder(encoded, ids, slots) for task, decoder in self.decoders.items()}
         return {"patches": patches, "masks": masks}
 

@@ -183,6 +183,7 @@ def test_workers_make_the_same_batches():
     images = open_images(recipe)
     alone = IMAGES.batches(MINIATURE, images)(3)
     for number, batch in zip(range(2), IMAGES.batches(recipe, images)(3), strict=False):
+        assert batch["visible_ids"].shape == (MINIATURE.batch_size, MINIATURE.visible_tokens)
         for name, array in batch.items():
             np.testing.assert_array_equal(array, alone[number][name])
 

@@ -5,6 +5,7 @@ from keras import ops
 from marks import slow
 
 from keras_taskrobust.vision.masking import VisibleTokenSampler, masks_of, visible_ids
+from keras_taskrobust.vision.patch_masking import PatchMasking
 
 DRAWS = 20_000
 TOKENS = 16
@@ -32,6 +33,27 @@ def draw(sampler, available):
     return ops.convert_to_numpy(sampler(available))
 
 
+def by_model(concentrations, visible, sample_uniformly, available, seed):
+    """Masks as a model draws them."""
+    sampler = VisibleTokenSampler(TOKENS, visible, concentrations, sample_uniformly, seed=seed)
+    return draw(sampler, available)
+
+
+def by_record(concentrations, visible, sample_uniformly, available, seed):
+    """Masks as they are drawn with the data, each of another record."""
+    names = "abc"[: len(concentrations)]
+    of_names = dict(zip(names, concentrations, strict=True))
+    masking = PatchMasking(names, TOKENS, visible, of_names, sample_uniformly, seed)
+    ids = masking.draw(available, np.arange(len(available)), epochs=3)
+    assert (np.diff(ids, axis=1) > 0).all()
+    masks = np.ones((len(available), len(names) * TOKENS))
+    np.put_along_axis(masks, ids, 0, axis=1)
+    return masks.reshape(len(available), len(names), TOKENS)
+
+
+either = pytest.mark.parametrize("draw_by", [by_model, by_record])
+
+
 @pytest.mark.parametrize(
     ("concentrations", "visible", "sample_uniformly"),
     [
@@ -44,9 +66,10 @@ def draw(sampler, available):
         slow((0.5, 1.0, 3.0), 30, False),
     ],
 )
-def test_counts_follow_the_rule(concentrations, visible, sample_uniformly):
-    sampler = VisibleTokenSampler(TOKENS, visible, concentrations, sample_uniformly, seed=4)
-    masks = draw(sampler, np.ones((DRAWS, len(concentrations)), bool))
+@either
+def test_counts_follow_the_rule(draw_by, concentrations, visible, sample_uniformly):
+    available = np.ones((DRAWS, len(concentrations)), bool)
+    masks = draw_by(concentrations, visible, sample_uniformly, available, 4)
     counts = (masks == 0).sum(-1)
     assert (counts.sum(1) == visible).all()
     expected = reference_counts(concentrations, visible, sample_uniformly, np.random.default_rng(7))
@@ -58,25 +81,27 @@ def test_counts_follow_the_rule(concentrations, visible, sample_uniformly):
         assert abs(spread[0].mean() - spread[1].mean()) <= 3 * error
 
 
-def test_tokens_of_a_modality_are_equally_likely():
-    sampler = VisibleTokenSampler(TOKENS, 8, (1.0, 1.0), seed=0)
-    masks = draw(sampler, np.ones((DRAWS, 2), bool))
+@either
+def test_tokens_of_a_modality_are_equally_likely(draw_by):
+    masks = draw_by((1.0, 1.0), 8, False, np.ones((DRAWS, 2), bool), 0)
     shown = (masks == 0).mean(0)
     np.testing.assert_allclose(shown, 8 / (2 * TOKENS), atol=4 * np.sqrt(0.1875 / DRAWS))
 
 
 @pytest.mark.parametrize("sample_uniformly", [False, True])
-def test_a_missing_modality_is_never_visible(sample_uniformly):
+@either
+def test_a_missing_modality_is_never_visible(draw_by, sample_uniformly):
     available = np.tile([[True, False, True], [False, True, True]], (DRAWS // 2, 1))
-    sampler = VisibleTokenSampler(TOKENS, 12, (1.0, 1.0, 0.1), sample_uniformly, seed=1)
-    counts = (draw(sampler, available) == 0).sum(-1)
+    masks = draw_by((1.0, 1.0, 0.1), 12, sample_uniformly, available, 1)
+    counts = (masks == 0).sum(-1)
     assert (counts.sum(1) == 12).all()
     assert (counts[~available] == 0).all()
 
 
-def test_tiny_concentrations_give_one_modality_everything():
-    sampler = VisibleTokenSampler(TOKENS, 12, (1e-4, 1e-4), seed=1)
-    counts = (draw(sampler, np.ones((DRAWS, 2), bool)) == 0).sum(-1)
+@either
+def test_tiny_concentrations_give_one_modality_everything(draw_by):
+    masks = draw_by((1e-4, 1e-4), 12, False, np.ones((DRAWS, 2), bool), 1)
+    counts = (masks == 0).sum(-1)
     assert np.mean(np.isin(counts, (0, 12))) > 0.98
     assert 0.3 < np.mean(counts[:, 0] == 12) < 0.7
 

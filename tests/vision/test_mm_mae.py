@@ -361,6 +361,17 @@ def test_every_trainable_variable_is_used():
     assert all("key/bias" in path for path in unmoved), unmoved
 
 
+def test_patches_drawn_with_the_data_are_what_the_model_sees():
+    concentrations = {"depth": 0.5, "rgb": 2.0}
+    model = tiny.model(visible_concentration=concentrations, sample_uniformly=True)
+    maps = tiny.batch(model.network)
+    ids = model.patch_masking(seed=5)(maps, np.arange(len(maps["rgb"])), 0)
+    assert ids.shape[1] == model.network.visible_tokens
+    masks = ops.convert_to_numpy(model.predict_on_batch({**maps, "visible_ids": ids})["masks"])
+    for mask, visible in zip(masks, ids, strict=True):
+        np.testing.assert_array_equal(np.flatnonzero(mask.ravel() == 0), visible)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
