@@ -23,6 +23,6 @@ class WarnOfBrokenLoss(keras.callbacks.Callback):
             f"In epoch {epoch + 1} the loss of {', '.join(map(repr, broken))} became NaN or "
             "infinite, and with it the weights of the model. Missing labels need the sample weight "
             "0, and group ids their range; else lower the learning rate. `StopOnBrokenLoss` stops "
-            "at the step and names the first.",
+            'at the step and names the first; `compile(on_nonfinite="skip")` leaves it out.',
             stacklevel=2,
         )

@@ -22,9 +22,8 @@ from keras_taskrobust.training.keras_internals import (
     additional_loss,
     compiled_metrics,
 )
-from keras_taskrobust.training.measuring_trainer import MeasuringTrainer
+from keras_taskrobust.training.logging_trainer import LoggingTrainer
 from keras_taskrobust.training.optimizers import (
-    build_optimizer,
     with_weighting_rate,
     without_weighting_rate,
 )
@@ -34,6 +33,7 @@ from keras_taskrobust.training.outputs import (
     names_of_outputs,
     untrained_outputs,
 )
+from keras_taskrobust.training.skipped_steps import SkippedSteps, StepSkipped
 from keras_taskrobust.training.task_gradients import TaskGradients
 from keras_taskrobust.training.task_losses import TaskLosses
 from keras_taskrobust.training.task_metric import TaskMetric, check_log_names
@@ -42,7 +42,7 @@ from keras_taskrobust.weighting.base import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MinimaxModel(MeasuringTrainer):
+class MinimaxModel(LoggingTrainer):
     """Trains a network for its worst task, or under any other weighting of its tasks.
 
     A task is an output with a loss, or a group of elements inside one output (`GroupedLoss`).
@@ -91,8 +91,6 @@ class MinimaxModel(MeasuringTrainer):
     def __init__(self, network, **kwargs):
         super().__init__(network, **kwargs)
         self.weighting: Any = None
-        self._task_metric: Any = None
-        self._gradient_metric: Any = None
         self._task_gradients: Any = None
         self._random_stream = backend.random_stream()
 
@@ -111,6 +109,7 @@ class MinimaxModel(MeasuringTrainer):
         task_chunk=None,
         gradient_diagnostics=False,
         trivial_losses=None,
+        on_nonfinite=None,
         **kwargs,
     ):
         """Configures training, as `keras.Model.compile` does.
@@ -160,6 +159,14 @@ class MinimaxModel(MeasuringTrainer):
                 cross-entropies, searched for other errors of numbers; for each pixel of images, for
                 all places of sequences, and one for all groups of an output. At the end of an
                 epoch, a warning names a task whose loss is above its trivial one.
+            on_nonfinite: what becomes of a step whose loss or gradients are NaN or infinite.
+                `None`: it is taken, and a warning at the end of the epoch names the task.
+                `"raise"`: `fit` raises a `FloatingPointError`, and the model is that of before.
+                `"skip"`: the step changes nothing, neither the model nor the state of weighting,
+                optimizer and dropout; the logs have `skipped_steps`, their number in the epoch,
+                and ten in a row raise. Both read a number from the device each step. Under a
+                `LossScaleOptimizer` the loss alone decides: it looks at scaled gradients itself.
+                With `tf.distribute`, for one replica only.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:
@@ -188,6 +195,8 @@ class MinimaxModel(MeasuringTrainer):
         self._replace("_trivial_losses", trivial)
         self._replace("_task_metric", TaskMetric(task_names, trivial is not None))
         self._replace("_gradient_metric", self._task_gradients.metric)
+        skipped = None if on_nonfinite is None else SkippedSteps(task_names, on_nonfinite)
+        self._replace("skipped_steps", skipped)
         optimizer = without_weighting_rate(keras.optimizers.get(optimizer))
         super().compile(
             optimizer=with_weighting_rate(optimizer, layer),
@@ -208,6 +217,7 @@ class MinimaxModel(MeasuringTrainer):
             task_chunk=task_chunk,
             gradient_diagnostics=gradient_diagnostics,
             trivial_losses=trivial_losses,
+            on_nonfinite=on_nonfinite,
             **kwargs,
         )
 
@@ -234,10 +244,13 @@ class MinimaxModel(MeasuringTrainer):
         backend.same_start(self)
         is_partial = getattr(self._task_losses, "leaves_some_untrained", False)
         expected = untrained_outputs() if is_partial else contextlib.nullcontext()
-        with expected, backend.own_randomness(self._random_stream):
-            if self._task_gradients.is_stock_step:
-                return backend.stock_train_step(self, *args)
-            return backend.gradient_train_step(self, *args)
+        is_stock = self._task_gradients.is_stock_step
+        step = backend.stock_train_step if is_stock else backend.gradient_train_step
+        try:
+            with expected, backend.own_randomness(self._random_stream):
+                return step(self, *args)
+        except StepSkipped:
+            return self.logs_of_step()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""
@@ -318,25 +331,7 @@ class MinimaxModel(MeasuringTrainer):
                     self._task_losses.check_metrics(metrics, y, y_pred, argument)
             y, y_pred, sample_weight = self._task_losses.for_metrics(y, y_pred, sample_weight)
             backend.update_metric(compiled, y, y_pred, sample_weight)
-        logs = {}
-        for metric in self.metrics:
-            is_task_metric = metric is self._task_metric
-            result = metric.packed() if is_task_metric else metric.result()
-            logs.update(result if isinstance(result, dict) else {metric.name: result})
-        return logs
-
-    def make_train_function(self, force=False):
-        made = self.train_function
-        build_optimizer(self)
-        super().make_train_function(force)
-        if self.train_function is not made:
-            self.train_function = backend.with_logs(self.train_function, self._training_logs)
-
-    def make_test_function(self, force=False):
-        made = self.test_function
-        super().make_test_function(force)
-        if self.test_function is not made:
-            self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
+        return self.logs_of_step()
 
     def get_config(self):
         return {
@@ -386,14 +381,3 @@ class MinimaxModel(MeasuringTrainer):
         objective, update, directions = self._task_gradients.weigh(losses, counts, rows, trivial)
         self._task_metric.update_state(losses * counts, counts, update.weights, trivial)
         return objective, update.weights, update.own_weights, directions
-
-    def _training_logs(self, logs):
-        self.step_finished()
-        return self._task_metric.unpack(logs)
-
-    def _evaluation_logs(self, logs):
-        """Without the figures of the gradients, which evaluation does not take."""
-        self.step_finished()
-        dropped = () if self._gradient_metric is None else self._gradient_metric.log_names
-        logs = {name: value for name, value in logs.items() if name not in dropped}
-        return self._task_metric.unpack(logs)

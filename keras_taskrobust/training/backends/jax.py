@@ -22,6 +22,7 @@ from keras_taskrobust.training.gradients import (
     is_float,
 )
 from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_mask
+from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
 
 
@@ -107,8 +108,56 @@ def reached(model, x, layer):
     )
 
 
-def stock_train_step(model, *args):
-    return keras.Model.train_step(model, *args)
+def stock_train_step(model, state, data):
+    """Keras's step, which may be left out."""
+    trainable, non_trainable, optimizer_variables, metrics_variables = state
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    differentiate = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
+    (_, (loss, y_pred, non_trainable, metrics_variables)), gradients = differentiate(
+        trainable,
+        non_trainable,
+        metrics_variables,
+        x,
+        y,
+        sample_weight,
+        training=True,
+        optimizer_variables=optimizer_variables,
+    )
+    moved = (non_trainable, metrics_variables)
+    return _update(model, state, moved, gradients, loss, (x, y, y_pred, sample_weight))
+
+
+def _update(model, state, moved, gradients, loss, batch):
+    """Makes the step, unless it would break the model.
+
+    Args:
+        model: the model.
+        state: that of before the step.
+        moved: the values of the non-trainable variables and the metrics' after the forward pass.
+        gradients: of the trainable variables.
+        loss: the unscaled loss.
+        batch: `x, y, y_pred, sample_weight`.
+
+    Returns:
+        The logs and the new state.
+    """
+    trainable, _, optimizer_variables, _ = state
+    non_trainable, metrics_variables = moved
+    trainable, optimizer_variables = model.optimizer.stateless_apply(
+        optimizer_variables, gradients, trainable
+    )
+    logs, metrics_variables = model._update_metrics_variables(metrics_variables, loss, *batch)
+    new = (trainable, non_trainable, optimizer_variables, metrics_variables)
+    if model.skipped_steps is None:
+        return logs, new
+    values = what_must_be_finite(model.optimizer, loss, gradients)
+    is_taken = jnp.all(jnp.stack([jnp.isfinite(value).all() for value in values]))
+    kept = jax.tree.map(lambda now, before: jnp.where(is_taken, now, before), new, state)
+    sums = metrics_variables[_positions(model.metrics_variables, [model.task_sums])[0]]
+    scope = _scope(model, kept[0], kept[1], kept[3])
+    with scope:
+        logs = model.count_step(is_taken, sums)
+    return logs, (*kept[:3], _current(scope, model.metrics_variables))
 
 
 def with_logs(step_function, change):
@@ -156,13 +205,9 @@ def gradient_train_step(model, state, data):
         for value, gradient in zip(trainable, gradients, strict=True)
     ]
 
-    trainable, optimizer_variables = model.optimizer.stateless_apply(
-        optimizer_variables, gradients, trainable
-    )
-    logs, metrics_variables = model._update_metrics_variables(
-        metrics_variables, add(value, others), x, y, forward.y_pred, sample_weight
-    )
-    return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
+    moved = (non_trainable, metrics_variables)
+    batch = (x, y, forward.y_pred, sample_weight)
+    return _update(model, state, moved, gradients, add(value, others), batch)
 
 
 class _Forward(NamedTuple):

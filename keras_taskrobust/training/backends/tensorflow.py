@@ -16,6 +16,7 @@ from keras_taskrobust.training.gradients import (
 )
 from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import get_keras_mask, log_loss, set_keras_mask
+from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
 
 Trainer = keras.Model
@@ -152,17 +153,42 @@ def stock_train_step(model, data):
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
             batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
             log_loss(model, _unscaled(loss), batch_size)
-            loss = model.optimizer.scale_loss(loss)
+            scaled = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = [
             gradient if gradient is None else tf.convert_to_tensor(gradient)
-            for gradient in tape.gradient(loss, variables)
+            for gradient in tape.gradient(scaled, variables)
         ]
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-    with _after(gradients, logs):
+    return _update(model, held, gradients, loss, logs)
+
+
+def _update(model, held, gradients, loss, logs):
+    """Makes the step, unless it would break the model."""
+
+    def make():
         held.make()
+        variables = model.trainable_variables
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    return logs
+
+    with _after(gradients, logs):
+        if model.skipped_steps is None:
+            make()
+            return logs
+        _check_replicas("`on_nonfinite`")
+        values = what_must_be_finite(model.optimizer, loss, gradients)
+        is_taken = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values])
+        tf.cond(is_taken, make, lambda: None)
+        return model.count_step(is_taken, held.get_current_value(model.task_sums))
+
+
+def _check_replicas(what):
+    number = tf.distribute.get_strategy().num_replicas_in_sync
+    if number > 1:
+        raise ValueError(
+            f"{what} is for one replica under tf.distribute; take JAX or PyTorch for more. "
+            f"Received: {number} replicas"
+        )
 
 
 def with_logs(step_function, change):
@@ -225,13 +251,10 @@ def gradient_train_step(model, data):
         slopes = weighting_tape.gradient(value, own)
         for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
             gradients[position[id(variable)]] = None if slope is None else scale * slope
-        batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-        log_loss(model, add(value, others), batch_size)
+        loss = add(value, others)
+        log_loss(model, loss, tf.shape(keras.tree.flatten(x)[0])[0])
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-    with _after(gradients, logs):
-        held.make()
-        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-    return logs
+    return _update(model, held, gradients, loss, logs)
 
 
 def _copy(tensor):

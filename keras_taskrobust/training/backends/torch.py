@@ -35,6 +35,7 @@ from keras_taskrobust.training.gradients import (
 )
 from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import log_loss, value_outside_scopes
+from keras_taskrobust.training.skipped_steps import StepSkipped, what_must_be_finite
 from keras_taskrobust.types import Tensor
 
 
@@ -149,10 +150,29 @@ def stock_train_step(model, data):
         gradients, loss, samples = held.mean_over_replicas(model, gradients, loss, samples_of(x))
         log_loss(model, loss, samples)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-    held.make()
-    with torch.no_grad():
-        model.optimizer.apply(gradients, variables)
+    return _update(model, held, gradients, loss, logs)
+
+
+def _update(model, held, gradients, loss, logs):
+    """Makes the step, unless it would break the model."""
+    is_taken = model.skipped_steps is None or _are_finite(
+        what_must_be_finite(model.optimizer, loss, gradients)
+    )
+    if is_taken:
+        held.make()
+        with torch.no_grad():
+            model.optimizer.apply(gradients, model.trainable_variables)
+    if model.skipped_steps is None:
+        return logs
+    logs = model.count_step(is_taken, held.get_current_value(model.task_sums))
+    if not is_taken:
+        raise StepSkipped
     return logs
+
+
+def _are_finite(tensors):
+    largest = torch.nn.utils.get_total_norm(tensors, norm_type=float("inf"))
+    return bool(torch.isfinite(largest))
 
 
 def with_logs(step_function, change):
@@ -221,10 +241,7 @@ def gradient_train_step(model, data):
         )
         log_loss(model, loss, samples)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
-    held.make()
-    with torch.no_grad():
-        model.optimizer.apply(gradients, variables)
-    return logs
+    return _update(model, held, gradients, loss, logs)
 
 
 def _task_rows(
