@@ -96,13 +96,13 @@ def pos_bert_case(steps=2, batch_size=32, sequence_length=128, predictions=20, v
     )
 
 
-def mlp_case(steps=300, batch_size=128):
-    """A perceptron of 256-64-64-64 with nine groups of samples, and some samples in none."""
+def mlp_case(steps=300, batch_size=128, groups=9):
+    """A perceptron of 256-64-64-64 with groups of samples, and some samples in none."""
     rng = np.random.default_rng(0)
     number = steps * batch_size
     x = rng.normal(size=(number, 256)).astype("float32")
     labels = rng.integers(0, 64, number, dtype="int32")
-    groups = rng.integers(-1, 9, number, dtype="int32")
+    group_ids = rng.integers(-1, groups, number, dtype="int32")
 
     def network():
         inputs = keras.Input((256,))
@@ -112,7 +112,7 @@ def mlp_case(steps=300, batch_size=128):
 
     def minimax():
         model = ktr.MinimaxModel(network())
-        loss = ktr.GroupedLoss(cross_entropy, tuple(f"group_{k}" for k in range(9)))
+        loss = ktr.GroupedLoss(cross_entropy, tuple(f"group_{k}" for k in range(groups)))
         model.compile(keras.optimizers.Adam(1e-3), loss=loss, weighting="minimax")
         return model
 
@@ -121,8 +121,8 @@ def mlp_case(steps=300, batch_size=128):
         model.compile(keras.optimizers.Adam(1e-3), loss=cross_entropy)
         return model
 
-    y = {"labels": labels, "groups": groups}
-    weight = (groups >= 0).astype("float32")
+    y = {"labels": labels, "groups": group_ids}
+    weight = (group_ids >= 0).astype("float32")
     return Case(steps, batch_size, minimax, stock, x, y, labels, weight)
 
 

@@ -119,8 +119,8 @@ def _show_demo(demo, part, family):
 def _prepare_text(words, program):
     arguments = parse_with_recipe(words, program, Run, TEXT.pretraining)
     refuse_unused(words, arguments.recipe.unused_to_prepare())
-    with starting_keras():
-        from keras_taskrobust.recipes.text import prepare_text
+    from keras_taskrobust.recipes.text_preparation import prepare_text
+
     text = prepare_text(arguments.recipe, arguments.output)
     print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
     print(f"Annotated text, for commands with the same --output: {arguments.output.resolve()}")

@@ -12,7 +12,7 @@ from keras_taskrobust.cli_help import sections_of
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import Redraw
 from keras_taskrobust.cli_parsing import parse_with_recipe
-from keras_taskrobust.recipes import text
+from keras_taskrobust.recipes import text, text_preparation
 from keras_taskrobust.weighting_names import WEIGHTINGS
 
 pytestmark = pytest.mark.backend_free
@@ -198,6 +198,7 @@ def test_what_is_prepared_is_what_is_trained_on(tmp_path, monkeypatch):
         raise ValueError("far enough")
 
     monkeypatch.setattr(text, "prepare_text", prepare)
+    monkeypatch.setattr(text_preparation, "prepare_text", prepare)
     for command in ("prepare", "pretrain", "compare"):
         with pytest.raises(SystemExit, match="far enough"):
             cli.main([command, "text", "pos-bert-tiny", "--output", str(tmp_path)])

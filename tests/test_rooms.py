@@ -135,6 +135,21 @@ def test_importing_the_package_loads_no_second_backend_and_no_keras_hub(backend)
     assert result.stdout.strip() == "[] False"
 
 
+def test_a_corpus_is_prepared_without_keras(tmp_path):
+    (tmp_path / "text.txt").write_text("\n\n".join(["The old cat sat on a mat. It slept."] * 40))
+    words = ["prepare", "text", "pos-bert-tiny", "--corpus", "text.txt", "--output", "run"]
+    code = (
+        "import sys\n"
+        "from keras_taskrobust.cli import main\n"
+        f"main({[*words, '--workers', '1', '--vocabulary-size', '60']!r})\n"
+        "print([name for name in ('keras', 'jax', 'torch', 'tensorflow') if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
 def test_the_rooms_are_there_and_shown():
     code = (
         "import sys, keras_taskrobust as ktr\n"

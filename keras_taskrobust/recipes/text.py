@@ -2,99 +2,19 @@
 
 import dataclasses
 import functools
-from pathlib import Path
 
 import keras
 import keras_hub
 
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.files import folder_to_write, replacing
-from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.comparison import compare
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
+from keras_taskrobust.recipes.text_preparation import PreparedText, prepare_text
 from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
-from keras_taskrobust.text import (
-    AnnotatedText,
-    PosMasking,
-    TargetCounts,
-    WordPieceEncoder,
-    annotate,
-    count_targets,
-    load_corpus,
-    load_vocabulary,
-    masked_batches,
-)
+from keras_taskrobust.text import PosMasking, TargetCounts, WordPieceEncoder, masked_batches
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
-from keras_taskrobust.text.shards import SHARD_CHARACTERS, corpus_fingerprint
-from keras_taskrobust.text.splitting import TextSplitter
 from keras_taskrobust.training.schedules import LinearWarmupDecay
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedText:
-    """A corpus, tagged and cut into sequences."""
-
-    encoder: WordPieceEncoder
-    train: AnnotatedText
-    held_out: AnnotatedText
-    _counts: dict[str, TargetCounts] = dataclasses.field(default_factory=dict, init=False)
-
-    def target_counts(self, masking: PosMasking) -> TargetCounts:
-        """How often each word piece of the training text is a target of each task.
-
-        They are counted when they are first asked for, once for all runs on the text.
-
-        Args:
-            masking: that of the runs.
-        """
-        if masking.maskable not in self._counts:
-            self._counts[masking.maskable] = count_targets(self.train, masking)
-        return self._counts[masking.maskable]
-
-    def fingerprints(self) -> dict[str, str]:
-        """Digests of what a run reads."""
-        return {
-            "corpus": self.train.manifest["fingerprint"],
-            "vocabulary": self.encoder.hash,
-            "annotated text": self.train.fingerprint,
-            "annotated held-out text": self.held_out.fingerprint,
-        }
-
-
-@locks_directory
-def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
-    """Tags and tokenizes the corpus once; a finished folder is opened, a half-written continued.
-
-    Args:
-        recipe: the settings.
-        directory: the folder of a run or comparison; the vocabulary and the arrays go to its
-            `text/`.
-
-    Returns:
-        `PreparedText`.
-
-    Raises:
-        ValueError: the folder cannot be written to or another process is in it, or there is no such
-            corpus.
-    """
-    folder = folder_to_write(directory, "text")
-    corpus = load_corpus(
-        recipe.corpus, recipe.strict, recipe.documents, recipe.encoding, recipe.text_field
-    )
-    annotated = folder / "annotated"
-    text = annotate(
-        corpus,
-        annotated,
-        _encoder(recipe, corpus, folder),
-        tagger=recipe.tagger,
-        sequence_length=recipe.sequence_length,
-        next_sentence=recipe.next_sentence != "none",
-        held_out=recipe.held_out,
-        workers=recipe.workers,
-        strict=recipe.strict,
-        tag_set=recipe.tag_set,
-    )
-    return PreparedText(text.encoder, text, AnnotatedText(annotated, text.encoder, "held_out"))
 
 
 def build_pos_bert(
@@ -195,22 +115,6 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
 TEXTS = TextFamily()
 pretrain_text = functools.partial(pretrain, TEXTS)
 compare_text = functools.partial(compare, TEXTS)
-
-
-def _encoder(recipe, corpus, directory):
-    """The recipe's encoder, or the size of the vocabulary that `annotate` is to train."""
-    if recipe.tokenizer is not None:
-        return WordPieceEncoder.from_preset(recipe.tokenizer)
-    if any(directory.glob("vocabulary-*.txt")):  # of a version that trained it here
-        settings = {
-            "vocabulary_size": recipe.vocabulary_size,
-            "sentences": TextSplitter().sentences,
-            "shard_characters": SHARD_CHARACTERS,
-        }
-        path = directory / f"vocabulary-{corpus_fingerprint(corpus, settings)[:8]}.txt"
-        if path.exists():
-            return WordPieceEncoder(load_vocabulary(path))
-    return recipe.vocabulary_size
 
 
 def _masking(recipe, encoder):
