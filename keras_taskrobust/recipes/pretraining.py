@@ -143,7 +143,8 @@ def pretrain(
     draw = functools.partial(family.draw, model, recipe, data, directory)
     draw("at_start")
     batches = family.batches(recipe, data)
-    seconds = train(model, recipe, batches, directory, label, [_HalfWay(draw)])
+    half_way = _HalfWay(draw, recipe.steps // recipe.steps_per_report // 2)
+    seconds = train(model, recipe, batches, directory, label, [half_way])
     scores = family.score(model, recipe, data)
     draw("at_end")
     family.export(model, directory)
@@ -187,10 +188,11 @@ def compile_with(
 class _HalfWay(keras.callbacks.Callback):
     """Draws half-way through training."""
 
-    def __init__(self, draw: Callable[[Stage], None]):
+    def __init__(self, draw: Callable[[Stage], None], epochs: int):
         super().__init__()
         self._draw = draw
+        self._epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch + 1 == self.params["epochs"] // 2:
+        if epoch + 1 == self._epochs:
             self._draw("half_way")

@@ -36,7 +36,7 @@ class Pretraining:
 
     #: The settings that change no number: a run is the same, and goes on, with others.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "reports_per_checkpoint", "strict", "tensorboard"}
+        {"workers", "reports_per_checkpoint", "checkpoint_minutes", "strict", "tensorboard"}
     )
     #: Settings that had another name: that name, by which runs are still found, to that of now.
     RENAMED: ClassVar[Mapping[str, str]] = {}
@@ -81,6 +81,8 @@ class Pretraining:
     """Steps between two lines of history; there may be fewer before the last."""
     reports_per_checkpoint: int = 10
     """Lines of history between two checkpoints."""
+    checkpoint_minutes: float = 10.0
+    """Minutes after which there is a checkpoint even between two lines of history."""
     seed: int = 0
     """Fixes initial weights, order, masks and dropout."""
     workers: int | None = None
@@ -95,6 +97,7 @@ class Pretraining:
                 "`warmup_steps` must be at least 0 and less than `steps`. "
                 f"Received: warmup_steps={self.warmup_steps}, steps={self.steps}"
             )
+        checks.nonnegative("checkpoint_minutes", self.checkpoint_minutes)
         for name in ("peak_learning_rate", "epsilon"):
             checks.positive(name, getattr(self, name))
         checks.nonnegative("weight_decay", self.weight_decay)

@@ -187,15 +187,18 @@ def train(
     """
     directory.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(
-        directory, recipe.reports_per_checkpoint, recipe.steps_per_report, recipe.steps
+        directory,
+        recipe.reports_per_checkpoint,
+        recipe.steps_per_report,
+        recipe.steps,
+        recipe.checkpoint_minutes,
     )
     done = checkpoint.restore(model)
     cut_history(directory, done, recipe.steps_per_report)
-    whole, rest = divmod(recipe.steps, recipe.steps_per_report)
-    if done == 0 and model.trivial_losses is not None:
+    step = done * recipe.steps_per_report + checkpoint.steps_of_epoch
+    if step == 0 and model.trivial_losses is not None:
         is_needed = model.weighting.needs_trivial_losses
         model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
-    step = done * recipe.steps_per_report
     reports = (directory, recipe.steps_per_report, recipe.steps)
     callbacks = [
         StopOnBrokenLoss(),
@@ -205,19 +208,37 @@ def train(
         checkpoint,
         ProgressBar(label, recipe.steps, step),
     ]
-    for epochs, steps in ((whole, recipe.steps_per_report), (whole + bool(rest), rest)):
-        if done < epochs:
-            model.fit(
-                batches_for_fit(batches(done * recipe.steps_per_report)),
-                epochs=epochs,
-                initial_epoch=done,
-                steps_per_epoch=steps,
-                shuffle=False,
-                verbose=0,
-                callbacks=callbacks,
-            )
-            done = epochs
+    for epochs, steps in _epochs_from(step, recipe):
+        model.fit(
+            batches_for_fit(batches(step)),
+            epochs=epochs[-1] + 1,
+            initial_epoch=epochs[0],
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        )
+        step += len(epochs) * steps
     return checkpoint.seconds
+
+
+def _epochs_from(step: int, recipe: Pretraining) -> Iterator[tuple[range, int]]:
+    """The epochs from a step on, those of one length together: a begun one, whole ones, the rest.
+
+    Args:
+        step: int. The steps done before.
+        recipe: the settings.
+
+    Yields:
+        Epochs, and the steps that are left of each.
+    """
+    length, end = recipe.steps_per_report, recipe.steps
+    while step < end:
+        first, begun = divmod(step, length)
+        number = 1 if begun else max((end - step) // length, 1)
+        steps = min(length - begun, end - step)
+        yield range(first, first + number), steps
+        step += number * steps
 
 
 class FromTheStart:

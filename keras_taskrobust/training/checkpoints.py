@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
+from keras_taskrobust.training.metric_state import pack_metrics, unpack_metrics
 
 _PATTERN = re.compile(r"(checkpoint-(step-)?(\d{8,}))\.(?:weights\.h5|json)")
 
@@ -22,15 +23,20 @@ class _Stored(NamedTuple):
     epochs: int
     sha256: str
     seconds: float
+    steps: int = 0  # of the next epoch
+    metrics: list | None = None  # of these
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves all state at the end of epochs, so that a killed run continues to the same numbers.
+    """Saves all state, so that a killed run continues to the same numbers.
 
     `checkpoint-<epochs>.weights.h5` holds weights, optimizer, weighting and the random state of
     dropout; `checkpoint-<epochs>.json` its SHA-256 and the seconds of training so far. With
     `steps_per_epoch`, their names are `checkpoint-step-<steps>`. Both are on the disk before an
     older checkpoint goes; the last two stay. One that is damaged is left out, with a warning.
+
+    Between the ends of epochs it saves by time, with what the metrics have so far. Who continues
+    from there trains the rest of the epoch, which then ends with the logs of the whole.
 
     Put it behind the callbacks whose work is to be done once an epoch: who continues from a
     checkpoint does not do it again.
@@ -41,9 +47,12 @@ class Checkpoint(keras.callbacks.Callback):
         steps_per_epoch: int. As in `fit`, for names that count steps; those that count epochs are
             found, too.
         steps: int. Those of all epochs, where the last one is shorter.
+        minutes: float >= 0, or `None`. Minutes after which there is a checkpoint even inside an
+            epoch; needs `steps_per_epoch`.
 
     Attributes:
         seconds: float. What training has taken up to the newest checkpoint, over all starts.
+        steps_of_epoch: int. The steps that what was restored holds beyond its epochs.
 
     Raises:
         ValueError: training begins in a folder with checkpoints that were not restored.
@@ -63,16 +72,22 @@ class Checkpoint(keras.callbacks.Callback):
         every: int = 1,
         steps_per_epoch: int | None = None,
         steps: int | None = None,
+        minutes: float | None = None,
     ):
         super().__init__()
         self.directory = Path(directory)
         self.every = every
         self.steps_per_epoch = steps_per_epoch
         self.steps = steps
+        self.minutes = minutes
         self.seconds = 0.0
+        self.steps_of_epoch = 0
+        self._epoch = 0
+        self._metrics: list | None = None  # of what was restored inside an epoch
         self._newest: str | None = None  # the name of what was saved or restored
         self._replaceable: set[str] = set()  # the names of what cannot be restored
         self._began = 0.0
+        self._saved_at = 0.0
 
     def latest(self) -> tuple[Path | None, int]:
         """The newest sound checkpoint, or `None`, and the number of epochs it holds.
@@ -89,18 +104,20 @@ class Checkpoint(keras.callbacks.Callback):
             int. The epochs already done, for `fit(initial_epoch=...)`.
         """
         self._newest, epochs = self._latest()
-        self.seconds = 0.0
+        self.seconds, self.steps_of_epoch, self._metrics = 0.0, 0, None
+        order = -1
         if self._newest is not None:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._weights(self._newest))
-            self.seconds = self._stored(self._newest).seconds
-        others = self._named().items()
-        self._replaceable = {name for name, found in others if found > epochs}
+            stored = self._stored(self._newest)
+            self.seconds, self.steps_of_epoch = stored.seconds, stored.steps
+            self._metrics, order = stored.metrics, self._named()[self._newest]
+        self._replaceable = {name for name, found in self._named().items() if found > order}
         return epochs
 
     def found(self) -> set[int]:
-        """The epochs of all checkpoints in the folder, sound or not."""
-        return set(self._named().values())
+        """The epochs of all checkpoints in the folder, sound or not; begun ones count as whole."""
+        return {-(-steps // (self.steps_per_epoch or 1)) for steps in self._named().values()}
 
     def on_train_begin(self, logs=None):
         unknown = self._named().keys() - self._replaceable
@@ -109,42 +126,78 @@ class Checkpoint(keras.callbacks.Callback):
                 "`directory` must be new, or `restore` must come before `fit`. "
                 f"Received: {self.directory} with {self._weights(max(unknown)).name}"
             )
-        self._began = time.perf_counter() - self.seconds
+        self._saved_at = time.perf_counter()
+        self._began = self._saved_at - self.seconds
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self._metrics is not None:
+            unpack_metrics(self.model, self._metrics)
+        else:
+            self.steps_of_epoch = 0
+        self._metrics = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        steps = self.steps_of_epoch + batch + 1
+        if self._is_due() and steps < self._length_of(self._epoch):
+            self._save(self._epoch, steps)
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+        is_last = epoch + 1 == self.params["epochs"]
+        if self.steps is not None:
+            is_last = self._steps_of(epoch + 1) >= self.steps
+        if (epoch + 1) % self.every == 0 or is_last or self._is_due():
             self._save(epoch + 1)
 
-    def _save(self, epochs: int) -> None:
-        seconds, name = time.perf_counter() - self._began, self._name(epochs)
+    def _is_due(self) -> bool:
+        if self.minutes is None:
+            return False
+        return time.perf_counter() - self._saved_at >= 60.0 * self.minutes
+
+    def _save(self, epochs: int, steps: int = 0) -> None:
+        seconds, name = time.perf_counter() - self._began, self._name(epochs, steps)
         with replacing(self._weights(name)) as partial:
             self.model.save_weights(partial, overwrite=True)
             # The digest comes first: weights without one are none of ours.
-            stored = _Stored(epochs, _digest(partial), seconds)
+            metrics = pack_metrics(self.model) if steps else None
+            stored = _Stored(epochs, _digest(partial), seconds, steps, metrics)
             content = json.dumps(stored._asdict(), indent=1)
             write_atomically(self._description(name), content.encode())
         for other in self._named().keys() - {name, self._newest}:
             self._weights(other).unlink(missing_ok=True)
             self._description(other).unlink(missing_ok=True)
         self.seconds, self._newest = seconds, name
+        self._saved_at = time.perf_counter()
 
-    def _name(self, epochs: int) -> str:
+    def _name(self, epochs: int, steps: int) -> str:
         if self.steps_per_epoch is None:
             return f"checkpoint-{epochs:08d}"
-        step = epochs * self.steps_per_epoch
-        return f"checkpoint-step-{step if self.steps is None else min(step, self.steps):08d}"
+        return f"checkpoint-step-{self._steps_of(epochs) + steps:08d}"
+
+    def _steps_of(self, epochs: int) -> int:
+        steps = epochs * (self.steps_per_epoch or 1)
+        return steps if self.steps is None else min(steps, self.steps)
+
+    def _length_of(self, epoch: int) -> int:
+        """The steps of an epoch; 0 where they are not known."""
+        return (
+            0 if self.steps_per_epoch is None else self._steps_of(epoch + 1) - self._steps_of(epoch)
+        )
 
     def _named(self) -> dict[str, int]:
-        """The names of all checkpoints in the folder, without endings, to their epochs."""
+        """The names of all checkpoints in the folder, without endings, to their steps.
+
+        Without `steps_per_epoch`, to their epochs.
+        """
         names = (_PATTERN.fullmatch(path.name) for path in self.directory.glob("checkpoint-*"))
         steps = self.steps_per_epoch or 1
-        return {name[1]: -(-int(name[3]) // (steps if name[2] else 1)) for name in names if name}
+        return {name[1]: int(name[3]) * (1 if name[2] else steps) for name in names if name}
 
     def _latest(self) -> tuple[str | None, int]:
         """The name of the newest sound checkpoint, or `None`, and its epochs."""
-        for name, epochs in sorted(self._named().items(), key=lambda one: one[1], reverse=True):
-            if self._weights(name).exists() and self._is_sound(name, epochs):
-                return name, epochs
+        for name, order in sorted(self._named().items(), key=lambda one: one[1], reverse=True):
+            if self._weights(name).exists() and self._is_sound(name, order):
+                return name, self._stored(name).epochs
         return None, 0
 
     def _weights(self, name: str) -> Path:
@@ -155,16 +208,26 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _stored(self, name: str) -> _Stored:
         content: Any = json.loads(self._description(name).read_text())
-        return _Stored(int(content["epochs"]), content["sha256"], float(content["seconds"]))
+        return _Stored(
+            int(content["epochs"]),
+            content["sha256"],
+            float(content["seconds"]),
+            int(content.get("steps", 0)),
+            content.get("metrics"),
+        )
 
-    def _is_sound(self, name: str, epochs: int) -> bool:
+    def _is_sound(self, name: str, order: int) -> bool:
         try:
             stored = self._stored(name)
             digest = _digest(self._weights(name))
         except READING_ERRORS as error:
             fault = f"{self._description(name).name} must say its digest: {error!r}"
         else:
-            if (stored.epochs, stored.sha256) == (epochs, digest):
+            length = self.steps_per_epoch or 1
+            # The last epoch of a run may be shorter.
+            last = -(-order // length) if stored.steps == 0 else order // length
+            steps = order - length * last if stored.steps else 0
+            if (stored.epochs, stored.steps, stored.sha256) == (last, steps, digest):
                 return True
             fault = "its content is not what was saved"
         warnings.warn(

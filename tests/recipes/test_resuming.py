@@ -117,6 +117,32 @@ def test_a_killed_run_goes_on_to_the_same_numbers(copy, tmp_path):
         pretrain_text(other, run)
 
 
+def test_a_run_goes_on_inside_a_report(write_text_recipe, tmp_path):
+    """Killed in the first and in the last, shorter report, after a checkpoint at every step."""
+    recipe = dataclasses.replace(
+        write_text_recipe(tmp_path / "texts"), steps=8, steps_per_report=3, checkpoint_minutes=0.0
+    )
+    pretrain_text(recipe, tmp_path / "whole")
+
+    class Killed(training_run.ProgressBar):
+        at = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch)
+            step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            if step == Killed.at:
+                raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "ProgressBar", Killed)
+        for Killed.at in (2, 7):
+            with pytest.raises(KeyboardInterrupt):
+                pretrain_text(recipe, tmp_path / "run")
+            assert (tmp_path / "run" / f"checkpoint-step-0000000{Killed.at}.weights.h5").exists()
+    assert pretrain_text(recipe, tmp_path / "run").history["step"] == [3, 6, 8]
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def as_of_before(run):
     """The folder as former versions left it: history and checkpoints count reports."""
     for path in run.glob("checkpoint-step-*"):

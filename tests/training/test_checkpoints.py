@@ -48,6 +48,67 @@ def test_a_run_from_a_checkpoint_equals_an_uninterrupted_one(tmp_path):
     assert {name: values[2:] for name, values in whole.items()} == rest
 
 
+def test_an_epoch_that_goes_on_in_its_middle_ends_as_a_whole_one(tmp_path):
+    x, y = two_headed_data()
+    weights = two_headed_network().get_weights()
+
+    class Killed(Exception):
+        pass
+
+    class Kill(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if self.epoch == 1 and batch == 2:
+                raise Killed
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+    def make(metrics):
+        keras.utils.set_random_seed(1)
+        network = two_headed_network(dropout=0.3)
+        network.set_weights(weights)
+        weighting = ktr.weighting.UncertaintyWeighting(learning_rate=0.1)
+        return two_headed_model(
+            network, optimizer="adamw", weighting=weighting, metrics={"level": metrics}
+        )
+
+    def fit(model, checkpoint, epochs, start=0, skipped=0, callbacks=()):
+        rest = {name: labels[8 * skipped :] for name, labels in y.items()}
+        return model.fit(
+            x[8 * skipped :],
+            rest,
+            batch_size=8,
+            epochs=epochs,
+            initial_epoch=start,
+            shuffle=False,
+            verbose=0,
+            callbacks=[checkpoint, *callbacks],
+        ).history
+
+    whole, saving = make("mae"), {"steps_per_epoch": 4, "minutes": 0}
+    expected = fit(whole, Checkpoint(tmp_path / "whole", steps_per_epoch=4), 3)
+    with pytest.raises(Killed):
+        fit(make("mae"), Checkpoint(tmp_path / "cut", **saving), 3, callbacks=[Kill()])
+    checkpoint, model = Checkpoint(tmp_path / "cut", **saving), make("mae")
+    assert (checkpoint.restore(model), checkpoint.steps_of_epoch) == (1, 3)
+    history = fit(model, checkpoint, 2, 1, 3)
+    assert history == {name: values[1:2] for name, values in expected.items()}
+    # As after the end of any epoch.
+    assert (checkpoint.restore(model), checkpoint.steps_of_epoch) == (2, 0)
+    assert fit(model, checkpoint, 3, 2) == {name: values[2:] for name, values in expected.items()}
+    for ours, theirs in zip(model.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (ours, theirs)))
+
+    shutil.rmtree(tmp_path / "cut")
+    with pytest.raises(Killed):
+        fit(make("mae"), Checkpoint(tmp_path / "cut", **saving), 3, callbacks=[Kill()])
+    again = Checkpoint(tmp_path / "cut", **saving)
+    bare = two_headed_model(optimizer="adamw", weighting="uncertainty")
+    again.restore(bare)
+    with pytest.raises(ValueError, match="compiled with the metrics of before"):
+        fit(bare, again, 2, 1, 3)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A folder with the checkpoints of a fit of three epochs, and the weights after it."""
