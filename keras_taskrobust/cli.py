@@ -1,7 +1,7 @@
 """The command line, `taskrobust`: a thin skin over the recipes.
 
-It exits with the status 0 when all is done, 1 on an error, 2 on wrong usage, and 3 if some runs or
-cells failed and the rest is done.
+It exits with the status 0 when all is done, 1 on an error, 2 on wrong usage, 3 if some runs or
+cells failed and the rest is done, and 75 if it was interrupted and goes on by the same command.
 """
 
 import dataclasses
@@ -25,6 +25,7 @@ from keras_taskrobust.cli_parsing import (
     refuse_unused,
     with_flags,
 )
+from keras_taskrobust.interruption import stopping_at_signals
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
 
@@ -66,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     program = f"taskrobust {command}"
     in_flags = functools.partial(_in_flags, command)
-    with said_in_a_sentence(program, debug, in_flags), saying(quiet, verbose, in_flags):
+    with (
+        said_in_a_sentence(program, debug, in_flags),
+        saying(quiet, verbose, in_flags),
+        stopping_at_signals(),
+    ):
         COMMANDS[command].run(words[len(command.split()) :], program)
 
 

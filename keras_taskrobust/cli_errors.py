@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 
 #: The exit status if some runs or cells failed, and the rest is done.
 SOME_FAILED = 3
+#: The exit status after SIGTERM or SIGINT: EX_TEMPFAIL, "try again later".
+INTERRUPTED = 75
 #: The part of the help that is about errors.
 HELP = f"""
 --debug with any of them shows the tracebacks of errors.
@@ -15,7 +17,8 @@ eval "$(taskrobust --tyro-print-completion bash)" completes commands and flags i
 fish and tcsh are known, too.
 
 Exit status: 0, all is done; 1, an error; 2, wrong usage; {SOME_FAILED}, done and reported, but some
-runs or cells failed: their tracebacks lie beside them, and the same command tries them again."""
+runs or cells failed: their tracebacks lie beside them, and the same command tries them again;
+{INTERRUPTED}, interrupted by Ctrl-C or SIGTERM: training is saved, and the same command goes on."""
 
 
 @contextlib.contextmanager
@@ -33,7 +36,8 @@ def said_in_a_sentence(program: str, debug: bool, in_flags: Callable[[str], str]
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. The same command goes on from the last checkpoint.")
+        print(f"\n{program}: interrupted, go on with the same command", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             raise

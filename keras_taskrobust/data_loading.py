@@ -6,6 +6,7 @@ with depth and labels, 100 GB.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -86,5 +87,6 @@ def _end_with_parent(worker: int, workers: int) -> None:
         parent.join()
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent saves first
     parent = multiprocessing.parent_process()
     threading.Thread(target=watch, args=(parent,), daemon=True).start()

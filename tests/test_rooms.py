@@ -19,6 +19,7 @@ ROOMS = (
     "files",
     "map_folders",
     "locks",
+    "interruption",
     "hugging_face_files",
     "data_loading",
     "randomness",

@@ -13,6 +13,7 @@ from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.files import READING_ERRORS, sync_files, write_atomically
+from keras_taskrobust.interruption import saving_first
 from keras_taskrobust.recipes.environment import environment
 from keras_taskrobust.recipes.fingerprints import check_fingerprints, record_fingerprints
 from keras_taskrobust.recipes.history import HistoryLog, cut_history, read_history
@@ -208,17 +209,18 @@ def train(
         checkpoint,
         ProgressBar(label, recipe.steps, step),
     ]
-    for epochs, steps in _epochs_from(step, recipe):
-        model.fit(
-            batches_for_fit(batches(step)),
-            epochs=epochs[-1] + 1,
-            initial_epoch=epochs[0],
-            steps_per_epoch=steps,
-            shuffle=False,
-            verbose=0,
-            callbacks=callbacks,
-        )
-        step += len(epochs) * steps
+    with saving_first():
+        for epochs, steps in _epochs_from(step, recipe):
+            model.fit(
+                batches_for_fit(batches(step)),
+                epochs=epochs[-1] + 1,
+                initial_epoch=epochs[0],
+                steps_per_epoch=steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
+            step += len(epochs) * steps
     return checkpoint.seconds
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
+from keras_taskrobust.interruption import Interrupted, is_asked_to_stop
 from keras_taskrobust.training.metric_state import pack_metrics, unpack_metrics
 
 _PATTERN = re.compile(r"(checkpoint-(step-)?(\d{8,}))\.(?:weights\.h5|json)")
@@ -36,7 +37,8 @@ class Checkpoint(keras.callbacks.Callback):
     older checkpoint goes; the last two stay. One that is damaged is left out, with a warning.
 
     Between the ends of epochs it saves by time, with what the metrics have so far. Who continues
-    from there trains the rest of the epoch, which then ends with the logs of the whole.
+    from there trains the rest of the epoch, which then ends with the logs of the whole. So it does
+    at a signal that asks a command of `taskrobust` to stop.
 
     Put it behind the callbacks whose work is to be done once an epoch: who continues from a
     checkpoint does not do it again.
@@ -56,6 +58,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         ValueError: training begins in a folder with checkpoints that were not restored.
+        Interrupted: a signal asked to stop, and all is saved.
 
     Example:
 
@@ -141,6 +144,7 @@ class Checkpoint(keras.callbacks.Callback):
         steps = self.steps_of_epoch + batch + 1
         if self._is_due() and steps < self._length_of(self._epoch):
             self._save(self._epoch, steps)
+            self._stop_if_asked()
 
     def on_epoch_end(self, epoch, logs=None):
         is_last = epoch + 1 == self.params["epochs"]
@@ -148,10 +152,15 @@ class Checkpoint(keras.callbacks.Callback):
             is_last = self._steps_of(epoch + 1) >= self.steps
         if (epoch + 1) % self.every == 0 or is_last or self._is_due():
             self._save(epoch + 1)
+        self._stop_if_asked()
+
+    def _stop_if_asked(self):
+        if is_asked_to_stop():
+            raise Interrupted
 
     def _is_due(self) -> bool:
-        if self.minutes is None:
-            return False
+        if self.minutes is None or is_asked_to_stop():
+            return is_asked_to_stop()
         return time.perf_counter() - self._saved_at >= 60.0 * self.minutes
 
     def _save(self, epochs: int, steps: int = 0) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import keras_taskrobust as ktr
+from keras_taskrobust import cli
 from keras_taskrobust.locks import locked
 from keras_taskrobust.recipes import training_run
 from keras_taskrobust.recipes.history import read_history
@@ -141,6 +143,33 @@ def test_a_run_goes_on_inside_a_report(write_text_recipe, tmp_path):
             assert (tmp_path / "run" / f"checkpoint-step-0000000{Killed.at}.weights.h5").exists()
     assert pretrain_text(recipe, tmp_path / "run").history["step"] == [3, 6, 8]
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_signal_saves_at_the_next_step_and_ends_the_command(
+    step, begun, tmp_path, monkeypatch, capsys
+):
+    """Inside a report, and at its end."""
+    recipe, _ = begun
+
+    class Signalled(training_run.ProgressBar):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == step - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(training_run, "ProgressBar", Signalled)
+    words = ["pretrain", "text", "pos-bert-tiny", "--output", str(tmp_path / "run")]
+    for name, value in dataclasses.asdict(recipe).items():
+        if isinstance(value, bool):
+            words += [f"--{name.replace('_', '-')}"] if value else []
+        elif isinstance(value, int | float | str):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert ended.value.code == 75
+    assert "interrupted, go on with the same command" in capsys.readouterr().err
+    files = sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*.h5"))
+    assert files == [f"checkpoint-step-0000000{step}.weights.h5"]
 
 
 def as_of_before(run):
