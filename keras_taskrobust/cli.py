@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from keras_taskrobust import __version__, cli_completion
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
-from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, Redraw, Run
+from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, PrepareText, Redraw, Run
 from keras_taskrobust.cli_output import HELP as OUTPUT
 from keras_taskrobust.cli_output import saying
 from keras_taskrobust.cli_parsing import (
@@ -122,10 +122,15 @@ def _show_demo(demo, part, family):
 
 
 def _prepare_text(words, program):
-    arguments = parse_with_recipe(words, program, Run, TEXT.pretraining)
+    arguments = parse_with_recipe(words, program, PrepareText, TEXT.pretraining)
     refuse_unused(words, arguments.recipe.unused_to_prepare())
-    from keras_taskrobust.recipes.text_preparation import prepare_text
+    from keras_taskrobust.recipes.text_preparation import prepare_text, prepare_text_part
 
+    if arguments.part is not None:
+        documents = prepare_text_part(arguments.recipe, arguments.output, arguments.part)
+        print(f"Part {arguments.part}: {documents} documents")
+        print("Once all parts are there, the same command without --part joins them.")
+        return
     text = prepare_text(arguments.recipe, arguments.output)
     print(f"{len(text.train)} training and {len(text.held_out)} held-out sequences")
     print(f"Annotated text, for commands with the same --output: {arguments.output.resolve()}")
@@ -305,7 +310,7 @@ COMMANDS = {
     "prepare text": Command(
         f"tag and tokenize a corpus: {_recipes(TEXT.pretraining)}",
         _prepare_text,
-        (Run, TEXT.pretraining),
+        (PrepareText, TEXT.pretraining),
     ),
     "pretrain text": Command(
         f"pre-train a PoS-BERT: {_recipes(TEXT.pretraining)}",

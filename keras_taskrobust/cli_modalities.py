@@ -10,6 +10,7 @@ from keras_taskrobust.cli_options import (
     ImageComparison,
     InheritImages,
     InheritText,
+    PrepareText,
     Run,
     Settings,
     TextComparison,
@@ -33,7 +34,8 @@ class Modality(abc.ABC):
 
     Attributes:
         pretraining, finetuning, inheritance: names of recipes to a description and the settings.
-        comparison, finetune, inherit: the options of these commands, to be parametrised.
+        runs: the options of the commands on one run, to be parametrised.
+        comparison, finetune, inherit: those of these commands.
         arguments: arguments of the library, other than fields, to those that set them.
         left: string. What fine-tuning leaves beside its report.
     """
@@ -41,6 +43,7 @@ class Modality(abc.ABC):
     pretraining: ClassVar[Recipes]
     finetuning: ClassVar[Recipes]
     inheritance: ClassVar[Recipes]
+    runs: ClassVar[tuple] = (Run,)
     comparison: ClassVar[Any]
     finetune: ClassVar[Any]
     inherit: ClassVar[Any]
@@ -51,7 +54,7 @@ class Modality(abc.ABC):
         """Those of all that flags set."""
         recipes = (self.pretraining, self.finetuning, self.inheritance)
         settings = [recipe for one in recipes for _, recipe in one.values()]
-        options = (Run, self.comparison, self.finetune, self.inherit, *map(type, settings))
+        options = (*self.runs, self.comparison, self.finetune, self.inherit, *map(type, settings))
         return set().union(*map(field_names, options))
 
     @abc.abstractmethod
@@ -71,6 +74,7 @@ class _Text(Modality):
     pretraining = text_settings.RECIPES
     finetuning = finetuning_settings.TEXT_RECIPES
     inheritance = finetuning_settings.RELATED_TEXT_RECIPES
+    runs = (Run, PrepareText)
     comparison = TextComparison
     finetune = FineTune
     inherit = InheritText

@@ -10,6 +10,7 @@ from keras_taskrobust import checks
 from keras_taskrobust.downstream import NLTK_TASKS
 from keras_taskrobust.downstream.own_tables import is_own_table
 from keras_taskrobust.downstream.settings import Adaptation
+from keras_taskrobust.parts import Part
 from keras_taskrobust.recipes import finetuning_settings
 from keras_taskrobust.recipes.image_settings import ImageData, ImagePretraining
 from keras_taskrobust.recipes.settings import Pretraining, WeightingName
@@ -49,6 +50,19 @@ class Run(Generic[Recipe]):
     recipe: Recipe
     output: Path = Path("runs/pretraining")
     """Folder of the run. A killed run in it goes on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareText(Run[Recipe]):
+    """Tags and tokenizes a corpus, once for all commands with the same output."""
+
+    part: str | None = None
+    """Tag only the I-th of N parts of the corpus, I/N, on this machine. Once all are there, the
+    same command without it joins them."""
+
+    def __post_init__(self):
+        if self.part is not None:
+            Part.read(self.part)
 
 
 @dataclasses.dataclass(frozen=True)

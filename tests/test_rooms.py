@@ -15,6 +15,7 @@ ROOMS = (
     "checks",
     "keras_start",
     "weighting_names",
+    "parts",
     "plain_text",
     "files",
     "map_folders",

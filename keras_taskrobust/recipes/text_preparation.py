@@ -13,6 +13,7 @@ from keras_taskrobust.text import (
     TargetCounts,
     WordPieceEncoder,
     annotate,
+    annotate_part,
     count_targets,
     load_corpus,
     load_vocabulary,
@@ -52,9 +53,39 @@ class PreparedText:
         }
 
 
+def prepare_text_part(recipe: TextPretraining, directory: Path, part: str) -> int:
+    """Tags one of several parts of the corpus; `prepare_text` joins them.
+
+    Args:
+        recipe: the settings.
+        directory: the folder, as for `prepare_text`. Other processes may make other parts in it.
+        part: string, such as `"2/8"`.
+
+    Returns:
+        int. The documents of the part.
+
+    Raises:
+        ValueError: there is no such part or corpus, or another process makes this one.
+    """
+    return annotate_part(
+        recipe.corpus,
+        _annotated(directory),
+        part,
+        tagger=recipe.tagger,
+        workers=recipe.workers,
+        strict=recipe.strict,
+        tag_set=recipe.tag_set,
+        documents=recipe.documents,
+        encoding=recipe.encoding,
+        text_field=recipe.text_field,
+    )
+
+
 @locks_directory
 def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
     """Tags and tokenizes the corpus once; a finished folder is opened, a half-written continued.
+
+    Parts that `prepare_text_part` has tagged are joined.
 
     Args:
         recipe: the settings.
@@ -68,15 +99,14 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         ValueError: the folder cannot be written to or another process is in it, or there is no such
             corpus.
     """
-    folder = folder_to_write(directory, "text")
+    annotated = _annotated(directory)
     corpus = load_corpus(
         recipe.corpus, recipe.strict, recipe.documents, recipe.encoding, recipe.text_field
     )
-    annotated = folder / "annotated"
     text = annotate(
         corpus,
         annotated,
-        _encoder(recipe, corpus, folder),
+        _encoder(recipe, corpus, annotated.parent),
         tagger=recipe.tagger,
         sequence_length=recipe.sequence_length,
         next_sentence=recipe.next_sentence != "none",
@@ -86,6 +116,10 @@ def prepare_text(recipe: TextPretraining, directory: Path) -> PreparedText:
         tag_set=recipe.tag_set,
     )
     return PreparedText(text.encoder, text, AnnotatedText(annotated, text.encoder, "held_out"))
+
+
+def _annotated(directory):
+    return folder_to_write(directory, "text") / "annotated"
 
 
 def _encoder(recipe, corpus, directory):

@@ -8,6 +8,7 @@ from keras_taskrobust.text.annotation import annotate
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.masking import PosMasking, masked_batches, pos_task_names
 from keras_taskrobust.text.pos import PENN_TASKS, POS_TASKS, PosTagger, penn_tag_to_task
+from keras_taskrobust.text.tagged_parts import annotate_part
 from keras_taskrobust.text.target_counts import TargetCounts, count_targets
 from keras_taskrobust.text.vocabulary import (
     SPECIAL_TOKENS,
@@ -29,6 +30,7 @@ __all__ = [
     "TargetCounts",
     "WordPieceEncoder",
     "annotate",
+    "annotate_part",
     "count_targets",
     "load_corpus",
     "load_hugging_face_bert",

@@ -32,17 +32,18 @@ from keras_taskrobust.text.pieces import (
     too_few_documents,
     with_enough_documents,
 )
-from keras_taskrobust.text.pos import PosTagger, tasks_of_tag_set
+from keras_taskrobust.text.pos import tasks_of_tag_set
 from keras_taskrobust.text.preparation import preparing
 from keras_taskrobust.text.shards import (
     SHARD_CHARACTERS,
     corpus_fingerprint,
     count_words,
     read_tokens,
+    tagging_of,
     token_dtype,
     write_shards,
 )
-from keras_taskrobust.text.splitting import TextSplitter
+from keras_taskrobust.text.tagged_parts import PARTS, joined_parts
 from keras_taskrobust.text.vocabulary import (
     SMALLEST_VOCABULARY,
     WordPieceEncoder,
@@ -82,7 +83,8 @@ def annotate(
     written when it is done. A run that was interrupted continues with the parts that are missing;
     parts made from other text or with other settings are made again. If the folder is complete,
     then only what differs is done: nothing, or the packing. The result does not depend on
-    interruptions or the number of processes.
+    interruptions or the number of processes. What `annotate_part` has tagged is joined, once all
+    parts are there.
 
     More than a few parts are tagged in several processes. They load neither Keras nor the script
     that calls this, one that is killed is replaced, and they end with the process that calls this.
@@ -116,8 +118,8 @@ def annotate(
         The split "train" as an `AnnotatedText`.
 
     Raises:
-        ValueError: an argument is out of range, `directory` is a file, or the corpus is too small
-            to be split.
+        ValueError: an argument is out of range, `directory` is a file, the corpus is too small to
+            be split, or there are parts that do not fit it or each other.
     """
     checks.integer("sequence_length", sequence_length, least=_SHORTEST_SEQUENCE)
     checks.share("held_out", held_out)
@@ -133,16 +135,7 @@ def annotate(
         checks.integer("encoder", encoder, least=SMALLEST_VOCABULARY)
     elif not isinstance(encoder, WordPieceEncoder):
         encoder = WordPieceEncoder.from_tokenizer(encoder)
-    pos_tagger = PosTagger(tagger, tag_set)
-    sentences = TextSplitter().sentences
-    tagging = {
-        "format": FORMAT,
-        "tagger": pos_tagger.description,
-        "sentences": sentences,
-        "shard_characters": shard_characters,
-        # Texts of the nine tasks are those from before there were others.
-        **({} if tag_set == "nine" else {"tag_set": tag_set}),
-    }
+    annotator, tagging = tagging_of(tagger, tag_set, shard_characters)
     packing = {
         "sequence_length": sequence_length,
         "next_sentence": next_sentence,
@@ -154,17 +147,20 @@ def annotate(
     tokens = _read_or_warn(directory / _TOKENS)
     if not _are_current(tokens, directory, corpus, tagging, encoder, progress):
         _remove(directory / MANIFEST, directory / _TOKENS)
-        annotator = (pos_tagger.name, sentences, tag_set)
-        shards, fingerprint = write_shards(
-            corpus, directory / _SHARDS, tagging, annotator, workers, progress
-        )
+        if (directory / PARTS).exists():
+            shards, fingerprint = joined_parts(corpus, directory, tagging, progress)
+        else:
+            shards, fingerprint = write_shards(
+                corpus, directory / _SHARDS, tagging, annotator, workers, progress
+            )
         tokens = _write_tokens(shards, directory, tagging, encoder, progress)
         tokens |= {"tagging": tagging, "fingerprint": fingerprint}
         write_json(directory / _TOKENS, tokens)
     if not isinstance(encoder, WordPieceEncoder):
         encoder = WordPieceEncoder(tokens["vocabulary"])
     _save_vocabulary(directory / VOCABULARY, encoder)
-    shutil.rmtree(directory / _SHARDS, ignore_errors=True)
+    for folder in (_SHARDS, PARTS):
+        shutil.rmtree(directory / folder, ignore_errors=True)
     manifest = _read_or_warn(directory / MANIFEST)
     if not (manifest.get("packing") == packing and _are_whole(directory, manifest["arrays"])):
         _remove(directory / MANIFEST)

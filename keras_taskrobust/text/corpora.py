@@ -4,17 +4,21 @@ import abc
 import platform
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import nltk
 from nltk.corpus.reader.api import CorpusReader
 from nltk.corpus.util import LazyCorpusLoader
 
 from keras_taskrobust.files import nearest_path
+from keras_taskrobust.parts import WHOLE, Part
 from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.text.bundled_corpus import bundled_documents
+from keras_taskrobust.text.file_parts import spans_of
 from keras_taskrobust.text.nltk_resources import load_nltk_resource
 from keras_taskrobust.text.splitting import Document, TextSplitter, split_document
 from keras_taskrobust.text.text_files import (
@@ -59,6 +63,11 @@ class Corpus(abc.ABC):
         self.description = description
         self.skipped: dict[str, str] = {}
 
+    @property
+    def sources(self) -> "Sequence[Corpus]":
+        """What it consists of, one after another."""
+        return (self,)
+
     @abc.abstractmethod
     def raw_documents(self) -> Iterator[str | Document]:
         """Yields the documents as the source has them: plain text, or split already."""
@@ -77,6 +86,7 @@ def load_corpus(
     documents: str = "auto",
     encoding: str = "utf-8",
     text_field: str = "text",
+    part: Part = WHOLE,
 ) -> Corpus:
     """Opens a source of raw text.
 
@@ -100,6 +110,8 @@ def load_corpus(
             lines; `"blank-lines"`, one or more; `"line"` or `"file"`, the end of it.
         encoding: string. That of the text files that are not UTF-8, such as `"latin-1"`.
         text_field: string. The field that has the text, of .jsonl files and TFDS sets.
+        part: `Part` of each of the sources: the others are not read. The parts one after another
+            have the documents of the whole.
 
     Returns:
         A `Corpus`.
@@ -116,18 +128,23 @@ def load_corpus(
     [2]
     """
     if isinstance(source, Corpus):
+        if part != WHOLE:
+            raise ValueError(
+                "`source` must be a name, a path or a sequence of documents, to be read in parts. "
+                f"Received: {source!r} with part={part}"
+            )
         return source
     form = TextFormat(documents, encoding, text_field)
     if isinstance(source, Path):
-        return FileCorpus(source, strict, form)
+        return FileCorpus(source, strict, form, part)
     if not isinstance(source, str):
-        return MemoryCorpus(source)
+        return MemoryCorpus(source, part)
     if "+" in source and not Path(source).exists():
-        parts = [load_corpus(one, strict, **vars(form)) for one in source.split("+")]
-        return JoinedCorpus(parts)
+        named = source.split("+")
+        return JoinedCorpus([load_corpus(one, strict, **vars(form), part=part) for one in named])
     if not has_files(source):
-        return _load_named(source, strict, text_field)
-    return FileCorpus(Path(source), strict, form)
+        return _load_named(source, strict, text_field, part)
+    return FileCorpus(Path(source), strict, form, part)
 
 
 def has_files(source: str) -> bool:
@@ -147,11 +164,12 @@ def num_characters(document: str | Document) -> int:
 class BundledCorpus(Corpus):
     """The text shipped with every Python."""
 
-    def __init__(self):
+    def __init__(self, part: Part = WHOLE):
         super().__init__(f"bundled (Python {platform.python_version()})")
+        self._part = part
 
     def raw_documents(self) -> Iterator[str]:
-        return iter(bundled_documents())
+        return iter(self._part.of(bundled_documents()))
 
 
 class MemoryCorpus(Corpus):
@@ -159,16 +177,17 @@ class MemoryCorpus(Corpus):
 
     Args:
         documents: sequence of documents (lists of lists of words).
+        part: `Part`.
     """
 
-    def __init__(self, documents: Sequence[Document]):
+    def __init__(self, documents: Sequence[Document], part: Part = WHOLE):
         if not isinstance(documents, Sequence):
             raise ValueError(
                 f"`source` must be {SOURCES}, a Corpus or a sequence of documents. "
                 f"Received: {documents!r}"
             )
         super().__init__(f"{len(documents)} documents in memory")
-        self.documents = documents
+        self.documents = part.of(documents)
 
     def raw_documents(self) -> Iterator[Document]:
         return iter(self.documents)
@@ -186,6 +205,10 @@ class JoinedCorpus(Corpus):
         self.corpora = corpora
         self.skipped = {file: why for corpus in corpora for file, why in corpus.skipped.items()}
 
+    @property
+    def sources(self) -> Sequence[Corpus]:
+        return [source for corpus in self.corpora for source in corpus.sources]
+
     def raw_documents(self) -> Iterator[str | Document]:
         for corpus in self.corpora:
             yield from corpus.raw_documents()
@@ -198,9 +221,16 @@ class FileCorpus(Corpus):
         path: path of a file or folder.
         strict: bool. Whether to refuse unusable files instead of skipping them.
         form: `TextFormat`.
+        part: `Part`. Of a file that is divided a fault ends it: the others cannot know.
     """
 
-    def __init__(self, path: Path, strict: bool = False, form: TextFormat = TextFormat()):  # noqa: B008
+    def __init__(
+        self,
+        path: Path,
+        strict: bool = False,
+        form: TextFormat = TextFormat(),  # noqa: B008
+        part: Part = WHOLE,
+    ):
         super().__init__(path.name)
         self.form = form
         if not path.exists():
@@ -209,25 +239,27 @@ class FileCorpus(Corpus):
             raise ValueError(
                 f"`source` must be {SOURCES}. Received: {str(path)!r}, which does not exist{hint}"
             )
-        self.files = find_text_files(path)
-        if not self.files:
+        files = find_text_files(path)
+        if not files:
             raise ValueError(
                 f"`source` must be a folder with files {', '.join(FOLDER_SUFFIXES)}, in it or its "
                 f"sub-folders. Received: {str(path)!r}, which has none{_others_in(path)}"
             )
-        found = {str(file): find_fault(file, form) for file in self.files}
-        self.skipped = {file: fault for file, fault in found.items() if fault}
-        self.files = [file for file in self.files if str(file) not in self.skipped]
+        spans = spans_of(files, form, part)
+        found = {str(span): find_fault(span, form) for span in spans}
+        self.skipped = {span: fault for span, fault in found.items() if fault}
+        self.spans = [span for span in spans if str(span) not in self.skipped]
+        is_divided = any(not span.is_whole and str(span) in self.skipped for span in spans)
         if self.skipped:
-            self._report(strict, len(found))
+            self._report(strict or is_divided or (part == WHOLE and not self.spans), len(found))
 
     def raw_documents(self) -> Iterator[str]:
-        for file in self.files:
-            yield from read_documents(file, self.form)
+        for span in self.spans:
+            yield from read_documents(span, self.form)
 
-    def _report(self, strict: bool, num_files: int) -> None:
+    def _report(self, is_refused: bool, num_files: int) -> None:
         faults = listed_faults(self.skipped)
-        if strict or not self.files:
+        if is_refused:
             raise ValueError(
                 f"`source` must be text in {self.form.encoding.upper()}, plain or JSON lines with "
                 f'a string "{self.form.text_field}", unless `encoding` or `text_field` say '
@@ -249,10 +281,12 @@ class NltkCorpus(Corpus):
     Args:
         name: string. The corpus's name in `nltk.corpus`.
         strict: bool. Whether to refuse damaged files instead of skipping them.
+        part: `Part`.
     """
 
-    def __init__(self, name: str, strict: bool = False):
+    def __init__(self, name: str, strict: bool = False, part: Part = WHOLE):
         super().__init__(f"nltk:{name}")
+        self._part = part
         reader = getattr(nltk.corpus, name, None)
         if not isinstance(reader, LazyCorpusLoader | CorpusReader):
             raise ValueError(
@@ -271,7 +305,7 @@ class NltkCorpus(Corpus):
         self._has_traces = name == "treebank"
 
     def raw_documents(self) -> Iterator[Document]:
-        for file in self._reader.fileids():
+        for file in self._part.of(self._reader.fileids()):
             try:
                 # The readers of plain text split sentences with Punkt.
                 sentences = load_nltk_resource("punkt_tab", partial(self._sentences, file))
@@ -307,10 +341,12 @@ class TfdsCorpus(Corpus):
     Args:
         name: string. `"NAME"` or `"NAME@SPLIT"`; the split is "train" unless given.
         text_field: string. The field of an example that has the text.
+        part: `Part`.
     """
 
-    def __init__(self, name: str, text_field: str = "text"):
+    def __init__(self, name: str, text_field: str = "text", part: Part = WHOLE):
         super().__init__(f"tfds:{name}")
+        self._part = part
         self._text_field = text_field
         self._name, _, split = name.partition("@")
         self._split = split or "train"
@@ -318,9 +354,10 @@ class TfdsCorpus(Corpus):
     def raw_documents(self) -> Iterator[str]:
         import tensorflow_datasets as tfds
 
-        examples: Iterable[dict]
+        examples: Any
         try:
-            examples = tfds.data_source(self._name, split=self._split)
+            source = tfds.data_source(self._name, split=self._split)
+            examples = (source[index] for index in self._part.of(range(len(source))))
         except tfds.core.DatasetNotFoundError as error:
             raise ValueError(
                 "`source` must name a TFDS set after 'tfds:'. "
@@ -328,6 +365,8 @@ class TfdsCorpus(Corpus):
             ) from error
         except NotImplementedError:  # prepared in a format which only TensorFlow reads
             examples = tfds.as_numpy(tfds.load(self._name, split=self._split))
+            if self._part != WHOLE:
+                examples = islice(examples, *self._part.edges(len(examples)))
         for example in examples:
             text = example.get(self._text_field)
             if not isinstance(text, str | bytes):
@@ -339,12 +378,12 @@ class TfdsCorpus(Corpus):
             yield text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
 
 
-def _load_named(source: str, strict: bool, text_field: str) -> Corpus:
+def _load_named(source: str, strict: bool, text_field: str, part: Part) -> Corpus:
     if source.startswith("nltk:"):
-        return NltkCorpus(source.removeprefix("nltk:"), strict)
+        return NltkCorpus(source.removeprefix("nltk:"), strict, part)
     if source.startswith("tfds:"):
-        return TfdsCorpus(source.removeprefix("tfds:"), text_field)
-    return BundledCorpus()
+        return TfdsCorpus(source.removeprefix("tfds:"), text_field, part)
+    return BundledCorpus(part)
 
 
 def _others_in(path: Path) -> str:

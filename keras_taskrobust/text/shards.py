@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_taskrobust.files import READING_ERRORS
+from keras_taskrobust.text.annotated_text import FORMAT
 from keras_taskrobust.text.annotator import (
     SHARD_ARRAYS,
     Annotation,
@@ -21,7 +22,9 @@ from keras_taskrobust.text.annotator import (
     write_shard,
 )
 from keras_taskrobust.text.corpora import Corpus, num_characters
+from keras_taskrobust.text.pos import PosTagger
 from keras_taskrobust.text.preparation import preparing
+from keras_taskrobust.text.splitting import Document, TextSplitter
 from keras_taskrobust.text.tagging_processes import annotate_in_processes
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 
@@ -32,11 +35,36 @@ _LARGEST_UINT16 = 65536
 _FEW_SHARDS = 2  # up to here starting processes costs more than they save
 
 
-def raw_shards(corpus: Corpus, characters: int) -> Iterator[RawShard]:
-    """Cuts a corpus into runs of documents with about so many characters."""
+def tagging_of(tagger: str, tag_set: str, shard_characters: int) -> tuple[Annotation, dict]:
+    """How text is tagged.
+
+    Args:
+        tagger: string, as in `PosTagger`.
+        tag_set: string, as in `PosTagger`.
+        shard_characters: int, the size of a shard.
+
+    Returns:
+        tuple of the arguments of `Annotator`, and the dict of what decides a shard's content beside
+        the text.
+    """
+    pos_tagger = PosTagger(tagger, tag_set)
+    sentences = TextSplitter().sentences
+    settings = {
+        "format": FORMAT,
+        "tagger": pos_tagger.description,
+        "sentences": sentences,
+        "shard_characters": shard_characters,
+        # Texts of the nine tasks are those from before there were others.
+        **({} if tag_set == "nine" else {"tag_set": tag_set}),
+    }
+    return (pos_tagger.name, sentences, tag_set), settings
+
+
+def raw_shards(documents: Iterable[str | Document], characters: int) -> Iterator[RawShard]:
+    """Cuts documents into runs with about so many characters."""
     shard: RawShard = []
     length = 0
-    for document in corpus.raw_documents():
+    for document in documents:
         shard.append(document)
         length += num_characters(document)
         if length >= characters:
@@ -52,6 +80,17 @@ def shard_key(settings: dict, shard: RawShard) -> str:
     for document in shard:
         digest.update(json.dumps(document).encode())
     return digest.hexdigest()
+
+
+def key_of(path: Path) -> str:
+    """The `shard_key` in the name of a shard."""
+    return path.stem.partition("-")[2]
+
+
+def num_documents(path: Path) -> int:
+    """How many documents a shard has, blank ones included."""
+    with np.load(path) as shard:
+        return len(shard["document_lengths"])
 
 
 def write_shards(
@@ -80,13 +119,14 @@ def write_shards(
     fingerprint = hashlib.sha256()
 
     def missing() -> Iterator[tuple[Path, RawShard]]:
-        for number, shard in enumerate(raw_shards(corpus, settings["shard_characters"])):
+        cut = raw_shards(corpus.raw_documents(), settings["shard_characters"])
+        for number, shard in enumerate(cut):
             key = shard_key(settings, shard)
             # A process of an earlier run writes nothing to this path but what belongs there.
             path = directory / f"{number:06d}-{key}.npz"
             paths.append(path)
             fingerprint.update(key.encode())
-            if _is_finished(path):
+            if is_finished(path):
                 advance()
             else:
                 yield path, shard
@@ -98,9 +138,16 @@ def write_shards(
 
 def corpus_fingerprint(corpus: Corpus, settings: dict, progress: bool = False) -> str:
     """The fingerprint that `write_shards` returns, without annotating anything."""
+    return fingerprint_of(corpus.raw_documents(), settings, progress)
+
+
+def fingerprint_of(
+    documents: Iterable[str | Document], settings: dict, progress: bool = False
+) -> str:
+    """`corpus_fingerprint` of the corpus that has these documents."""
     fingerprint = hashlib.sha256()
     with preparing("reading", "parts", None, progress) as advance:
-        for shard in raw_shards(corpus, settings["shard_characters"]):
+        for shard in raw_shards(documents, settings["shard_characters"]):
             fingerprint.update(shard_key(settings, shard).encode())
             advance()
     return fingerprint.hexdigest()
@@ -185,7 +232,7 @@ def _annotate_all(
     annotate_in_processes(shards, annotation, workers or os.cpu_count() or 1, advance)
 
 
-def _is_finished(path: Path) -> bool:
+def is_finished(path: Path) -> bool:
     """Whether there is a shard that can be read to its end."""
     if not path.exists():
         return False

@@ -21,6 +21,7 @@ DOCUMENTS = ("auto", "blank-lines", "line", "file")
 _CHUNK_BYTES = 1 << 20
 _LONGEST_DOCUMENT = 1_000_000  # characters; longer ones are cut between paragraphs
 _BYTE_ORDER_MARK = "\ufeff"
+_EMPTY = "empty file"
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
@@ -65,28 +66,53 @@ def find_text_files(path: Path) -> list[Path]:
     )
 
 
-def find_fault(path: Path, form: TextFormat = TextFormat()) -> str:
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A text file, or the bytes of one from a place to another.
+
+    Args:
+        path: path of the file.
+        start: int.
+        stop: int, or `None` for the end.
+    """
+
+    path: Path
+    start: int = 0
+    stop: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the file."""
+        return self.start == 0 and self.stop is None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.is_whole else f"{self.path}, bytes {self.start}-{self.stop}"
+
+
+def find_fault(span: Span, form: TextFormat = TextFormat()) -> str:
     """Reads a file to its end and says why it cannot be used.
 
     Args:
-        path: path of a text file.
+        span: `Span` of a text file.
         form: `TextFormat`.
 
     Returns:
         string. What is wrong with the file, "" if nothing is.
     """
     try:
-        form = _form_of(path, form)
-        with _open_bytes(path) as file:
+        form = _form_of(span, form)
+        with _open_bytes(span) as file:
             fault = _find_text_fault(file, form.encoding)
-        return fault or (_find_json_fault(path, form) if _is_json_lines(path) else "")
+        if fault == _EMPTY and not span.is_whole:
+            return ""
+        return fault or (_find_json_fault(span, form) if is_json_lines(span.path) else "")
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         return f"damaged gzip file ({error})"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
 
 
-def read_documents(path: Path, form: TextFormat = TextFormat()) -> Iterator[str]:
+def read_documents(span: Span, form: TextFormat = TextFormat()) -> Iterator[str]:
     """Yields the documents of a file in which `find_fault` found none.
 
     In a text file a blank line separates paragraphs, and what `form` says separates documents (so
@@ -96,14 +122,16 @@ def read_documents(path: Path, form: TextFormat = TextFormat()) -> Iterator[str]
     is replaced by U+FFFD.
 
     Args:
-        path: path of a text file.
+        span: `Span` of a text file. Its documents are those of the file if it begins and ends where
+            one does.
         form: `TextFormat`.
 
     Yields:
         strings. The documents which hold more than white space.
     """
-    form = _form_of(path, form)
-    documents = (_read_json_lines if _is_json_lines(path) else _READERS[form.documents])(path, form)
+    form = _form_of(span, form)
+    read = _read_json_lines if is_json_lines(span.path) else _READERS[form.documents]
+    documents = read(span, form)
     for document in documents:
         if document.strip():
             yield document
@@ -113,23 +141,49 @@ def _has_text_suffix(path: Path) -> bool:
     return path.name.lower().endswith(FOLDER_SUFFIXES)
 
 
-def _is_json_lines(path: Path) -> bool:
+def is_json_lines(path: Path) -> bool:
+    """Whether each line of a file is a JSON object."""
     return path.name.lower().endswith((".jsonl", ".jsonl.gz"))
 
 
-def _open_bytes(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
+class _SomeBytes(io.RawIOBase):
+    """The next bytes of an open file, which is closed with it."""
+
+    def __init__(self, file: BinaryIO, number: int):
+        self._file = file
+        self._left = number
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        content = self._file.read(min(len(buffer), self._left))
+        buffer[: len(content)] = content
+        self._left -= len(content)
+        return len(content)
+
+    def close(self):
+        self._file.close()
+        super().close()
 
 
-def _form_of(path: Path, form: TextFormat) -> TextFormat:
+def _open_bytes(span: Span) -> BinaryIO:
+    if span.path.name.lower().endswith(".gz"):
+        return cast(BinaryIO, gzip.open(span.path, "rb"))
+    file = span.path.open("rb")
+    if span.stop is None:
+        return file
+    file.seek(span.start)
+    return io.BufferedReader(_SomeBytes(file, span.stop - span.start), _CHUNK_BYTES)
+
+
+def _form_of(span: Span, form: TextFormat) -> TextFormat:
     """The form, in UTF-8 if the file is: text in another encoding is not so by chance."""
     if codecs.lookup(form.encoding).name == "utf-8":
         return form
     decoder = codecs.getincrementaldecoder("utf-8")()
     ascii_alone = True
-    with _open_bytes(path) as file:
+    with _open_bytes(span) as file:
         try:
             while chunk := file.read(_CHUNK_BYTES):
                 if b"\0" in chunk:
@@ -160,12 +214,12 @@ def _find_text_fault(file: BinaryIO, encoding: str) -> str:
         blank = blank and not text.strip(_BYTE_ORDER_MARK).strip()
         position += len(chunk)
         if not chunk:
-            return "empty file" if blank else ""
+            return _EMPTY if blank else ""
 
 
-def _find_json_fault(path: Path, form: TextFormat) -> str:
+def _find_json_fault(span: Span, form: TextFormat) -> str:
     field = form.text_field
-    for number, line in enumerate(_lines(path, form), start=1):
+    for number, line in enumerate(_lines(span, form), start=1):
         if line.strip():
             try:
                 record = json.loads(line)
@@ -177,34 +231,35 @@ def _find_json_fault(path: Path, form: TextFormat) -> str:
     return ""
 
 
-def _lines(path: Path, form: TextFormat) -> Iterator[str]:
+def _lines(span: Span, form: TextFormat) -> Iterator[str]:
     with (
-        _open_bytes(path) as file,
+        _open_bytes(span) as file,
         io.TextIOWrapper(file, encoding=form.encoding, newline="\n") as lines,
     ):
         for number, line in enumerate(lines):
-            yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
+            is_first = number == span.start == 0
+            yield line.removeprefix(_BYTE_ORDER_MARK) if is_first else line
 
 
-def _read_json_lines(path: Path, form: TextFormat) -> Iterator[str]:
+def _read_json_lines(span: Span, form: TextFormat) -> Iterator[str]:
     # JSON may escape half a character, which no other text can hold.
     return (
         _HALF_CHARACTER.sub("\ufffd", json.loads(line)[form.text_field])
-        for line in _lines(path, form)
+        for line in _lines(span, form)
         if line.strip()
     )
 
 
-def _read_file(path: Path, form: TextFormat) -> Iterator[str]:
-    yield "".join(_lines(path, form))
+def _read_file(span: Span, form: TextFormat) -> Iterator[str]:
+    yield "".join(_lines(span, form))
 
 
-def _read_blocks(path: Path, form: TextFormat) -> Iterator[str]:
+def _read_blocks(span: Span, form: TextFormat) -> Iterator[str]:
     least = 2 if form.documents == "auto" else 1
     lines: list[str] = []
     length = 0
     blank_lines = 0
-    for line in _lines(path, form):
+    for line in _lines(span, form):
         if not line.strip():
             blank_lines += 1
             continue

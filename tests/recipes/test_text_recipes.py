@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import resource
 
 import keras
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_taskrobust as ktr
-from keras_taskrobust import files
+from keras_taskrobust import cli, files
 from keras_taskrobust.evaluation.scores import TaskScores
 from keras_taskrobust.recipes.text import (
     TEXTS,
@@ -133,6 +134,19 @@ def test_a_text_of_a_former_version_stays_as_it_is(recipe, tmp_path):
     save_vocabulary(text.encoder.vocabulary, annotated.parent / name)
     again = prepare_text(recipe, tmp_path / "run")
     assert again.fingerprints() == text.fingerprints() | {"corpus": fingerprint}
+
+
+def test_parts_are_joined_to_the_text_of_one_process(recipe, tmp_path, capsys):
+    whole = prepare_text(recipe, tmp_path / "whole")
+    flags = ("--corpus", recipe.corpus, "--tagger", "textblob", "--output", str(tmp_path / "run"))
+    for part in ("2/2", "1/2"):
+        cli.main(["prepare", "text", "pos-bert-tiny", *flags, "--part", part])
+        assert re.search(rf"Part {part}: [567] documents", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match=r"`--part` must be I/N"):
+        cli.main(["prepare", "text", "pos-bert-tiny", *flags, "--part", "3/2"])
+    text = prepare_text(recipe, tmp_path / "run")
+    assert text.fingerprints() == whole.fingerprints()
+    assert text.train.manifest == whole.train.manifest
 
 
 def test_what_is_no_setting_of_the_text_is_not_read_to_prepare_it(recipe, tmp_path):

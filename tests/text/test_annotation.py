@@ -478,8 +478,8 @@ def test_a_damaged_part_is_made_again(encoder, tmp_path):
     path = tmp_path / "0.npz"
     shards.write_shard(path, arrays)
     whole = path.read_bytes()
-    assert shards._is_finished(path)
-    assert not shards._is_finished(tmp_path / "1.npz")
+    assert shards.is_finished(path)
+    assert not shards.is_finished(tmp_path / "1.npz")
 
     comment = whole.index(b"PK\x01\x02") + 32  # the length of one, which hides the entries after it
 
@@ -493,7 +493,7 @@ def test_a_damaged_part_is_made_again(encoder, tmp_path):
         path.write_bytes(content)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            finished = shards._is_finished(path)
+            finished = shards.is_finished(path)
         if finished:  # what was altered is no part of the arrays
             with np.load(path) as read:
                 assert all(np.array_equal(read[name], arrays[name]) for name in arrays)
