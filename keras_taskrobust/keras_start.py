@@ -1,17 +1,25 @@
-"""How a command starts Keras: on a backend that is installed, and without its chatter."""
+"""How a command starts Keras: on a backend that is installed, and without its chatter.
+
+What JAX compiles is kept for later runs and commands.
+"""
 
 import contextlib
 import importlib.util
 import json
 import logging
 import os
+import platform
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 #: The variable by which TensorFlow's C++ is silent; who sets it to less than 3 hears all.
 CHATTER = "TF_CPP_MIN_LOG_LEVEL"
 BACKENDS = ("jax", "torch", "tensorflow")
+#: The variables of JAX's cache of compiled programs, and the bytes after which the oldest go.
+_PROGRAMS, _PROGRAM_BYTES = "JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"
+_MOST_BYTES = 2 * 2**30
 #: What Keras writes to `keras.json` by itself, on whatever backend it runs: nobody's choice.
 _WRITTEN_BY_KERAS = {
     "floatx": "float32",
@@ -32,6 +40,7 @@ def starting_keras() -> Iterator[None]:
         ModuleNotFoundError: no backend is installed.
     """
     choose_backend()
+    keep_programs()
     if os.environ.setdefault(CHATTER, "3") != "3":
         yield
         return
@@ -69,6 +78,23 @@ def choose_backend() -> None:
     print(f"KERAS_BACKEND is not set: {backend} is used.", file=sys.stderr, flush=True)
 
 
+def keep_programs() -> None:
+    """Lets JAX keep its programs in Keras's folder, unless the environment names another.
+
+    A program is one for a kind of processor: machines that share a home have folders of their own.
+    """
+    if "jax" in sys.modules or _PROGRAMS in os.environ:
+        return
+    folder = _keras_folder() / "taskrobust" / "jax" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(folder, os.W_OK):
+        os.environ[_PROGRAMS] = str(folder)
+        os.environ.setdefault(_PROGRAM_BYTES, str(_MOST_BYTES))
+
+
 def _open_device():
     """The first computation, in which a backend says which devices it found."""
     if "keras" in sys.modules:
@@ -84,10 +110,23 @@ def _hush():
         sys.modules["tensorflow"].config.list_physical_devices()
 
 
-def _is_configured():
-    folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+def _processor():
+    """A name for the instructions that the processor has."""
     try:
-        settings = json.loads((Path(folder) / "keras.json").read_text())
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return f"{platform.machine()}-{zlib.crc32((platform.processor() + flags).encode()):08x}"
+
+
+def _keras_folder():
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+
+
+def _is_configured():
+    try:
+        settings = json.loads((_keras_folder() / "keras.json").read_text())
     except (OSError, ValueError):
         return False
     return isinstance(settings, dict) and "backend" in settings and settings != _WRITTEN_BY_KERAS

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from weighting_cases import NAMES
@@ -185,3 +186,28 @@ def test_with_a_model_comes_what_its_saved_optimizer_names(room):
     )
     result = run_python(code, KERAS_BACKEND=os.environ.get("KERAS_BACKEND", "torch"))
     assert "'keras_taskrobust>LinearWarmupDecay'" in result.stdout, result.stderr
+
+
+def test_a_command_keeps_what_jax_compiles(tmp_path, monkeypatch):
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        monkeypatch.setenv(name, "")  # which monkeypatch puts back, whatever is done to it
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    keras_start.keep_programs()
+    assert Path(os.environ["JAX_COMPILATION_CACHE_DIR"]).is_relative_to(tmp_path)
+    assert int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"]) == 2 * 2**30
+
+
+@pytest.mark.parametrize("reason", ["the environment names a folder", "the folder is a file"])
+def test_programs_are_not_kept_where_they_may_not_be(reason, tmp_path, monkeypatch):
+    named = reason == "the environment names a folder"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    if not named:
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+        tmp_path = tmp_path / "file"
+        tmp_path.touch()
+    monkeypatch.delitem(sys.modules, "jax", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    keras_start.keep_programs()
+    assert os.environ.get("JAX_COMPILATION_CACHE_DIR") == ("elsewhere" if named else None)
