@@ -21,6 +21,7 @@ PRIVATE_NAMES = {
         "_compile_metrics",
         "_convert_input_args",
         "_flatten_layers",
+        "_get_metrics_result_or_logs",
         "_lock_state",
         "_loss_tracker",
         "_tracker",

@@ -21,6 +21,16 @@ def build_optimizer(model: keras.Model) -> None:
         model.optimizer.build(model.trainable_variables)
 
 
+def looks_at_gradients(optimizer: optimizers.Optimizer) -> bool:
+    """Whether an optimizer clips gradients, or looks for some that are not finite."""
+    if isinstance(optimizer, TwoRateOptimizer):
+        return looks_at_gradients(optimizer.main)
+    if isinstance(optimizer, optimizers.LossScaleOptimizer | optimizers.MultiOptimizer):
+        return True
+    limits = optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue
+    return any(limit is not None for limit in limits)
+
+
 class TwoRateOptimizer(OptimizerWithMain):
     """Gives the weighting's trainable variables a rate of their own.
 

@@ -57,9 +57,19 @@ class TaskGradients:
                 )
             self._plan = None
         if self._plan is None:
+            self._check_replicas(backend.replicas())
             tasks = self._task_losses.tasks_per_output()
             self._plan = GradientPlan(self._network, tasks, find_reached, self._settings)
         return self._plan
+
+    def _check_replicas(self, number):
+        is_local = self._settings.gradients_at == "representation"
+        if number > 1 and is_local and self._weighting.needs == "gradients":
+            raise ValueError(
+                f"{self._settings.weighting} compares the elements of the tasks' gradients, and of "
+                "those at a representation every replica has its samples' part: take them at "
+                f"weights, or take one replica. Received: {number} replicas"
+            )
 
     def shape_of_state(self, reached: Callable) -> tuple[int, ...]:
         """What the weighting is built for: `(K,)`, or `(K, P)` if its state is that large.

@@ -1,52 +1,50 @@
-"""What `test_torch_replicas` compares: training by one process, or by one of several replicas.
-
-A replica is a process of this file: `python replica_cases.py RANK NUMBER FOLDER CASE ...` writes
-what each case found to `FOLDER/RANK.pickle`.
-"""
+"""Training on one device or on several replicas, the same on all backends."""
 
 import functools
-import pickle
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
-import torch
 from keras import layers
-from torch import distributed
 
 import keras_taskrobust as ktr
-from keras_taskrobust.training.backends import backend, torch_replicas
 
 WEIGHTINGS = (
     *("minimax", "uniform", "uncertainty", "group_dro", "dwa"),
     *("gradnorm", "pcgrad", "upgrad", "mgda", "graddrop"),
 )
 ROWS, STEPS = 16, 5
-#: The rows at which the parts of the replicas begin and end.
-CUTS = {1: (0, 16), 2: (0, 9, 16), 3: (0, 6, 12, 16)}
 #: Elements of the last task lie before this row: on the first replica alone.
-LAST_ROW_OF_RARE = 5
+LAST_ROW_OF_RARE = 4
 
 cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 class Replica:
-    """Which part of each batch a process has."""
+    """Which part of each batch a process has.
 
-    def __init__(self, rank=0, number=1):
-        self.rank, self.number = rank, number
+    Args:
+        rank: int, which of the processes it is.
+        number: int, of processes.
+        is_free: bool. Whether parts may differ in size, and the processes start from weights of
+            their own.
+    """
+
+    def __init__(self, rank=0, number=1, is_free=False):
+        self.rank, self.number, self.is_free = rank, number, is_free
 
     def rows(self, structure):
-        start, end = CUTS[self.number][self.rank : self.rank + 2]
+        share, rest = divmod(ROWS, self.number)
+        # The first has a row more of two, two more of four.
+        cuts = [r * share + (rest + bool(r)) * self.is_free for r in range(self.number)]
+        start, end = [*cuts, ROWS][self.rank : self.rank + 2]
         return keras.tree.map_structure(lambda array: array[start:end], structure)
 
     def batches(self, make, number=STEPS):
         return Batches([self.rows(make(np.random.default_rng(seed))) for seed in range(number)])
 
     def with_weights(self, model):
-        """The same model with weights of this replica's own."""
-        rng = np.random.default_rng(self.rank)
+        """The same model with other weights, of this replica's own if it `is_free`."""
+        rng = np.random.default_rng(self.rank if self.is_free else 0)
         for variable in model.network.trainable_variables:
             variable.assign(0.4 * rng.normal(size=variable.shape))
         return model
@@ -65,7 +63,8 @@ class Batches(keras.utils.PyDataset):
 
 
 def vector(variables):
-    values = [keras.ops.convert_to_numpy(variable.value).ravel() for variable in variables]
+    tensors = [keras.ops.convert_to_tensor(variable) for variable in variables]
+    values = [keras.ops.convert_to_numpy(tensor).ravel() for tensor in tensors]
     return np.concatenate([value.astype("float64") for value in values])
 
 
@@ -74,6 +73,20 @@ def state(model):
     seeds = {id(seed) for seed in model._seed_states()}
     own = [variable for variable in model.variables if id(variable) not in seeds]
     return vector([*own, *model.optimizer.variables, *model.metrics_variables])
+
+
+def copies_are_equal(variables):
+    """Whether all devices of this process hold the same values."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        strategy = tf.distribute.get_strategy()
+        copies = [strategy.experimental_local_results(v.value) for v in variables]
+    elif keras.backend.backend() == "jax":
+        copies = [[shard.data for shard in v.value.addressable_shards] for v in variables]
+    else:
+        return True
+    return all((np.array(c) == np.array(first)).all() for first, *rest in copies for c in rest)
 
 
 def trained(replica, model, make, validation=True):
@@ -88,6 +101,7 @@ def trained(replica, model, make, validation=True):
         "before": before,
         "after": vector(model.trainable_variables),
         "state": state(model),
+        "copies_are_equal": copies_are_equal([*model.weights, *model.optimizer.variables]),
         "logs": {name: values[0] for name, values in history.items()},
     }
 
@@ -229,129 +243,7 @@ def mm_mae_case(replica, weighting):
     return trained(replica, model, make)
 
 
-# What only replicas do.
-
-
-def randomness(replica, dropout):
-    """The weights after training with dropout, and a draw on common inputs; all of it twice."""
-    outcomes = []
-    for _ in range(2):
-        model = replica.with_weights(perceptron_model("minimax", perceptron(dropout)))
-        model._random_stream.state.assign([5 + replica.rank, 0])
-        model.fit(replica.batches(perceptron_batch), shuffle=False, verbose=0)
-        with backend.own_randomness(model._random_stream):
-            drawn = model(np.ones((4, 5), "float32"), training=True)["words"]
-        outcomes.append((vector(model.network.weights), drawn.detach().numpy()))
-    return outcomes
-
-
-def collectives(replica, weighting, **arguments):
-    """The number of sums over the replicas in each step, after the first one."""
-    bucket, torch_replicas.BUCKET = torch_replicas.BUCKET, arguments.pop("bucket", 2**20)
-    model = replica.with_weights(perceptron_model(weighting, **arguments))
-    sums, numbers = 0, []
-    all_reduce = distributed.all_reduce
-
-    def counted(*args, **kwargs):
-        nonlocal sums
-        sums += 1
-        return all_reduce(*args, **kwargs)
-
-    distributed.all_reduce = counted
-    try:
-        for batch in (replica.batches(perceptron_batch)[index] for index in range(3)):
-            sums = 0
-            model.train_on_batch(*batch)
-            numbers.append(sums)
-    finally:
-        distributed.all_reduce, torch_replicas.BUCKET = all_reduce, bucket
-    return numbers[1:]
-
-
-def unequal_batches(replica, validation):
-    """The first replica has a batch less than the others."""
-    model = perceptron_model("minimax")
-    few, many = (replica.batches(perceptron_batch, number) for number in (2, 3))
-    data = few if replica.rank == 0 else many
-    arguments = {"validation_data": few} if validation else {}
-    return message_of(lambda: model.fit(data, epochs=1, verbose=0, **arguments))
-
-
-def unequal_evaluation(replica):
-    model = perceptron_model("minimax")
-    model.fit(replica.batches(perceptron_batch), shuffle=False, verbose=0)
-    few, many = (replica.batches(perceptron_batch, number) for number in (2, 3))
-    return message_of(lambda: model.evaluate(few if replica.rank == 1 else many, verbose=0))
-
-
-def evaluation_of_one(replica):
-    model = perceptron_model("minimax")
-    data = replica.batches(perceptron_batch)
-    held_out = data if replica.rank == 0 else None
-    return message_of(lambda: model.fit(data, validation_data=held_out, epochs=2, verbose=0))
-
-
-def unequal_models(replica):
-    model = perceptron_model("minimax", perceptron(width=8 + replica.rank))
-    return message_of(lambda: model.fit(replica.batches(perceptron_batch), verbose=0))
-
-
-def refusal(replica):
-    return message_of(lambda: at_representation(replica, "graddrop"))
-
-
-def message_of(call):
-    try:
-        call()
-    except (ValueError, RuntimeError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "no error"
-
-
-def failing_sums(replica, weighting):
-    """For each sum of a step: whether any variable moves when it fails."""
-    model = perceptron_model(weighting, perceptron(normalise=True), metrics={"kind": "accuracy"})
-    batches = replica.batches(perceptron_batch)
-    model.train_on_batch(*batches[0])
-    model.reset_metrics()
-    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    before = vector(variables)
-    all_reduce, moved = distributed.all_reduce, []
-    for number in range(1, 20):
-        left = number
-
-        def failing(*args, **kwargs):
-            nonlocal left
-            left -= 1
-            if not left:
-                raise RuntimeError("a broken line")
-            return all_reduce(*args, **kwargs)
-
-        distributed.all_reduce = failing
-        try:
-            message = message_of(lambda: model.train_on_batch(*batches[1]))
-        finally:
-            distributed.all_reduce = all_reduce
-        if message == "no error":
-            break
-        moved.append(bool((vector(variables) != before).any()))
-    return moved
-
-
-def normalised(replica):
-    """The moving mean after a step, what it would be by this replica alone, and all other state."""
-    model = replica.with_weights(perceptron_model("minimax", perceptron(normalise=True)))
-    data = replica.batches(perceptron_batch, 1)
-    layer = model.get_layer("normalised")
-    model.fit(data, verbose=0)
-    moved, common = vector([layer.moving_mean]), state(model)
-    model = Replica().with_weights(model)
-    layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
-    model.network(data[0][0], training=True)
-    return {"moved": moved, "alone": vector([layer.moving_mean]), "state": common}
-
-
-CASES = {
+TRAINED = {
     **{f"perceptron {w}": functools.partial(perceptron_case, weighting=w) for w in WEIGHTINGS},
     **{f"PosBert {w}": functools.partial(pos_bert_case, weighting=w) for w in WEIGHTINGS},
     **{f"MM-MAE {w}": functools.partial(mm_mae_case, weighting=w) for w in WEIGHTINGS},
@@ -364,41 +256,7 @@ CASES = {
     ),
     "scaled losses": scaled_losses,
     "scaled gradients": functools.partial(scaled_losses, weighting="upgrad"),
-    "seeded dropout": functools.partial(randomness, dropout="seeded"),
-    "unseeded dropout": functools.partial(randomness, dropout="unseeded"),
-    "collectives of losses": functools.partial(collectives, weighting="minimax"),
-    "collectives with metrics": functools.partial(
-        collectives, weighting="minimax", metrics={"kind": "accuracy"}
-    ),
-    "collectives in small buckets": functools.partial(collectives, weighting="minimax", bucket=400),
-    "collectives of gradients": functools.partial(collectives, weighting="upgrad"),
-    "collectives at a representation": functools.partial(
-        collectives, weighting="upgrad", gradients_at="representation", representation="trunk"
-    ),
-    "unequal batches": functools.partial(unequal_batches, validation=False),
-    "unequal batches before validation": functools.partial(unequal_batches, validation=True),
-    "unequal evaluation": unequal_evaluation,
-    "evaluation of one": evaluation_of_one,
-    "unequal models": unequal_models,
-    "refusal": refusal,
-    "failing sums of losses": functools.partial(failing_sums, weighting="uncertainty"),
-    "failing sums of gradients": functools.partial(failing_sums, weighting="upgrad"),
-    "normalised": normalised,
 }
 
-
-def main(rank, number, folder, *names):
-    replica, folder = Replica(int(rank), int(number)), Path(folder)
-    torch.set_num_threads(1)
-    address = f"file://{folder.resolve()}/rendezvous"
-    distributed.init_process_group(
-        "gloo", init_method=address, rank=replica.rank, world_size=replica.number
-    )
-    found = {name: CASES[name](replica) for name in names}
-    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(found))
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+EQUAL_MODELS = [name for name in TRAINED if name.startswith(("PosBert", "MM-MAE"))]
+EQUAL = [name for name in TRAINED if name not in EQUAL_MODELS]

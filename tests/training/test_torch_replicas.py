@@ -1,10 +1,5 @@
 """Replicas on PyTorch take the step of one process on all of the batch."""
 
-import os
-import pickle
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -13,42 +8,15 @@ if keras.backend.backend() != "torch":
     pytest.skip("tests torch.distributed", allow_module_level=True)
 
 import replica_cases
-from replica_cases import CASES, WEIGHTINGS, Replica
-
-EQUAL = [
-    *(f"perceptron {weighting}" for weighting in WEIGHTINGS),
-    *(name for name in CASES if name.startswith("representation")),
-    *("diagnostics", "scaled losses", "scaled gradients"),
-]
-EQUAL_MODELS = [
-    f"{model} {weighting}" for model in ("PosBert", "MM-MAE") for weighting in WEIGHTINGS
-]
-OF_MODELS = set(EQUAL_MODELS)
-
-
-def run(names, folder, number=2):
-    """What each replica found in each case."""
-    program = replica_cases.__file__
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, program, str(rank), str(number), str(folder), *names],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(number)
-    ]
-    outputs = [process.communicate(timeout=500)[0] for process in processes]
-    assert not any(process.returncode for process in processes), "\n".join(outputs)[-6000:]
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(number)]
+from replica_cases import EQUAL, EQUAL_MODELS, Replica
+from replica_processes import check_equal, run
+from torch_replica_cases import CASES
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """Several cases in one pair of processes, whose start takes longer than they."""
-    names = [name for name in CASES if name not in OF_MODELS]
+    names = [name for name in CASES if name not in EQUAL_MODELS]
     return run(names, tmp_path_factory.mktemp("replicas"))
 
 
@@ -63,15 +31,10 @@ def found_by_three(tmp_path_factory):
 
 
 def check_equal_to_one(replicas, name):
-    one = CASES[name](Replica())
-    first, *others = [found[name] for found in replicas]
+    first, *others = replicas = [found[name] for found in replicas]
     for other in others:
         np.testing.assert_array_equal(other["state"], first["state"])
-        assert other["logs"] == first["logs"]
-    update = np.linalg.norm(one["after"] - one["before"])
-    assert update > 0.01
-    assert np.linalg.norm(first["after"] - one["after"]) < 2e-5 * update
-    assert first["logs"] == pytest.approx(one["logs"], rel=2e-5, nan_ok=True)
+    check_equal(CASES[name](Replica()), replicas)
 
 
 @pytest.mark.parametrize("name", EQUAL)

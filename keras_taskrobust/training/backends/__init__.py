@@ -4,6 +4,7 @@ Each module offers:
 
 - `Trainer`: `keras.Model`.
 - `give_back_state(model)`: puts the state of before the failing step into a `Trainer`'s variables.
+- `replicas()`: the number of replicas that each compute with their own part of a batch.
 - `same_start(model)`: before a first step, gives all replicas the state of the first one.
 - `global_totals(model, totals, counts)`: the sums over all replicas, differentiable by the local
   ones such that the replicas' combined gradient is that of the global loss.

@@ -34,6 +34,10 @@ def select_predictions(counts, predictions, value):
     return jnp.where(counts, predictions, value)
 
 
+def replicas():
+    return 1
+
+
 def same_start(model):
     """Nothing: there is one model, whatever the devices."""
 

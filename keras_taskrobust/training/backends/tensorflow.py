@@ -6,6 +6,20 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from keras_taskrobust.training.backends.tensorflow_replicas import global_totals as global_totals
+from keras_taskrobust.training.backends.tensorflow_replicas import (
+    parts_to_sum,
+    unscale_for_replicas,
+)
+from keras_taskrobust.training.backends.tensorflow_replicas import replicas as replicas
+from keras_taskrobust.training.backends.tensorflow_replicas import same_start as same_start
+from keras_taskrobust.training.backends.tensorflow_replicas import (
+    scale_for_replicas as scale_for_replicas,
+)
+from keras_taskrobust.training.backends.tensorflow_replicas import (
+    sum_over_replicas as sum_over_replicas,
+)
+from keras_taskrobust.training.backends.tensorflow_replicas import update_metric as update_metric
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     TaskRows,
@@ -44,35 +58,6 @@ def select_predictions(counts, predictions, value):
     if logits is not None:
         selected._keras_logits = tf.where(counts, logits, tf.cast(value, logits.dtype))
     return selected
-
-
-def same_start(model):
-    """Nothing: the variables are mirrored."""
-
-
-def global_totals(model, totals, counts):
-    return sum_over_replicas([totals, counts])
-
-
-def sum_over_replicas(tensors):
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tensors
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
-
-
-def update_metric(metric, *batch):
-    metric.update_state(*batch)
-
-
-def scale_for_replicas(loss):
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return loss if replicas == 1 else loss / replicas
-
-
-def _unscaled(loss):
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return loss if replicas == 1 else loss * replicas
 
 
 def is_concrete(tensor: Tensor) -> bool:
@@ -152,13 +137,14 @@ def stock_train_step(model, data):
             y_pred = model(x, training=True)
             loss = model.compute_loss(x, y, y_pred, sample_weight, training=True)
             batch_size = tf.shape(keras.tree.flatten(x)[0])[0]
-            log_loss(model, _unscaled(loss), batch_size)
+            log_loss(model, unscale_for_replicas(loss), batch_size)
             scaled = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = [
             gradient if gradient is None else tf.convert_to_tensor(gradient)
             for gradient in tape.gradient(scaled, variables)
         ]
+        gradients = parts_to_sum(model.optimizer, gradients)
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     return _update(model, held, gradients, loss, logs)
 
@@ -183,11 +169,10 @@ def _update(model, held, gradients, loss, logs):
 
 
 def _check_replicas(what):
-    number = tf.distribute.get_strategy().num_replicas_in_sync
-    if number > 1:
+    if replicas() > 1:
         raise ValueError(
             f"{what} is for one replica under tf.distribute; take JAX or PyTorch for more. "
-            f"Received: {number} replicas"
+            f"Received: {replicas()} replicas"
         )
 
 
@@ -199,13 +184,6 @@ def with_logs(step_function, change):
 
 
 def gradient_train_step(model, data):
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1:
-        raise ValueError(
-            f"{type(model.weighting).__name__} needs the tasks' gradients, which are not offered "
-            "under tf.distribute; take a weighting that needs losses only, or JAX. "
-            f"Received: {replicas} replicas"
-        )
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     plan = model.gradient_plan(lambda layer: reached(model, x, layer))
     uncut, cut_off = [], []
@@ -226,12 +204,12 @@ def gradient_train_step(model, data):
         made, taken = ([*floats_of(tensors), *additional] for tensors in (y_pred, outputs))
         with tf.GradientTape(persistent=True) as loss_tape:
             loss_tape.watch(taken)
-            losses, counts, others, _ = model.task_losses_of_batch(
+            losses, counts, others, shares = model.task_losses_of_batch(
                 x, y, outputs, sample_weight, additional_losses=additional
             )
 
         def pull(tasks, scale, upstream, variables):
-            slopes = _gradients(loss_tape, [losses, others], [tasks, scale], taken)
+            slopes = _gradients(loss_tape, [shares, others], [tasks, scale], taken)
             upstream = [None] * len(uncut) if upstream is None else upstream
             sources = cut_off if variables is None else [variable.value for variable in variables]
             return _gradients(tape, [*made, *uncut], [*slopes, *upstream], sources)
@@ -239,19 +217,25 @@ def gradient_train_step(model, data):
         scale = tf.cast(model.optimizer.scale_loss(1.0), tf.float32)
         rows = None
         if plan.takes_rows:
-            slopes = _slopes(plan, loss_tape, losses, model.task_outputs(outputs), scale)
+            slopes = _slopes(plan, loss_tape, shares, model.task_outputs(outputs), scale)
             places = cut_off or [variable.value for variable in plan.place]
             rows = _task_rows(plan, tape, model.task_outputs(y_pred), slopes, places, scale)
         with tf.GradientTape() as weighting_tape:
             value, weights, own_weights, directions = model.weigh_gradients(losses, counts, rows)
+        if plan.layer is None:
+            # Of all replicas, unlike those at a layer's outputs, which have them for their samples.
+            directions = list(map(scale_for_replicas, directions))
         variables = model.trainable_variables
         gradients = plan.gradients(variables, pull, weights, own_weights, rows, directions, scale)
         own = [variable.value for variable in model.weighting.trainable_variables]
         position = {id(variable): index for index, variable in enumerate(variables)}
         slopes = weighting_tape.gradient(value, own)
         for variable, slope in zip(model.weighting.trainable_variables, slopes, strict=True):
-            gradients[position[id(variable)]] = None if slope is None else scale * slope
-        loss = add(value, others)
+            gradients[position[id(variable)]] = (
+                None if slope is None else scale_for_replicas(scale * slope)
+            )
+        gradients = parts_to_sum(model.optimizer, gradients)
+        loss = add(value, None if others is None else unscale_for_replicas(others))
         log_loss(model, loss, tf.shape(keras.tree.flatten(x)[0])[0])
         logs = model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
     return _update(model, held, gradients, loss, logs)
@@ -278,15 +262,15 @@ def _gradients(tape, targets, cotangents, sources):
 
 
 def _slopes(
-    plan: GradientPlan, loss_tape: tf.GradientTape, losses: Tensor, outputs: Sequence, scale: Tensor
+    plan: GradientPlan, loss_tape: tf.GradientTape, shares: Tensor, outputs: Sequence, scale: Tensor
 ) -> list:
-    """The gradient of each task loss by its own output, or `None`."""
+    """The gradient of this replica's share of each task loss by its own output, or `None`."""
     own = plan.output_of_task
     ranks = [own[:task].count(output) for task, output in enumerate(own)]
     # Of all outputs at once: of the first task of each, then of the second and so on.
     by_rank = [
         _gradients(
-            loss_tape, [losses], [scale * tf.cast(tf.equal(ranks, rank), tf.float32)], outputs
+            loss_tape, [shares], [scale * tf.cast(tf.equal(ranks, rank), tf.float32)], outputs
         )
         for rank in range(max(ranks) + 1)
     ]
@@ -301,7 +285,11 @@ def _task_rows(
     places: list,
     scale: Tensor,
 ) -> TaskRows:
-    """The gradients of the task losses by the `places` and the heads, from their own outputs on."""
+    """The gradients of the task losses by the `places` and the heads, from their own outputs on.
+
+    Those at a layer's outputs are of this replica's samples. Those of the heads are its parts of
+    the gradients.
+    """
     by_task = [
         _gradients(tape, [outputs[index]], [slope], [*places, *(head.value for head in heads)])
         for index, slope, heads in zip(plan.output_of_task, slopes, plan.heads_of_task, strict=True)
@@ -310,8 +298,9 @@ def _task_rows(
     for index, place in enumerate(places):
         found = [gradients[index] for gradients in by_task]
         rows.append(tf.stack([tf.zeros_like(place) if g is None else g for g in found]))
+    rows = [tf.cast(row, tf.float32) / scale for row in rows]
     return TaskRows(
-        [tf.cast(row, tf.float32) / scale for row in rows],
+        sum_over_replicas(rows) if plan.layer is None else rows,
         [
             [None if g is None else tf.cast(g, tf.float32) for g in gradients[len(places) :]]
             for gradients in by_task

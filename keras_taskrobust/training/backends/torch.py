@@ -11,10 +11,10 @@ from keras_taskrobust.training.backends.torch_replicas import global_totals as g
 from keras_taskrobust.training.backends.torch_replicas import (
     mean_over_replicas,
     reached_on_any,
-    replicas,
     samples_of,
     sum_in_buckets,
 )
+from keras_taskrobust.training.backends.torch_replicas import replicas as replicas
 from keras_taskrobust.training.backends.torch_replicas import same_start as same_start
 from keras_taskrobust.training.backends.torch_replicas import sum_over_replicas as sum_over_replicas
 from keras_taskrobust.training.backends.torch_replicas import update_metric as update_metric
@@ -186,12 +186,6 @@ def gradient_train_step(model, data):
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     plan = model.gradient_plan(lambda layer: reached_on_any(model, reached(model, x, layer)))
     number = replicas()
-    if plan.layer is not None and number > 1 and model.weighting.needs == "gradients":
-        raise ValueError(
-            f"{type(model.weighting).__name__} compares the elements of the tasks' gradients, and "
-            "of those at a representation every process has its samples' part: take them at "
-            f"weights, or take one process. Received: {number} processes"
-        )
     uncut, cut_off = [], []
 
     def cut(tensor):
