@@ -54,6 +54,11 @@ class OpenModel(keras.Model):
     def _lock_state(self):
         """Stays open, as `keras.Functional` does: `compile` adds the weighting after `build`."""
 
+    def _get_metrics_result_or_logs(self, logs):
+        """At the end of a pass the metrics of all replicas, of which a step may log a part only."""
+        metrics = self.get_metrics_result()
+        return {name: metrics.get(name, value) for name, value in logs.items()}
+
 
 class OptimizerWithMain(keras.optimizers.MultiOptimizer):
     """Several optimizers, of which `main` alone keeps moving averages of variables.

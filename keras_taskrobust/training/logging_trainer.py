@@ -63,11 +63,6 @@ class LoggingTrainer(MeasuringTrainer):
         if self.test_function is not made:
             self.test_function = backend.with_logs(self.test_function, self._evaluation_logs)
 
-    def _get_metrics_result_or_logs(self, logs):
-        """What the last step logged, of all replicas: Keras asks at the end of a pass."""
-        found = self.get_metrics_result()
-        return {name: found.get(name, value) for name, value in logs.items()}
-
     def _training_logs(self, logs):
         self.step_finished()
         logs = self._task_metric.unpack(logs)

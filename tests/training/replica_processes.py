@@ -24,9 +24,12 @@ TIME_OUT = 1500
 
 def run(cases, folder, kind="processes", number=2):
     """What each process found in each of the `cases`."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # To compile takes far longer than to compute.
+    flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
     if kind == "devices":
-        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={number}"
+        flags.append(f"--xla_force_host_platform_device_count={number}")
+    settings = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": " ".join(flags)}
+    environment = {**os.environ, **settings}
     many = number if kind == "processes" else 1
     ports = ",".join(map(str, _free_ports(many)))
     processes = [
