@@ -13,6 +13,7 @@ from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.downstream.watching import TellWatcher
+from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
 from keras_taskrobust.training.keras_internals import layers_of
 from keras_taskrobust.training.optimizers import build_optimizer
@@ -230,14 +231,15 @@ class FineTuningRun(abc.ABC):
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
             # Past the `fit` of KerasHub's models, which prepares inputs and takes no generator.
-            logs = keras.Model.fit(
-                model,
-                batches_for_fit(batches[start:end]),
-                steps_per_epoch=end - start,
-                shuffle=False,
-                verbose=0,
-                callbacks=[StopOnBrokenLoss(), self._tell_watcher],
-            ).history
+            with backend.fused_update(model.optimizer):
+                logs = keras.Model.fit(
+                    model,
+                    batches_for_fit(batches[start:end]),
+                    steps_per_epoch=end - start,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=[StopOnBrokenLoss(), self._tell_watcher],
+                ).history
             outcomes["last"] = Outcome(self._weights(), self.predict())
             score = self.score(outcomes["last"].predictions)
             if not history or score > max(line["score"] for line in history):

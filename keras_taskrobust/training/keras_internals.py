@@ -27,6 +27,8 @@ PRIVATE_NAMES = {
         "_tracker",
     ),
     "optimizer": ("_get_variable_index", "_model_variables_moving_average"),
+    "optimizer of optimizers": ("_inner_optimizers",),
+    "Adam": ("_backend_update_step", "_momentums", "_velocities", "_velocity_hats"),
     "variable": ("_direct_assign", "_value"),
     "loss": ("_fn_kwargs",),
     "model on JAX": (
@@ -103,6 +105,24 @@ def additional_loss(model: keras.Model, loss: Any) -> Any:
 def index_of_variable(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
     """The place of a variable among those that the optimizer was built with."""
     return optimizer._get_variable_index(variable)
+
+
+def leaves_of(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers inside one that leaves its work to others, or the optimizer itself."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return leaves_of(optimizer.inner_optimizer)
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        return [leaf for inner in optimizer._inner_optimizers for leaf in leaves_of(inner)]
+    return [optimizer]
+
+
+def moments_of(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> list[Any]:
+    """What Adam has moved for a variable: both moments and, with `amsgrad`, the maxima."""
+    index = index_of_variable(optimizer, variable)
+    states = [optimizer._momentums, optimizer._velocities]
+    if optimizer.amsgrad:
+        states.append(optimizer._velocity_hats)
+    return [state[index].value for state in states]
 
 
 def value_outside_scopes(variable: keras.Variable) -> Any:

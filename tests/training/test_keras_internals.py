@@ -24,10 +24,21 @@ def trained_model():
     return model
 
 
+def adam_with_state():
+    optimizer = keras.optimizers.Adam(amsgrad=True)
+    optimizer.build([keras.Variable(1.0)])
+    return optimizer
+
+
 #: One of each kind in `PRIVATE_NAMES`, and the backend that has it, if it is one alone.
 EXAMPLES = {
     "model": (trained_model, None),
     "optimizer": (lambda: trained_model().optimizer, None),
+    "optimizer of optimizers": (
+        lambda: keras.optimizers.MultiOptimizer(lambda variable: keras.optimizers.SGD()),
+        None,
+    ),
+    "Adam": (adam_with_state, None),
     "variable": (lambda: keras.Variable(1.0), None),
     "loss": (lambda: keras.losses.CategoricalCrossentropy(axis=1), None),
     "model on JAX": (trained_model, "jax"),

@@ -21,6 +21,7 @@ Each module offers:
   float32 gradients, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
+- `fused_update(optimizer)`: a context in which it takes the same steps in less time.
 - `is_concrete(tensor)`: whether it has its values, unlike in a function that is being compiled.
 - `accelerator()`: the name of the device that a process computes on; `""` for the processor.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.

@@ -78,6 +78,10 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
+def fused_update(optimizer):
+    return contextlib.nullcontext()
+
+
 def reached(model, x, layer):
     uncut: list = []
     watched: list = []

@@ -25,6 +25,7 @@ from keras_taskrobust.training.backends.torch_rows import (
     pull_together,
     runs_on_cpu,
 )
+from keras_taskrobust.training.backends.torch_update import fused_update as fused_update
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     TaskRows,
@@ -160,7 +161,7 @@ def _update(model, held, gradients, loss, logs):
     )
     if is_taken:
         held.make()
-        with torch.no_grad():
+        with torch.no_grad(), fused_update(model.optimizer):
             model.optimizer.apply(gradients, model.trainable_variables)
     if model.skipped_steps is None:
         return logs
