@@ -9,7 +9,7 @@ from typing import Any
 from keras_taskrobust import checks
 from keras_taskrobust.files import path_inside
 from keras_taskrobust.locks import locked
-from keras_taskrobust.parts import Part
+from keras_taskrobust.parts import Part, all_parts, refuse_other_parts
 from keras_taskrobust.text.annotated_text import read_json, write_json
 from keras_taskrobust.text.corpora import Corpus, load_corpus
 from keras_taskrobust.text.pieces import CutCorpus
@@ -27,7 +27,6 @@ from keras_taskrobust.text.splitting import Document
 
 PARTS = "parts"
 _PART = "part.json"  # says that a part is complete
-_SHOWN = 5
 
 
 def annotate_part(
@@ -86,15 +85,10 @@ def annotate_part(
     checks.integer("shard_characters", shard_characters, least=1)
     own = Part.read(part)
     folder = Path(directory, PARTS)
-    others = {found.parts for found, _ in _found(folder)} - {own.parts}
-    if others:
-        raise ValueError(
-            f"All parts must be of one number. Received: part={part}, where {folder} has parts of "
-            f"{min(others)}: remove them, or go on with theirs"
-        )
+    refuse_other_parts(folder, own)
     annotator, tagging = tagging_of(tagger, tag_set, shard_characters)
     corpus = load_corpus(source, strict, documents, encoding, text_field, own)
-    folder = folder / f"{own.number}-of-{own.parts}"
+    folder = folder / own.name
     with locked(folder):
         shards = [
             write_shards(one, folder / str(number), tagging, annotator, workers, progress)[0]
@@ -134,49 +128,24 @@ def joined_parts(
     return shards, fingerprint_of(documents, tagging, progress)
 
 
-def _found(folder: Path) -> list[tuple[Part, Path]]:
-    """The parts that were begun, in order."""
-    found = []
-    for path in folder.glob("*-of-*"):
-        try:
-            found.append((Part.read(path.name.replace("-of-", "/")), path))
-        except ValueError:  # something else
-            continue
-    return sorted(found, key=lambda one: one[0].number)
-
-
 def _read_parts(folder: Path, corpus: Corpus, tagging: dict) -> list[list[list[Path]]]:
     """The shards of each part, of each of the corpus's sources."""
-    found = _found(folder)
-    if len({part.parts for part, _ in found}) > 1:
-        raise ValueError(
-            f"All parts must be of one number. Received: {_listed([str(p) for p, _ in found])} in "
-            f"{folder}: remove the others"
-        )
-    contents = {part.number: (path, read_json(path / _PART)) for part, path in found}
-    number = found[0][0].parts if found else 1
-    missing = [n for n in range(1, number + 1) if not contents.get(n, (None, {}))[1]]
-    if missing:
-        raise ValueError(
-            f"All parts must be there, to be joined. Received: {folder} without "
-            f"{_listed([f'{n}/{number}' for n in missing])}: make them with `part`, or remove the "
-            "folder to do without parts"
-        )
     shards = []
-    for n, (path, content) in contents.items():
-        _check_settings(f"{n}/{number}", content, corpus, tagging)
+    for part, path in all_parts(folder, lambda path: bool(read_json(path / _PART))).items():
+        content = read_json(path / _PART)
+        _check_settings(part, content, corpus, tagging)
         paths = [[path_inside(path, name) for name in names] for names in content["shards"]]
         damaged = [one for of_source in paths for one in of_source if not is_finished(one)]
         if damaged:
             raise ValueError(
-                f"All parts must be whole. Received: part {n}/{number} without {damaged[0]}: make "
-                "it again"
+                f"All parts must be whole. Received: part {part} without {damaged[0]}: make it "
+                "again"
             )
         shards.append(paths)
     return shards
 
 
-def _check_settings(part: str, content: dict, corpus: Corpus, tagging: dict) -> None:
+def _check_settings(part: Part, content: dict, corpus: Corpus, tagging: dict) -> None:
     former = content.get("tagging", {})
     names = sorted(n for n in former | tagging if former.get(n) != tagging.get(n))
     if names:
@@ -213,8 +182,3 @@ def _other_text(received: str, corpus: Corpus) -> ValueError:
         "Parts must be of the corpus that they are joined for, as it is now and with the same "
         f"`documents`, `encoding` and `text_field`. Received: {received}{reason}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

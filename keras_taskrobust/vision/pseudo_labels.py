@@ -9,10 +9,12 @@ sets do not compare.
 """
 
 import abc
+import hashlib
 import json
 import os
+import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_taskrobust import checks
 from keras_taskrobust.files import write_atomically
+from keras_taskrobust.parts import WHOLE, Part, all_parts, refuse_other_parts
 from keras_taskrobust.plain_text import listed_faults
 from keras_taskrobust.vision.class_sets import ADE20K_150, CITYSCAPES_19
 from keras_taskrobust.vision.folders import DEPTH_SCALE, description_path, read_description
@@ -57,6 +60,7 @@ def write_pseudo_labels(
     batch_size: int = 8,
     strict: bool = False,
     progress: bool = True,
+    part: str | None = None,
 ) -> dict[str, PseudoLabelReport]:
     """Predicts depth, labels or both for all images of a source, and stores the maps.
 
@@ -82,12 +86,17 @@ def write_pseudo_labels(
         batch_size: int, images per step.
         strict: bool. Whether to refuse unreadable images instead of skipping them.
         progress: bool. Whether to show a progress bar.
+        part: string. `"2/8"` is the second of eight parts of the images, which several processes
+            or machines do: only its maps are made. Once all are in the folder, with what they leave
+            in `depth.parts` and `semseg.parts`, a call without it checks and joins them, and makes
+            what is missing.
 
     Returns:
         dict of `"depth"`, `"semseg"` or both to `PseudoLabelReport`.
 
     Raises:
-        ValueError: if an argument is not as said, or the folder holds maps of another model.
+        ValueError: if an argument is not as said, the folder holds maps of another model, or parts
+            are missing or do not fit each other.
 
     Example:
 
@@ -104,17 +113,30 @@ def write_pseudo_labels(
     if depth is None and semseg is None:
         raise ValueError("`depth` or `semseg` must be given. Received: None for both")
     checks.integer("batch_size", batch_size, least=1)
+    own = WHOLE if part is None else Part.read(part)
     predictors: dict[str, _Predictor] = {}
     if depth is not None:
         predictors["depth"] = _DepthPredictor(depth)
     if semseg is not None:
         predictors["semseg"] = _LabelPredictor(semseg, class_names)
+    stems = [source.stem(index) for index in range(len(source))]
+    records = {name: _record(one.description, stems) for name, one in predictors.items()}
     for name, predictor in predictors.items():
+        parts = _parts_of(folder, name)
+        if part is not None:
+            refuse_other_parts(parts, own)
+        elif parts.exists():
+            _join(parts, records[name])
         _describe(Path(folder, name), predictor.description)
-    return {
-        name: _write_maps(source, Path(folder, name), predictor, batch_size, strict, progress)
-        for name, predictor in predictors.items()
-    }
+    reports = {}
+    for name, predictor in predictors.items():
+        indices = own.of(range(len(source)))
+        paths = {index: Path(folder, name, f"{stems[index]}.png") for index in indices}
+        reports[name] = _write_maps(source, paths, name, predictor, batch_size, strict, progress)
+        if part is not None:
+            content = json.dumps(records[name], indent=1).encode()
+            write_atomically(_parts_of(folder, name) / f"{own.name}.json", content)
+    return reports
 
 
 class _Predictor(abc.ABC):
@@ -203,17 +225,40 @@ class _LabelPredictor(_Predictor):
         write_labels(path, np.asarray(resized))
 
 
+def _parts_of(folder, name):
+    """The folder of what says which parts of the maps are complete."""
+    return Path(folder, f"{name}.parts")
+
+
+def _record(description: Mapping[str, Any], stems: Sequence[str]) -> dict[str, Any]:
+    """What all parts of some maps have in common."""
+    images = hashlib.sha256(json.dumps(stems).encode()).hexdigest()
+    return {**description, "images": f"{len(stems)}, {images}"}
+
+
+def _join(folder: Path, record: Mapping[str, Any]) -> None:
+    """Checks that all parts are complete, and of the same images and model. They are then one."""
+    for part, path in all_parts(folder, Path.is_file).items():
+        different = _differences(read_description(path), record)
+        if different:
+            raise ValueError(
+                "Parts must be made of the same images, by the same model, that they are joined "
+                f"with. Received: part {part} in {folder}, which differs in {different}"
+            )
+    shutil.rmtree(folder)
+
+
+def _differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    keys = stored.keys() | expected.keys()
+    return sorted(key for key in keys if stored.get(key) != expected.get(key))
+
+
 def _describe(folder, description):
     """Writes the description of a folder of maps; refuses a folder with another one."""
     path = description_path(folder)
     if path.is_file():
-        stored = read_description(path)
-        if stored != description:
-            different = sorted(
-                key
-                for key in stored.keys() | description.keys()
-                if stored.get(key) != description.get(key)
-            )
+        different = _differences(read_description(path), description)
+        if different:
             raise ValueError(
                 f"`folder` must be new or hold maps of the same model. Received: {folder}, whose "
                 f"description {path.name} differs in {different}"
@@ -223,13 +268,14 @@ def _describe(folder, description):
 
 def _write_maps(
     source: ImageSource,
-    folder: Path,
+    paths: Mapping[int, Path],
+    name: str,
     predictor: _Predictor,
     batch_size: int,
     strict: bool,
     progress: bool,
 ) -> PseudoLabelReport:
-    paths = [folder / f"{source.stem(index)}.png" for index in range(len(source))]
+    """Writes the maps of some images, given where each goes."""
     pending = _find_pending(paths)
     skipped: dict[str, str] = {}
     columns = (
@@ -240,7 +286,7 @@ def _write_maps(
     )
     with Progress(*columns, disable=not progress) as bar, ThreadPoolExecutor() as pool:
         task = bar.add_task(
-            f"{folder.name} by {predictor.name}",
+            f"{name} by {predictor.name}",
             total=len(paths),
             completed=len(paths) - len(pending),
         )
@@ -260,21 +306,21 @@ def _write_maps(
             bar.advance(task, len(batch))
     if skipped:
         warnings.warn(
-            f"{len(skipped)} unreadable images are skipped: {listed_faults(skipped)}", stacklevel=4
+            f"{len(skipped)} unreadable images are skipped: {listed_faults(skipped)}", stacklevel=3
         )
     kept = len(paths) - len(pending)
     return PseudoLabelReport(len(pending) - len(skipped), kept, skipped)
 
 
-def _find_pending(paths: Sequence[Path]) -> list[int]:
+def _find_pending(paths: Mapping[int, Path]) -> list[int]:
     """The numbers of the maps that are missing or damaged."""
     with ThreadPoolExecutor() as pool:
-        whole = list(pool.map(is_whole_picture, paths))
-    pending = [index for index, is_whole in enumerate(whole) if not is_whole]
+        whole = list(pool.map(is_whole_picture, paths.values()))
+    pending = [index for index, is_whole in zip(paths, whole, strict=True) if not is_whole]
     damaged = [str(paths[index]) for index in pending if paths[index].exists()]
     if damaged:
         warnings.warn(
-            f"{len(damaged)} damaged maps are made again: {'; '.join(damaged[:5])}", stacklevel=5
+            f"{len(damaged)} damaged maps are made again: {'; '.join(damaged[:5])}", stacklevel=4
         )
     return pending
 

@@ -151,6 +151,53 @@ def test_damaged_maps_are_made_again(tmp_path):
     assert [path.read_bytes() for path in paths] == whole
 
 
+def files_of(folder):
+    """The bytes of all files of a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def both(images, folder, **options):
+    """Depth and labels."""
+    models = {"depth": depth_model(), "semseg": label_model()}
+    names = ("dark", "bright", "c", "d")
+    return write_pseudo_labels(
+        images, folder, **models, class_names=names, batch_size=2, progress=False, **options
+    )
+
+
+def test_parts_make_the_maps_of_the_whole(tmp_path):
+    images = ProceduralScenes(7, 12, 16)
+    both(images, tmp_path / "whole")
+    for part, number in (("2/3", 2), ("1/3", 2), ("3/3", 3)):
+        report = both(images, tmp_path / "parts", part=part)
+        assert report == dict.fromkeys(("depth", "semseg"), PseudoLabelReport(number, 0, {}))
+    assert both(images, tmp_path / "parts")["semseg"] == PseudoLabelReport(0, 7, {})
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path):
+    images = ProceduralScenes(4, 12, 16)
+    both(images, tmp_path, part="1/3")
+    both(images, tmp_path, part="3/3")
+    with pytest.raises(ValueError, match=r"depth\.parts without 2/3: make them with `part`"):
+        both(images, tmp_path)
+    with pytest.raises(ValueError, match=r"of one number. Received: part=1/2, where .* parts of 3"):
+        both(images, tmp_path, part="1/2")
+    with pytest.raises(ValueError, match=r"`part` must be I/N"):
+        both(images, tmp_path, part="3/2")
+    both(images, tmp_path, part="2/3")
+    with pytest.raises(ValueError, match=r"part 1/3 in .*, which differs in \['images'\]"):
+        both(ProceduralScenes(5, 12, 16), tmp_path)
+    path = tmp_path / "semseg.parts" / "2-of-3.json"
+    path.write_text(path.read_text().replace("Functional", "Another"))
+    with pytest.raises(ValueError, match=r"part 2/3 in .*semseg.*, which differs in \['model'\]"):
+        both(images, tmp_path)
+
+
 @pytest.mark.parametrize("damaged", ["", "[1]", '{"model": ', "[" * 100_000])
 def test_a_damaged_description_of_maps_is_named(tmp_path, damaged):
     (tmp_path / "depth.json").write_text(damaged)
