@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 import torch
 
+from keras_taskrobust.training.backends.torch_random import RandomStream
 from keras_taskrobust.training.backends.torch_replicas import Trainer as Trainer
 from keras_taskrobust.training.backends.torch_replicas import global_totals as global_totals
 from keras_taskrobust.training.backends.torch_replicas import (
@@ -65,7 +66,7 @@ def accelerator() -> str:
 
 
 def random_stream():
-    return keras.random.SeedGenerator()
+    return RandomStream()
 
 
 @contextlib.contextmanager
@@ -75,14 +76,14 @@ def own_randomness(stream):
     Inside this context it draws from the model's own stream; the global state is left as it was.
     """
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    before = stream.state.value.clone()
-    seed = int(stream.next().sum())
+    before = stream.numbers()
+    stream.count()
     with torch.random.fork_rng(devices=devices):
         # What `torch.manual_seed` does for these; for all other kinds of devices it takes longer
         # than the weighting.
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(sum(before))
         if devices:
-            torch.cuda.manual_seed(seed)
+            torch.cuda.manual_seed(sum(before))
         try:
             yield
         except BaseException:
