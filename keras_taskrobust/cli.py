@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_taskrobust import __version__, cli_completion
+from keras_taskrobust import __version__, cli_completion, distribution
 from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
-from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, PrepareText, Redraw, Run
+from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, PrepareText, Redraw, TrainedRun
 from keras_taskrobust.cli_output import HELP as OUTPUT
 from keras_taskrobust.cli_output import saying
 from keras_taskrobust.cli_parsing import (
@@ -25,6 +25,7 @@ from keras_taskrobust.cli_parsing import (
     refuse_unused,
     with_flags,
 )
+from keras_taskrobust.cli_processes import quiet_beside_main, refuse_devices, run_by_processes
 from keras_taskrobust.interruption import stopping_at_signals
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
@@ -40,19 +41,20 @@ class Command(NamedTuple):
 
     Attributes:
         summary: string. What it does, in a line.
-        run: runs it, given its words and how errors call it.
+        run: runs it, given its words and how errors call it; returns how many processes are to run
+            it in place of this one, if any are.
         options: a dataclass of its options, and the recipes that it takes or `None`; what a shell
             completes.
     """
 
     summary: str
-    run: Callable[[list[str], str], None]
+    run: Callable[[list[str], str], int | None]
     options: tuple[Any, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `taskrobust`; returns on success, else exits with a message on standard error."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = given = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet, verbose = (name in words for name in _OF_ALL)
     words = [word for word in words if word not in _OF_ALL]
     if words[:1] and words[0] in cli_completion.FLAGS:
@@ -72,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         saying(quiet, verbose, in_flags),
         stopping_at_signals(),
     ):
-        COMMANDS[command].run(words[len(command.split()) :], program)
+        number = COMMANDS[command].run(words[len(command.split()) :], program)
+    if number:
+        sys.exit(run_by_processes(main, number, given))
 
 
 def _in_flags(command, text):
@@ -138,17 +142,24 @@ def _prepare_text(words, program):
 
 def _pretrain(modality, words, program):
     """One run, its report, and a list of what was written."""
-    arguments = parse_with_recipe(words, program, Run, modality.pretraining)
+    arguments = parse_with_recipe(words, program, TrainedRun, modality.pretraining)
     recipe, output = arguments.recipe, arguments.output
     refuse_unused(words, recipe.unused())
     with starting_keras():
+        number = distribution.processes_to_start(arguments.devices)
+        if number:
+            return number
+        distribution.start_devices(arguments.devices)
         from keras_taskrobust.evaluation import print_report, write_report
         from keras_taskrobust.recipes.guide import write_guide
         from keras_taskrobust.recipes.pretraining import pretrain
         from keras_taskrobust.recipes.training_run import pictures_of, results_of
 
         family = modality.family()
-    run = pretrain(family, recipe, output)
+    with quiet_beside_main():
+        run = pretrain(family, recipe, output)
+    if not distribution.is_main():
+        return None
     settings = {name: str(value) for name, value in dataclasses.asdict(recipe).items()}
     written = write_report(
         [run],
@@ -164,9 +175,11 @@ def _pretrain(modality, words, program):
     results = {**results_of(output), ", ".join(path.name for path in written): "report and plots"}
     for name, text in results.items():
         print(f"  {name}: {text}")
+    return None
 
 
 def _compare(modality, words, program):
+    refuse_devices(words, program)
     _refuse_single_runs(words)
     arguments = parse_with_recipe(words, program, modality.comparison, modality.pretraining)
     refuse_unused(words, arguments.unused())
@@ -213,6 +226,7 @@ def _refuse_rows(arguments):
 
 
 def _finetune(modality, words, program):
+    refuse_devices(words, program)
     arguments = parse_with_recipe(words, program, modality.finetune, modality.finetuning)
     refuse_unused(words, arguments.unused())
     presets = _presets(arguments)
@@ -226,6 +240,7 @@ def _finetune(modality, words, program):
 
 
 def _inherit(modality, words, program):
+    refuse_devices(words, program)
     arguments = parse_with_recipe(words, program, modality.inherit, modality.inheritance)
     refuse_unused(words, arguments.unused())
     with starting_keras():
@@ -315,12 +330,12 @@ COMMANDS = {
     "pretrain text": Command(
         f"pre-train a PoS-BERT: {_recipes(TEXT.pretraining)}",
         functools.partial(_pretrain, TEXT),
-        (Run, TEXT.pretraining),
+        (TrainedRun, TEXT.pretraining),
     ),
     "pretrain images": Command(
         f"pre-train an MM-MAE: {_recipes(IMAGES.pretraining)}",
         functools.partial(_pretrain, IMAGES),
-        (Run, IMAGES.pretraining),
+        (TrainedRun, IMAGES.pretraining),
     ),
     "finetune text": Command(
         f"fine-tune BERT presets on downstream tasks: {_recipes(TEXT.finetuning)}",

@@ -5,6 +5,8 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 
+from keras_taskrobust import distribution
+
 #: The exit status if some runs or cells failed, and the rest is done.
 SOME_FAILED = 3
 #: The exit status after SIGTERM or SIGINT: EX_TEMPFAIL, "try again later".
@@ -36,11 +38,18 @@ def said_in_a_sentence(program: str, debug: bool, in_flags: Callable[[str], str]
     try:
         yield
     except KeyboardInterrupt:
-        print(f"\n{program}: interrupted, go on with the same command", file=sys.stderr)
+        if distribution.is_main():
+            print(f"\n{program}: interrupted, go on with the same command", file=sys.stderr)
         sys.exit(INTERRUPTED)
+    except distribution.FailedElsewhereError:
+        if debug:
+            raise
+        sys.exit(1)  # the process that failed says why
     except Exception as error:
         if debug:
             raise
+        if not distribution.is_main():
+            program = f"{program}, process {distribution.process_id()}"
         from keras_taskrobust.recipes.failures import is_sentence, reason
 
         where = "" if is_sentence(error) else " (--debug shows where)"

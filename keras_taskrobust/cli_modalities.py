@@ -11,11 +11,12 @@ from keras_taskrobust.cli_options import (
     InheritImages,
     InheritText,
     PrepareText,
-    Run,
     Settings,
     TextComparison,
+    TrainedRun,
 )
 from keras_taskrobust.cli_parsing import field_names
+from keras_taskrobust.distribution import Devices
 from keras_taskrobust.downstream.own_tables import named_tasks
 from keras_taskrobust.recipes import (
     finetuning_settings,
@@ -43,7 +44,7 @@ class Modality(abc.ABC):
     pretraining: ClassVar[Recipes]
     finetuning: ClassVar[Recipes]
     inheritance: ClassVar[Recipes]
-    runs: ClassVar[tuple] = (Run,)
+    runs: ClassVar[tuple] = (TrainedRun,)
     comparison: ClassVar[Any]
     finetune: ClassVar[Any]
     inherit: ClassVar[Any]
@@ -54,7 +55,8 @@ class Modality(abc.ABC):
         """Those of all that flags set."""
         recipes = (self.pretraining, self.finetuning, self.inheritance)
         settings = [recipe for one in recipes for _, recipe in one.values()]
-        options = (*self.runs, self.comparison, self.finetune, self.inherit, *map(type, settings))
+        commands = (*self.runs, self.comparison, self.finetune, self.inherit)
+        options = (*commands, Devices, *map(type, settings))
         return set().union(*map(field_names, options))
 
     @abc.abstractmethod
@@ -74,7 +76,7 @@ class _Text(Modality):
     pretraining = text_settings.RECIPES
     finetuning = finetuning_settings.TEXT_RECIPES
     inheritance = finetuning_settings.RELATED_TEXT_RECIPES
-    runs = (Run, PrepareText)
+    runs = (TrainedRun, PrepareText)
     comparison = TextComparison
     finetune = FineTune
     inherit = InheritText

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from keras_taskrobust import checks
+from keras_taskrobust.distribution import Devices
 from keras_taskrobust.downstream import NLTK_TASKS
 from keras_taskrobust.downstream.own_tables import is_own_table
 from keras_taskrobust.downstream.settings import Adaptation
@@ -63,6 +64,13 @@ class PrepareText(Run[Recipe]):
     def __post_init__(self):
         if self.part is not None:
             Part.read(self.part)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedRun(Run[Recipe]):
+    """One run."""
+
+    devices: Devices = dataclasses.field(default_factory=Devices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import grain
 
+#: The part of a batch that is all of it, see `rows_of_part`.
+WHOLE = (0, 1)
 _MOST_THREADS = 8
+
+
+def rows_of_part(batch_size: int, part: tuple[int, int]) -> range:
+    """The rows of a batch that are one of its equal parts.
+
+    Args:
+        batch_size: int, the rows of all parts.
+        part: `(i, n)`, the i-th of n parts, from 0.
+
+    Raises:
+        ValueError: there is no such part, or the batch has no equal parts.
+
+    Example:
+
+    >>> rows_of_part(6, (1, 3))
+    range(2, 4)
+    """
+    index, number = part
+    if not 0 <= index < number:
+        raise ValueError(f"`part` must be (i, n) with 0 <= i < n. Received: part={part}")
+    if batch_size % number:
+        raise ValueError(
+            f"`batch_size` must be a multiple of {number}, the number of parts. "
+            f"Received: batch_size={batch_size}"
+        )
+    rows = batch_size // number
+    return range(index * rows, (index + 1) * rows)
 
 
 def read_ahead(dataset: "grain.MapDataset") -> "grain.IterDataset":
@@ -55,7 +84,7 @@ def with_workers(
         flags.FLAGS.mark_as_parsed()
     each = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     processes = grain.MultiprocessingOptions(num_workers=num_workers)
-    return dataset.to_iter_dataset(each).mp_prefetch(processes, worker_init_fn=_end_with_parent)
+    return dataset.to_iter_dataset(each).mp_prefetch(processes, worker_init_fn=end_with_parent)
 
 
 def batches_for_fit(dataset: "grain.MapDataset | grain.IterDataset") -> Iterator[tuple]:
@@ -80,8 +109,8 @@ def batches_for_fit(dataset: "grain.MapDataset | grain.IterDataset") -> Iterator
         iterator.close()
 
 
-def _end_with_parent(worker: int, workers: int) -> None:
-    """Ends a process once its parent was killed: those of grain would wait for it for ever."""
+def end_with_parent(*ignored: int) -> None:
+    """Ends a process once its parent was killed: it would wait for it for ever."""
 
     def watch(parent):
         parent.join()

@@ -1,6 +1,7 @@
 """One process at a time in a folder."""
 
 import contextlib
+import contextvars
 import functools
 import inspect
 import json
@@ -21,6 +22,8 @@ _NAME = ".lock"
 _OF_A_START = (_NAME, "recipe.json", "fingerprints.json")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+#: Whether another process holds all folders for this one, too.
+_HELD_ELSEWHERE: contextvars.ContextVar[bool] = contextvars.ContextVar("held", default=False)
 
 
 @contextlib.contextmanager
@@ -44,6 +47,9 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
         ...  # writes to the folder
     ```
     """
+    if _HELD_ELSEWHERE.get():
+        yield
+        return
     folder = Path(directory).resolve()
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     make_folder(directory)
@@ -62,6 +68,16 @@ def locked(directory: str | os.PathLike) -> Iterator[None]:
             remove_partial_files(directory, seconds=0)
         stack.enter_context(_gone_if_failed(made))
         yield
+
+
+@contextlib.contextmanager
+def held_elsewhere() -> Iterator[None]:
+    """A body in a process whose folders another one holds, and alone writes to."""
+    token = _HELD_ELSEWHERE.set(True)
+    try:
+        yield
+    finally:
+        _HELD_ELSEWHERE.reset(token)
 
 
 @contextlib.contextmanager

@@ -92,11 +92,11 @@ def test_help_says_where_the_settings_are_and_which_weightings(capsys):
     [
         (
             "pretrain text pos-bert-tiny",
-            ["weighting", "training", "run", "text", "masking", "model"],
+            ["devices", "weighting", "training", "run", "text", "masking", "model"],
         ),
         (
             "pretrain images mm-mae-tiny",
-            ["weighting", "training", "run", "images", "masking", "model"],
+            ["devices", "weighting", "training", "run", "images", "masking", "model"],
         ),
         ("finetune text glue", ["training", "robustness", "model"]),
         ("finetune images small", ["images", "training", "robustness", "model", "augmentation"]),

@@ -9,7 +9,7 @@ import keras
 import keras_hub
 import numpy as np
 
-from keras_taskrobust.data_loading import read_ahead, with_workers
+from keras_taskrobust.data_loading import WHOLE, read_ahead, with_workers
 from keras_taskrobust.evaluation.held_out import score_reconstructions
 from keras_taskrobust.evaluation.reconstructions import (
     Reconstructions,
@@ -149,7 +149,7 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
     def build(self, recipe, data):
         return build_mm_mae(recipe, data.train.class_names)
 
-    def batches(self, recipe, data):
+    def batches(self, recipe, data, part=WHOLE):
         workers = (os.cpu_count() or 1) if recipe.workers is None else recipe.workers
         batches = image_batches(
             data.train,
@@ -159,6 +159,7 @@ class ImageFamily(PretrainingFamily[ImagePretraining, OpenedImages]):
             modalities=recipe.modalities,
             strides={"semseg": recipe.semseg_stride},
             masking=_masking(recipe),
+            part=part,
         )
         return lambda step: with_workers(batches[step:], workers)
 

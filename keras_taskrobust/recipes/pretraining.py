@@ -1,16 +1,19 @@
 """Pre-training, of whatever modality: claim a folder, train, score, export."""
 
 import abc
-import functools
+import contextlib
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import keras
 
+from keras_taskrobust import distribution
+from keras_taskrobust.data_loading import WHOLE
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
-from keras_taskrobust.locks import locks_directory
+from keras_taskrobust.locks import held_elsewhere, locked
+from keras_taskrobust.recipes.environment import versions
 from keras_taskrobust.recipes.fingerprints import check_fingerprints
 from keras_taskrobust.recipes.guide import write_guide
 from keras_taskrobust.recipes.settings import Pretraining
@@ -20,6 +23,7 @@ from keras_taskrobust.recipes.training_run import (
     finish_run,
     finished_run,
     load_run,
+    restored,
     train,
 )
 from keras_taskrobust.training import MinimaxModel
@@ -82,8 +86,16 @@ class PretrainingFamily(abc.ABC, Generic[Recipe, Data]):
         """A compiled model with the recipe's initial weights, optimizer and weighting."""
 
     @abc.abstractmethod
-    def batches(self, recipe: Recipe, data: Data) -> Callable[[int], Any]:
-        """From the number of a step to the batches from there on, as `train` takes them."""
+    def batches(
+        self, recipe: Recipe, data: Data, part: tuple[int, int] = WHOLE
+    ) -> Callable[[int], Any]:
+        """From the number of a step to the batches from there on, as `train` takes them.
+
+        Args:
+            recipe: the settings.
+            data: what `prepare` returned.
+            part: `(i, n)`: of n equal parts of each batch the i-th is read, and no other.
+        """
 
     @abc.abstractmethod
     def score(self, model: Any, recipe: Recipe, data: Data) -> TaskScores:
@@ -101,7 +113,6 @@ class PretrainingFamily(abc.ABC, Generic[Recipe, Data]):
         """Writes pictures of what the model predicts into the folder of a run; by default none."""
 
 
-@locks_directory
 def pretrain(
     family: PretrainingFamily[Recipe, Data],
     recipe: Recipe,
@@ -111,7 +122,9 @@ def pretrain(
 ) -> Run:
     """One run: prepare, train, score, save.
 
-    A finished run is not computed again; a killed one goes on from its checkpoint.
+    A finished run is not computed again; a killed one goes on from its checkpoint. Under
+    `keras_taskrobust.distribution` several devices and processes train it, of which the main one
+    writes; all read the same folder. Their number may change when it goes on.
 
     Args:
         family: `PretrainingFamily`.
@@ -129,27 +142,59 @@ def pretrain(
             process is in it; or there are no such data.
     """
     label = label or recipe.weighting
-    claim_folder(directory, recipe)
-    run = finished_run(directory, label)
-    if run is not None:
-        if data is not None:
-            check_fingerprints(directory, data.fingerprints(), is_finished=True)
-        return run
-    if data is None:
-        data = family.prepare(recipe, directory)
-    claim_data(directory, data.fingerprints())
+    distribution.check_alike("settings", recipe.decisive())
+    is_main = distribution.is_main()
+    with contextlib.ExitStack() as stack:
+        with distribution.main_first():
+            stack.enter_context(locked(directory) if is_main else held_elsewhere())
+            if is_main:
+                claim_folder(directory, recipe)
+            run = finished_run(directory, label)
+            if run is not None:
+                if data is not None:
+                    check_fingerprints(directory, data.fingerprints(), is_finished=True)
+                return run
+            if data is None:
+                data = family.prepare(recipe, directory)
+            if is_main:
+                claim_data(directory, data.fingerprints())
+        distribution.check_alike("data and versions", {**data.fingerprints(), **versions()})
+        return _computed(family, recipe, directory, data, label)
+
+
+def _computed(family, recipe, directory, data, label):
+    """The run in a folder that is claimed."""
     recipe = family.settled(recipe, data)
-    model = family.build(recipe, data)
-    draw = functools.partial(family.draw, model, recipe, data, directory)
+    distribution.check_batch(recipe.batch_size)
+    is_main, is_scoped = distribution.is_main(), distribution.is_scoped()
+
+    def draw(stage):
+        if not is_main or type(family).draw is PretrainingFamily.draw:
+            return
+        with distribution.alone():
+            shown = model
+            if is_scoped:
+                shown = family.build(recipe, data)
+                shown.set_weights(model.get_weights())
+            family.draw(shown, recipe, data, directory, stage)
+
+    with distribution.scope():
+        model = family.build(recipe, data)
     draw("at_start")
-    batches = family.batches(recipe, data)
-    half_way = _HalfWay(draw, recipe.steps // recipe.steps_per_report // 2)
-    seconds = train(model, recipe, batches, directory, label, [half_way])
-    scores = family.score(model, recipe, data)
-    draw("at_end")
-    family.export(model, directory)
-    finish_run(directory, scores, seconds)
-    write_guide(directory)
+    with distribution.scope():
+        batches = family.batches(recipe, data, distribution.part())
+        whole = family.batches(recipe, data)
+        half_way = _HalfWay(draw, recipe.steps // recipe.steps_per_report // 2)
+        seconds = train(model, recipe, batches, directory, label, [half_way], whole)
+    with distribution.main_first(), distribution.alone():
+        if is_main:
+            if is_scoped:
+                model = restored(family.build(recipe, data), recipe, directory)
+            scores = family.score(model, recipe, data)
+            family.draw(model, recipe, data, directory, "at_end")
+            family.export(model, directory)
+            finish_run(directory, scores, seconds)
+            write_guide(directory)
     return load_run(directory, label)
 
 

@@ -6,6 +6,7 @@ import functools
 import keras
 import keras_hub
 
+from keras_taskrobust.data_loading import WHOLE
 from keras_taskrobust.evaluation.held_out import score_groups
 from keras_taskrobust.files import folder_to_write, replacing
 from keras_taskrobust.recipes.comparison import compare
@@ -82,9 +83,11 @@ class TextFamily(PretrainingFamily[TextPretraining, PreparedText]):
         counts = data.target_counts(_masking(recipe, data.encoder))
         return build_pos_bert(recipe, data.encoder, counts)
 
-    def batches(self, recipe, data):
+    def batches(self, recipe, data, part=WHOLE):
         masking = _masking(recipe, data.encoder)
-        batches = masked_batches(data.train, masking, recipe.batch_size, seed=recipe.seed)
+        batches = masked_batches(
+            data.train, masking, recipe.batch_size, seed=recipe.seed, part=part
+        )
         return lambda step: batches[step:]
 
     def score(self, model, recipe, data):

@@ -1,6 +1,7 @@
 """The folder of one run: its settings, its training, its result. A killed run in it goes on."""
 
 import dataclasses
+import functools
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust import distribution
 from keras_taskrobust.data_loading import batches_for_fit
 from keras_taskrobust.evaluation.runs import Run
 from keras_taskrobust.evaluation.scores import TaskScores
@@ -171,6 +173,7 @@ def train(
     directory: Path,
     label: str,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    whole_batches: Callable[[int], Any] | None = None,
 ) -> float:
     """Trains until `recipe.steps`, from the newest checkpoint in `directory` if there is one.
 
@@ -180,13 +183,15 @@ def train(
         batches: callable: the number of the first step to a `grain` data set from there on.
         directory: the folder for `history.csv` and the checkpoints.
         label: what the progress bar calls the run.
-        callbacks: further callbacks. What they do at the end of an epoch is done before its
-            checkpoint.
+        callbacks: further callbacks of the main process. What they do at the end of an epoch is
+            done before its checkpoint.
+        whole_batches: as `batches`, where those are a part of each batch; by default they are all
+            of it.
 
     Returns:
         float. Seconds spent, over all starts, on what was kept.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    is_main = distribution.is_main()
     checkpoint = Checkpoint(
         directory,
         recipe.reports_per_checkpoint,
@@ -195,24 +200,27 @@ def train(
         recipe.checkpoint_minutes,
     )
     done = checkpoint.restore(model)
-    cut_history(directory, done, recipe.steps_per_report)
+    distribution.check_alike("checkpoints", {"reports": done, "steps": checkpoint.steps_of_epoch})
+    if is_main:
+        cut_history(directory, done, recipe.steps_per_report)
     step = done * recipe.steps_per_report + checkpoint.steps_of_epoch
     if step == 0 and model.trivial_losses is not None:
         is_needed = model.weighting.needs_trivial_losses
-        model.measure_trivial_losses(FromTheStart(batches), allow_unseen=not is_needed)
+        first_ones = FromTheStart(whole_batches or batches)
+        model.measure_trivial_losses(first_ones, allow_unseen=not is_needed)
     reports = (directory, recipe.steps_per_report, recipe.steps)
-    callbacks = [
-        StopOnBrokenLoss(),
+    of_main = [
         HistoryLog(*reports),
         *([TensorBoardLog(*reports, step)] if recipe.tensorboard else []),
         *callbacks,
-        checkpoint,
-        ProgressBar(label, recipe.steps, step),
     ]
+    callbacks = [StopOnBrokenLoss(), *(of_main if is_main else []), checkpoint]
+    if is_main:
+        callbacks.append(ProgressBar(label, recipe.steps, step))
     with saving_first():
         for epochs, steps in _epochs_from(step, recipe):
             model.fit(
-                batches_for_fit(batches(step)),
+                distribution.for_fit(functools.partial(batches_for_fit, batches(step))),
                 epochs=epochs[-1] + 1,
                 initial_epoch=epochs[0],
                 steps_per_epoch=steps,
@@ -222,6 +230,14 @@ def train(
             )
             step += len(epochs) * steps
     return checkpoint.seconds
+
+
+def restored(model: MinimaxModel, recipe: Pretraining, directory: Path) -> MinimaxModel:
+    """The same compiled model with the state of the newest checkpoint."""
+    Checkpoint(directory, steps_per_epoch=recipe.steps_per_report, steps=recipe.steps).restore(
+        model
+    )
+    return model
 
 
 def _epochs_from(step: int, recipe: Pretraining) -> Iterator[tuple[range, int]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from keras_taskrobust import checks
+from keras_taskrobust.data_loading import WHOLE, rows_of_part
 from keras_taskrobust.randomness import hash_counters, shuffled, to_unit_interval
 from keras_taskrobust.text.annotated_text import AnnotatedText
 from keras_taskrobust.text.pos import tasks_of_tag_set
@@ -257,6 +258,7 @@ def masked_batches(
     epochs: int | None = None,
     shuffle: bool = True,
     drop_remainder: bool = True,
+    part: tuple[int, int] = WHOLE,
 ) -> "grain.MapDataset":
     """Makes the batches of `(x, y)` that `model.fit` takes.
 
@@ -272,6 +274,8 @@ def masked_batches(
         epochs: int >= 1, or `None` for no end (give `fit` its `steps_per_epoch`).
         shuffle: bool. Whether the order is random.
         drop_remainder: bool. Whether the last, smaller batch of an epoch is left out.
+        part: `(i, n)`: of each batch only the i-th of n equal parts is read, as `part()` of
+            `keras_taskrobust.distribution` says it of a process. It has `batch_size / n` records.
 
     Returns:
         A `grain.MapDataset` of batches.
@@ -290,11 +294,14 @@ def masked_batches(
             f"Received: batch_size={batch_size} with {len(text)} records"
         )
     check_fit(text, masking)
+    rows = rows_of_part(batch_size, part)
+    if part != WHOLE and not drop_remainder:
+        raise ValueError(f"`part` needs `drop_remainder`. Received: part={part}")
     steps = len(text) // batch_size if drop_remainder else -(-len(text) // batch_size)
     length = sys.maxsize if epochs is None else epochs * steps
     order_seed = seed if shuffle else None
     return grain.MapDataset.source(
-        _MaskedBatches(text, masking, batch_size, order_seed, steps, length)
+        _MaskedBatches(text, masking, batch_size, rows, order_seed, steps, length)
     )
 
 
@@ -321,6 +328,7 @@ class _MaskedBatches:
     text: RecordSource
     masking: PosMasking
     batch_size: int
+    rows: range
     order_seed: int | None
     steps_per_epoch: int
     length: int
@@ -331,7 +339,8 @@ class _MaskedBatches:
     def __getitem__(self, step: int) -> Batch:
         epoch, number = divmod(int(step), self.steps_per_epoch)
         start = number * self.batch_size
-        indices = np.arange(start, min(start + self.batch_size, len(self.text)))
+        end = min(start + self.rows.stop, len(self.text))
+        indices = np.arange(start + self.rows.start, end)
         if self.order_seed is not None:
             indices = shuffled(indices, len(self.text), self.order_seed, epoch)
         return self.masking(self.text.batch(indices), epoch)

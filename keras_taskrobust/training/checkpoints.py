@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_taskrobust.files import READING_ERRORS, replacing, write_atomically
-from keras_taskrobust.interruption import Interrupted, is_asked_to_stop
+from keras_taskrobust.interruption import Interrupted
+from keras_taskrobust.training.agreed_stop import AgreedStop
+from keras_taskrobust.training.backends import launcher
 from keras_taskrobust.training.metric_state import pack_metrics, unpack_metrics
 
 _PATTERN = re.compile(r"(checkpoint-(step-)?(\d{8,}))\.(?:weights\.h5|json)")
@@ -39,6 +41,8 @@ class Checkpoint(keras.callbacks.Callback):
     Between the ends of epochs it saves by time, with what the metrics have so far. Who continues
     from there trains the rest of the epoch, which then ends with the logs of the whole. So it does
     at a signal that asks a command of `taskrobust` to stop.
+
+    Of several processes that train together all have it, and the main one saves.
 
     Put it behind the callbacks whose work is to be done once an epoch: who continues from a
     checkpoint does not do it again.
@@ -91,6 +95,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._replaceable: set[str] = set()  # the names of what cannot be restored
         self._began = 0.0
         self._saved_at = 0.0
+        self._asked_to_stop = AgreedStop()
 
     def latest(self) -> tuple[Path | None, int]:
         """The newest sound checkpoint, or `None`, and the number of epochs it holds.
@@ -142,30 +147,38 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         steps = self.steps_of_epoch + batch + 1
-        if self._is_due() and steps < self._length_of(self._epoch):
+        is_asked = self._asked_to_stop.after_batch()
+        if (is_asked or self._is_due()) and steps < self._length_of(self._epoch):
             self._save(self._epoch, steps)
-            self._stop_if_asked()
+            if is_asked:
+                self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         is_last = epoch + 1 == self.params["epochs"]
         if self.steps is not None:
             is_last = self._steps_of(epoch + 1) >= self.steps
-        if (epoch + 1) % self.every == 0 or is_last or self._is_due():
+        is_asked = self._asked_to_stop.after_epoch()
+        if (epoch + 1) % self.every == 0 or is_last or is_asked or self._is_due():
             self._save(epoch + 1)
-        self._stop_if_asked()
+        if is_asked:
+            self._stop()
 
-    def _stop_if_asked(self):
-        if is_asked_to_stop():
-            raise Interrupted
+    def _stop(self):
+        if launcher.count() > 1:
+            launcher.gather(b"")  # the main process has saved
+        raise Interrupted
 
     def _is_due(self) -> bool:
-        if self.minutes is None or is_asked_to_stop():
-            return is_asked_to_stop()
+        if self.minutes is None:
+            return False
         return time.perf_counter() - self._saved_at >= 60.0 * self.minutes
 
     def _save(self, epochs: int, steps: int = 0) -> None:
+        if launcher.rank() > 0:
+            return
         seconds, name = time.perf_counter() - self._began, self._name(epochs, steps)
-        with replacing(self._weights(name)) as partial:
+        # Keras makes variables to save others: on JAX all processes would have to.
+        with launcher.alone(), replacing(self._weights(name)) as partial:
             self.model.save_weights(partial, overwrite=True)
             # The digest comes first: weights without one are none of ours.
             metrics = pack_metrics(self.model) if steps else None

@@ -1,13 +1,14 @@
 """From a source of images to batches: `grain` data sets that `model.fit` takes."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 
 import grain
 import numpy as np
 
 from keras_taskrobust import checks
-from keras_taskrobust.data_loading import with_workers
+from keras_taskrobust.data_loading import WHOLE, rows_of_part, with_workers
 from keras_taskrobust.map_folders import MAPS
 from keras_taskrobust.randomness import shuffled_epoch
 from keras_taskrobust.vision.augmentation import (
@@ -40,6 +41,7 @@ def image_batches(
     drop_remainder: bool = True,
     num_workers: int = 0,
     masking: PatchMasking | None = None,
+    part: tuple[int, int] = WHOLE,
 ) -> grain.MapDataset | grain.IterDataset:
     """Makes batches of normalised maps.
 
@@ -69,6 +71,8 @@ def image_batches(
             images is more than memory has room for.
         masking: `PatchMasking`, or `None`: the model draws what it sees, step by step. With it
             the visible patches are a function of `(record, epoch, masking.seed)`.
+        part: `(i, n)`: of each batch only the i-th of n equal parts is read, as `part()` of
+            `keras_taskrobust.distribution` says it of a process. It has `batch_size / n` records.
 
     Returns:
         `grain.MapDataset` (with workers, a `grain.IterDataset`, whose iterator can save and
@@ -100,6 +104,9 @@ def image_batches(
             f"`masking` must share out patches of the batches' maps, {tuple(modalities)}: those of "
             f"others, which are made later, the model draws. Received: {masking.modalities}"
         )
+    rows = rows_of_part(batch_size, part)
+    if part != WHOLE and not drop_remainder:
+        raise ValueError(f"`part` needs `drop_remainder`. Received: part={part}")
     prepare = _Preparation(
         source,
         height_and_width,
@@ -110,16 +117,35 @@ def image_batches(
         metric_depth,
         is_numbered=masking is not None,
     )
-    places = grain.MapDataset.range(len(source)).repeat(epochs)
-    batches = places.map_with_index(prepare).batch(batch_size, drop_remainder=drop_remainder)
+    length = sys.maxsize if epochs is None else epochs * len(source)
+    dataset = grain.MapDataset.source(_Stream(length, batch_size, rows)).map(prepare)
+    batches = dataset.batch(len(rows), drop_remainder=drop_remainder)
     if masking is not None:
         batches = batches.map(_Masked(masking))
     return with_workers(batches, num_workers)
 
 
 @dataclasses.dataclass(frozen=True)
+class _Stream:
+    """The places of some rows of each batch, in all epochs one after the other."""
+
+    length: int
+    batch_size: int
+    rows: range
+
+    def __len__(self) -> int:
+        if len(self.rows) == self.batch_size:
+            return self.length
+        return self.length // self.batch_size * len(self.rows)
+
+    def __getitem__(self, number: int) -> int:
+        step, row = divmod(int(number), len(self.rows))
+        return step * self.batch_size + self.rows[row]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Preparation:
-    """From a place in the stream, and in its epoch, to the maps of a record."""
+    """From a place in all epochs to the maps of a record."""
 
     source: ImageSource
     size: tuple[int, int]
@@ -130,8 +156,9 @@ class _Preparation:
     metric_depth: bool
     is_numbered: bool
 
-    def __call__(self, index: int, place: int) -> Record:
-        epoch, number = index // len(self.source), place
+    def __call__(self, index: int) -> Record:
+        epoch, place = divmod(index, len(self.source))
+        number = place
         if self.order_seed is not None:
             number = int(shuffled_epoch(len(self.source), self.order_seed, epoch)[place])
         record = self.source[number]

@@ -69,7 +69,7 @@ class NumberFamily(PretrainingFamily[NumberPretraining, Numbers]):
         model.compile(keras.optimizers.SGD(rate), losses, weighting=weighting)
         return model
 
-    def batches(self, recipe, data):
+    def batches(self, recipe, data, part=(0, 1)):
         batch = (data.train[:2], {"double": 2 * data.train[:2], "negative": -data.train[:2]})
         batches = grain.MapDataset.source([batch]).repeat()
         return lambda step: batches[step:]

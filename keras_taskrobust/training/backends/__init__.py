@@ -27,6 +27,18 @@ Each module offers:
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
 - `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.
 - `gradient_train_step(model, ...)`: Keras's train step, with the task gradients.
+
+Beside each is a launcher, which starts several devices and processes:
+
+- `processes_for(devices)`: how many processes of the same command these devices need here.
+- `start(devices)`: takes the devices, and joins the other processes.
+- `count()`, `rank()`: the number of processes, and which this one is.
+- `replicas()`: the number of models that have a part of each batch.
+- `part()`: which of how many equal parts of each batch this process reads.
+- `scope()`: a context that makes and trains models on all devices of a process; `alone()`: on one.
+- `is_scoped()`: whether a process has several.
+- `for_fit(open_batches)`: what `fit` takes, given what opens the batches of this process.
+- `gather(payload)`: the bytes of all processes.
 """
 
 import importlib
@@ -43,6 +55,7 @@ if _NAME not in ("tensorflow", "jax", "torch"):
     )
 
 backend: ModuleType = importlib.import_module(f"{__name__}.{_NAME}")
+launcher: ModuleType = importlib.import_module(f"{__name__}.{_NAME}_launcher")
 
 if TYPE_CHECKING:
     Trainer = keras.Model

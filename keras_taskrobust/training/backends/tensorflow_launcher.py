@@ -1,0 +1,112 @@
+"""Devices of TensorFlow, by `tf.distribute`."""
+
+import contextlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+_started: list[tf.distribute.Strategy] = []
+
+
+def processes_for(devices: Any) -> int:
+    return 1
+
+
+def start(devices: Any) -> None:
+    if devices.model_parallel > 1:
+        raise ValueError(
+            "`model_parallel` needs JAX: KERAS_BACKEND=jax. "
+            f"Received: model_parallel={devices.model_parallel} under TensorFlow"
+        )
+    if devices.are_several_processes:
+        raise ValueError(
+            "`processes` must be 1 under TensorFlow, whose devices are those of one process: "
+            "`devices`. For several machines take JAX or PyTorch. "
+            f"Received: processes={devices.processes}"
+        )
+    names = _names(devices.devices or 1)
+    _started.clear()
+    if len(names) > 1:
+        _started.append(tf.distribute.MirroredStrategy(names))
+
+
+def _names(number: Any) -> list[str]:
+    there = len(tf.config.list_physical_devices("GPU"))
+    if not there and number != "all" and number > 1:
+        _divide_processor(number)
+        there = len(tf.config.list_logical_devices("CPU"))
+    if number == "all":
+        return [f"GPU:{index}" for index in range(there)] or ["CPU:0"]
+    if number > max(there, 1):
+        raise ValueError(
+            f"`devices` must be at most {there}: so many GPUs are there. Received: devices={number}"
+        )
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    return [f"{kind}:{index}" for index in range(number)]
+
+
+def _divide_processor(number: int) -> None:
+    processor, *_ = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration()] * number
+    with contextlib.suppress(RuntimeError):  # once TensorFlow computes, they are what they are
+        tf.config.set_logical_device_configuration(processor, parts)
+
+
+def count() -> int:
+    return 1
+
+
+def rank() -> int:
+    return 0
+
+
+def replicas() -> int:
+    strategy = _started[0] if _started else tf.distribute.get_strategy()
+    return strategy.num_replicas_in_sync
+
+
+def part() -> tuple[int, int]:
+    return 0, 1
+
+
+def scope() -> contextlib.AbstractContextManager:
+    return _started[0].scope() if _started else contextlib.nullcontext()
+
+
+def alone() -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
+def is_scoped() -> bool:
+    return replicas() > 1
+
+
+def for_fit(open_batches):
+    """Under a strategy Keras would lose the batches of a generator that it looks at."""
+    number = replicas()
+    if number == 1:
+        return open_batches()
+    first = next(iter(open_batches()))
+    rows = keras.tree.flatten(first)[0].shape[0] // number
+    specification = keras.tree.map_structure(
+        lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), first
+    )
+
+    def parts():
+        for batch in open_batches():
+            for start in range(0, number * rows, rows):
+                cut = slice(start, start + rows)
+                yield keras.tree.map_structure(lambda array, cut=cut: array[cut], batch)
+
+    def of_worker(context):
+        return tf.data.Dataset.from_generator(parts, output_signature=specification).prefetch(
+            2 * number
+        )
+
+    strategy = _started[0] if _started else tf.distribute.get_strategy()
+    return strategy.distribute_datasets_from_function(of_worker)
+
+
+def gather(payload: bytes) -> list[bytes]:
+    return [payload]

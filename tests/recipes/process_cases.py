@@ -1,0 +1,104 @@
+"""What `test_processes` runs: pre-training by one of several processes, or on several devices.
+
+A process of this file, `python process_cases.py SETTINGS`, writes what each case found to a file.
+"""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from keras_taskrobust import distribution
+
+
+def cut(folder, target):
+    """A copy of a finished run as it was when it was killed after five of ten steps."""
+    shutil.copytree(folder, target)
+    for name in ("checkpoint-step-00000010.*", "finished.json", "scores.npz", "model.keras"):
+        for path in target.glob(name):
+            path.unlink()
+
+
+def message_of(call):
+    try:
+        call()
+    except (ValueError, RuntimeError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+class Cases:
+    """Each case by its name."""
+
+    def __init__(self, recipe, folder):
+        from keras_taskrobust.recipes.text import pretrain_text
+
+        self.recipe, self.folder = recipe, folder
+        self.pretrain = pretrain_text
+
+    def whole(self):
+        """The first batches of each process are noted by the records that it reads."""
+        from keras_taskrobust.text import AnnotatedText
+
+        read = []
+        batch = AnnotatedText.batch
+
+        def noted(text, indices):
+            read.append(indices.tolist())
+            return batch(text, indices)
+
+        AnnotatedText.batch = noted
+        try:
+            run = self.pretrain(self.recipe, self.folder / "whole")
+        finally:
+            AnnotatedText.batch = batch
+        return {"steps": run.history["step"], "read": [one for one in read if len(one) < 4][:10]}
+
+    def again(self):
+        with distribution.main_first():
+            if distribution.is_main():
+                cut(self.folder / "whole", self.folder / "again")
+        self.pretrain(self.recipe, self.folder / "again")
+
+    def after_one(self):
+        self.pretrain(self.recipe, self.folder / "after_one")
+
+    def other_settings(self):
+        recipe = dataclasses.replace(self.recipe, seed=distribution.process_id())
+        return message_of(lambda: self.pretrain(recipe, self.folder / "refused"))
+
+    def other_data(self):
+        from keras_taskrobust.recipes.text import PreparedText
+
+        fingerprints = PreparedText.fingerprints
+        PreparedText.fingerprints = lambda data: (
+            fingerprints(data) | {"corpus": f"that of {distribution.process_id()}"}
+        )
+        try:
+            return message_of(lambda: self.pretrain(self.recipe, self.folder / "refused"))
+        finally:
+            PreparedText.fingerprints = fingerprints
+
+    def odd_batch(self):
+        recipe = dataclasses.replace(self.recipe, batch_size=3)
+        return message_of(lambda: self.pretrain(recipe, self.folder / "odd"))
+
+    def no_corpus(self):
+        recipe = dataclasses.replace(self.recipe, corpus=str(self.folder / "nowhere"))
+        return message_of(lambda: self.pretrain(recipe, self.folder / "nothing"))
+
+
+def main(settings):
+    distribution.start(**settings["start"])
+    from keras_taskrobust.recipes.text_settings import TINY
+
+    cases = Cases(dataclasses.replace(TINY, **settings["recipe"]), Path(settings["folder"]))
+    found = {name: getattr(cases, name)() for name in settings["cases"]}
+    distribution.barrier()
+    path = Path(settings["folder"]) / f"found-{distribution.process_id()}.json"
+    path.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,142 @@
+"""A run on several devices is that on one, and goes on with another number of them."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import process_cases
+import pytest
+
+from keras_taskrobust.distribution import free_address
+from keras_taskrobust.recipes.text import pretrain_text
+
+pytestmark = pytest.mark.slow
+
+BACKEND = keras.backend.backend()
+#: Processes, and devices of each, by backend.
+STARTS = {"torch": (2, 1), "jax": (2, 1), "tensorflow": (1, 2)}
+PROCESSES, DEVICES = STARTS[BACKEND]
+has_processes = pytest.mark.skipif(PROCESSES == 1, reason="has one process")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def recipe(write_text_recipe, folder):
+    steps = {"steps": 10, "warmup_steps": 4, "steps_per_report": 1, "reports_per_checkpoint": 5}
+    return dataclasses.replace(write_text_recipe(folder / "texts"), dropout=0.0, **steps)
+
+
+def run(recipe, folder, cases):
+    """What each process found in each case."""
+    address = free_address()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = []
+    for rank in range(PROCESSES):
+        start = {"devices": DEVICES}
+        if PROCESSES > 1:
+            start |= {"processes": PROCESSES, "process_id": rank, "coordinator": address}
+        settings = {
+            "start": start,
+            "recipe": dataclasses.asdict(recipe),
+            "folder": str(folder),
+            "cases": cases,
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, process_cases.__file__, json.dumps(settings)],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    outputs = [process.communicate(timeout=500)[0] for process in processes]
+    assert not any(process.returncode for process in processes), "\n".join(outputs)[-6000:]
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(PROCESSES)]
+
+
+@pytest.fixture(scope="module")
+def found(recipe, folder):
+    """All cases in one pair of processes, whose start takes longer than they."""
+    pretrain_text(recipe, folder / "one")
+    process_cases.cut(folder / "one", folder / "after_one")
+    several = ["other_settings", "other_data", "no_corpus"] if PROCESSES > 1 else []
+    return run(recipe, folder, [*several, "odd_batch", "whole", "again", "after_one"])
+
+
+def weights_of(folder, step):
+    arrays = {}
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            arrays[name] = item[()].astype("float64").ravel()
+
+    with h5py.File(folder / f"checkpoint-step-{step:08d}.weights.h5") as file:
+        file.visititems(visit)
+    return np.concatenate([arrays[name] for name in sorted(arrays)])
+
+
+def distance(first, second):
+    """That of the weights after ten steps, in sizes of the last five."""
+    update = np.linalg.norm(weights_of(second, 10) - weights_of(second, 5))
+    assert update > 0.01
+    return np.linalg.norm(weights_of(first, 10) - weights_of(second, 10)) / update
+
+
+def test_a_run_is_that_of_one_process(found, folder):
+    assert distance(folder / "whole", folder / "one") < 2e-5
+    for name in ("history.csv", "finished.json", "scores.npz", "preset", "model.keras"):
+        assert (folder / "whole" / name).exists()
+    assert [one["whole"]["steps"] for one in found] == [list(range(1, 11))] * PROCESSES
+
+
+def test_it_goes_on_to_the_bit(found, folder):
+    np.testing.assert_array_equal(
+        weights_of(folder / "again", 10), weights_of(folder / "whole", 10)
+    )
+    histories = [(folder / name / "history.csv").read_bytes() for name in ("again", "whole")]
+    assert histories[0] == histories[1]
+
+
+def test_it_goes_on_with_another_number(found, folder, recipe):
+    assert distance(folder / "after_one", folder / "one") < 2e-5
+    process_cases.cut(folder / "whole", folder / "then_one")
+    pretrain_text(recipe, folder / "then_one")
+    assert distance(folder / "then_one", folder / "one") < 2e-5
+
+
+@has_processes
+def test_no_process_reads_the_part_of_another(found):
+    first, second = (one["whole"]["read"] for one in found)
+    assert len(first) == len(second) == 10
+    for ours, theirs in zip(first, second, strict=True):
+        assert len(ours) == len(theirs) == 2
+        assert not set(ours) & set(theirs)
+
+
+@has_processes
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("other_settings", "the same settings.*Received: seed 0 in process 0, 1 in process 1"),
+        ("other_data", 'same data and versions.*corpus "that of 0" in process 0, "that of 1" in'),
+        ("odd_batch", "`batch_size` must be a multiple of 2"),
+        ("no_corpus", "nowhere"),
+    ],
+)
+def test_what_is_refused(found, case, message):
+    main, other = (one[case] for one in found)
+    assert main.startswith(("ValueError", "FileNotFoundError"))
+    assert other.startswith("FailedElsewhereError")
+    for text in (main, other):
+        assert re.search(message, text), text
