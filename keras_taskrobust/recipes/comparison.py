@@ -78,6 +78,7 @@ def compare(
         ValueError: a weighting is unknown, data of a downstream task are not there, nothing is
             finished, or another process is in the folder.
     """
+    recipe = recipe.on_device()
     weightings = family.weightings if weightings is None else weightings
     from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)

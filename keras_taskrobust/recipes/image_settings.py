@@ -335,9 +335,11 @@ PAPER = ImagePretraining(
     beta_2=0.95,
     epsilon=1e-8,
     steps_per_report=100,
+    dtype_policy="auto",
 )
 TINY = dataclasses.replace(
     PAPER,
+    dtype_policy="float32",
     image_size=(64, 64),
     scenes=1_920,
     warmup_epochs=0,

@@ -84,7 +84,7 @@ def build_mm_mae(
         num_heads=recipe.num_heads,
         hidden_dim=recipe.hidden_dim,
         mlp_dim=recipe.mlp_dim,
-        dtype=keras.dtype_policies.get(recipe.dtype_policy),
+        dtype=keras.dtype_policies.get(recipe.on_device().dtype_policy),
     )
     model = kind(
         backbone,

@@ -142,6 +142,7 @@ def pretrain(
             process is in it; or there are no such data.
     """
     label = label or recipe.weighting
+    recipe = recipe.on_device()
     distribution.check_alike("settings", recipe.decisive())
     is_main = distribution.is_main()
     with contextlib.ExitStack() as stack:

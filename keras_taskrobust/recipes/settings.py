@@ -22,7 +22,7 @@ else:
 
 
 WeightingOptions = Mapping[str, Any]
-DtypePolicy = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+DtypePolicy = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 _MINIMAX = WeightingName("minimax")
 #: The options with a field of their own, and what they were before there were options.
@@ -75,7 +75,7 @@ class Pretraining:
     epsilon: float
     """AdamW's epsilon."""
     dtype_policy: DtypePolicy = "float32"
-    """Keras's dtype policy."""
+    """Keras's dtype policy; auto is mixed_bfloat16 on an accelerator that has it, else float32."""
 
     steps_per_report: int
     """Steps between two lines of history; there may be fewer before the last."""
@@ -159,6 +159,15 @@ class Pretraining:
             records: int, those to train on.
         """
         return self
+
+    def on_device(self) -> Self:
+        """The same settings with the dtype policy that "auto" is on the device in use."""
+        if self.dtype_policy != "auto":
+            return self
+        with starting_keras():
+            from keras_taskrobust.training.backends import backend
+        policy: DtypePolicy = "mixed_bfloat16" if backend.has_bfloat16() else "float32"
+        return dataclasses.replace(self, dtype_policy=policy)
 
     def make_weighting(self) -> "TaskWeighting":
         """The weighting with its options, not yet built.

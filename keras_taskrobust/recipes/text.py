@@ -29,7 +29,7 @@ def build_pos_bert(
         counts: of the training text.
     """
     keras.utils.set_random_seed(recipe.seed)
-    policy = keras.dtype_policies.get(recipe.dtype_policy)
+    policy = keras.dtype_policies.get(recipe.on_device().dtype_policy)
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=encoder.vocabulary_size,
         num_layers=recipe.num_layers,

@@ -143,9 +143,11 @@ PAPER = TextPretraining(
     beta_2=0.999,
     epsilon=1e-6,
     steps_per_report=1000,
+    dtype_policy="auto",
 )
 TINY = dataclasses.replace(
     PAPER,
+    dtype_policy="float32",
     vocabulary_size=4000,
     held_out=0.1,
     sequence_length=64,

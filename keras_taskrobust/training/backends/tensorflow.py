@@ -70,6 +70,14 @@ def accelerator() -> str:
     return details.get("device_name", "GPU") if devices else ""
 
 
+def has_bfloat16() -> bool:
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return bool(tf.config.list_physical_devices("TPU"))
+    details = tf.config.experimental.get_device_details(devices[0])
+    return details.get("compute_capability", (0, 0)) >= (8, 0)
+
+
 def random_stream():
     return None
 

@@ -65,6 +65,10 @@ def accelerator() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
+def has_bfloat16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def random_stream():
     return RandomStream()
 
