@@ -15,10 +15,11 @@ if TYPE_CHECKING:
         vision,
         weighting,
     )
-    from keras_taskrobust.training import GroupedLoss, MinimaxModel
+    from keras_taskrobust.training import BackupAndRestore, GroupedLoss, MinimaxModel
 
 __version__ = "0.1.0"
 __all__ = [
+    "BackupAndRestore",
     "GroupedLoss",
     "MinimaxModel",
     "downstream",
@@ -40,7 +41,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
     "weighting": (),
 }
-_ROOM_OF = {"GroupedLoss": "training", "MinimaxModel": "training"}
+_ROOM_OF = dict.fromkeys(("BackupAndRestore", "GroupedLoss", "MinimaxModel"), "training")
 
 
 def __getattr__(name: str) -> Any:

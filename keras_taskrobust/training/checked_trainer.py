@@ -1,10 +1,12 @@
 """Keras's entry points, with data that arrive as arrays checked first."""
 
+import contextlib
 import math
 from typing import Any
 
 import keras
 
+from keras_taskrobust.training.backup import backup_among
 from keras_taskrobust.training.broken_losses import WarnOfBrokenLoss
 from keras_taskrobust.training.lone_tasks import (
     WarnOfLoneTasks,
@@ -76,6 +78,8 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         shuffle=True,
         class_weight=None,
         sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
         *args,
         **kwargs,
     ):
@@ -100,25 +104,33 @@ class CheckedTrainer(RecoveringModel, Wrapper):
         sample_weight, class_weight = self._weights(y, sample_weight, class_weight, held_out)
         if y is not None and isinstance(self._task_losses, TaskLosses):
             self._task_losses.check_labels(y, sample_weight)
-        x = self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            given = [] if callbacks is None else keras.tree.flatten(callbacks)
-            callbacks = [*given, *self.own_callbacks()]
-        return super().fit(
-            x,
-            y,
-            batch_size,
-            epochs,
-            verbose,
-            callbacks,
-            validation_split,
-            validation_data,
-            shuffle,
-            class_weight,
-            sample_weight,
-            *args,
-            **kwargs,
-        )
+        backup = backup_among(callbacks)
+        with contextlib.ExitStack() as around:
+            if backup is not None:
+                x, initial_epoch = around.enter_context(
+                    backup.resuming(self, x, initial_epoch, steps_per_epoch, shuffle)
+                )
+            x = self.prepare_training(x, y, sample_weight, class_weight, batch_size, held_out)
+            if not isinstance(callbacks, keras.callbacks.CallbackList):
+                given = [] if callbacks is None else keras.tree.flatten(callbacks)
+                callbacks = [*given, *self.own_callbacks()]
+            return super().fit(
+                x,
+                y,
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                validation_split,
+                validation_data,
+                shuffle,
+                class_weight,
+                sample_weight,
+                initial_epoch,
+                steps_per_epoch,
+                *args,
+                **kwargs,
+            )
 
     def evaluate(
         self,

@@ -28,6 +28,8 @@ class _Stored(NamedTuple):
     seconds: float
     steps: int = 0  # of the next epoch
     metrics: list | None = None  # of these
+    batches: int | None = None  # in all, where epochs have no length that is known
+    data: Any = None  # where the data set was
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -89,6 +91,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.minutes = minutes
         self.seconds = 0.0
         self.steps_of_epoch = 0
+        self.batches = 0
+        self.data: Any = None
         self._epoch = 0
         self._metrics: list | None = None  # of what was restored inside an epoch
         self._newest: str | None = None  # the name of what was saved or restored
@@ -113,11 +117,13 @@ class Checkpoint(keras.callbacks.Callback):
         """
         self._newest, epochs = self._latest()
         self.seconds, self.steps_of_epoch, self._metrics = 0.0, 0, None
+        self.batches, self.data = 0, None
         order = -1
         if self._newest is not None:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(self._weights(self._newest))
             stored = self._stored(self._newest)
+            self.batches, self.data = stored.batches or 0, stored.data
             self.seconds, self.steps_of_epoch = stored.seconds, stored.steps
             self._metrics, order = stored.metrics, self._named()[self._newest]
         self._replaceable = {name for name, found in self._named().items() if found > order}
@@ -126,6 +132,20 @@ class Checkpoint(keras.callbacks.Callback):
     def found(self) -> set[int]:
         """The epochs of all checkpoints in the folder, sound or not; begun ones count as whole."""
         return {-(-steps // (self.steps_per_epoch or 1)) for steps in self._named().values()}
+
+    def place_of_data(self) -> tuple[int | None, Any]:
+        """The batches trained on, if checkpoints are named by them, and JSON of where data are."""
+        return None, None
+
+    def steps_at(self, batch: int) -> int:
+        """The steps of the epoch up to a batch of this `fit`."""
+        return self.steps_of_epoch + batch + 1
+
+    def is_inside(self, epoch: int, steps: int) -> bool:
+        """Whether there are more steps in the epoch; `False` where its length is not known."""
+        if self.steps_per_epoch is None:
+            return False
+        return self._steps_of(epoch) + steps < self._steps_of(epoch + 1)
 
     def on_train_begin(self, logs=None):
         unknown = self._named().keys() - self._replaceable
@@ -139,16 +159,20 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self._metrics is not None:
-            unpack_metrics(self.model, self._metrics)
-        else:
+        if self._metrics is None:
             self.steps_of_epoch = 0
+        else:
+            self.restore_metrics()
+
+    def restore_metrics(self) -> None:
+        """Gives the metrics what they had inside the epoch."""
+        unpack_metrics(self.model, self._metrics or [])
         self._metrics = None
 
     def on_train_batch_end(self, batch, logs=None):
-        steps = self.steps_of_epoch + batch + 1
+        steps = self.steps_at(batch)
         is_asked = self._asked_to_stop.after_batch()
-        if (is_asked or self._is_due()) and steps < self._length_of(self._epoch):
+        if (is_asked or self._is_due()) and self.is_inside(self._epoch, steps):
             self._save(self._epoch, steps)
             if is_asked:
                 self._stop()
@@ -182,7 +206,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.save_weights(partial, overwrite=True)
             # The digest comes first: weights without one are none of ours.
             metrics = pack_metrics(self.model) if steps else None
-            stored = _Stored(epochs, _digest(partial), seconds, steps, metrics)
+            place = self.place_of_data()
+            stored = _Stored(epochs, _digest(partial), seconds, steps, metrics, *place)
             content = json.dumps(stored._asdict(), indent=1)
             write_atomically(self._description(name), content.encode())
         for other in self._named().keys() - {name, self._newest}:
@@ -192,6 +217,9 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.perf_counter()
 
     def _name(self, epochs: int, steps: int) -> str:
+        batches, _ = self.place_of_data()
+        if batches is not None:
+            return f"checkpoint-step-{batches:08d}"
         if self.steps_per_epoch is None:
             return f"checkpoint-{epochs:08d}"
         return f"checkpoint-step-{self._steps_of(epochs) + steps:08d}"
@@ -199,12 +227,6 @@ class Checkpoint(keras.callbacks.Callback):
     def _steps_of(self, epochs: int) -> int:
         steps = epochs * (self.steps_per_epoch or 1)
         return steps if self.steps is None else min(steps, self.steps)
-
-    def _length_of(self, epoch: int) -> int:
-        """The steps of an epoch; 0 where they are not known."""
-        return (
-            0 if self.steps_per_epoch is None else self._steps_of(epoch + 1) - self._steps_of(epoch)
-        )
 
     def _named(self) -> dict[str, int]:
         """The names of all checkpoints in the folder, without endings, to their steps.
@@ -222,6 +244,15 @@ class Checkpoint(keras.callbacks.Callback):
                 return name, self._stored(name).epochs
         return None, 0
 
+    def _is_named_for(self, stored: _Stored, order: int) -> bool:
+        if stored.batches is not None:
+            return stored.batches == order
+        length = self.steps_per_epoch or 1
+        # The last epoch of a run may be shorter.
+        epochs = order // length if stored.steps else -(-order // length)
+        steps = order - length * epochs if stored.steps else 0
+        return (stored.epochs, stored.steps) == (epochs, steps)
+
     def _weights(self, name: str) -> Path:
         return self.directory / f"{name}.weights.h5"
 
@@ -236,6 +267,8 @@ class Checkpoint(keras.callbacks.Callback):
             float(content["seconds"]),
             int(content.get("steps", 0)),
             content.get("metrics"),
+            content.get("batches"),
+            content.get("data"),
         )
 
     def _is_sound(self, name: str, order: int) -> bool:
@@ -245,11 +278,7 @@ class Checkpoint(keras.callbacks.Callback):
         except READING_ERRORS as error:
             fault = f"{self._description(name).name} must say its digest: {error!r}"
         else:
-            length = self.steps_per_epoch or 1
-            # The last epoch of a run may be shorter.
-            last = -(-order // length) if stored.steps == 0 else order // length
-            steps = order - length * last if stored.steps else 0
-            if (stored.epochs, stored.steps, stored.sha256) == (last, steps, digest):
+            if stored.sha256 == digest and self._is_named_for(stored, order):
                 return True
             fault = "its content is not what was saved"
         warnings.warn(

@@ -24,6 +24,7 @@ PRIVATE_NAMES = {
         "_get_metrics_result_or_logs",
         "_lock_state",
         "_loss_tracker",
+        "_symbolic_build",
         "_tracker",
     ),
     "optimizer": ("_get_variable_index", "_model_variables_moving_average"),
@@ -90,6 +91,17 @@ def untrack(owner: keras.layers.Layer, value: Any) -> None:
 def compiled_metrics(model: keras.Model) -> Any:
     """The metrics that `compile` was given, as one metric; `None` without any."""
     return model._compile_metrics
+
+
+def metrics_are_built(model: keras.Model) -> bool:
+    """Whether the metrics that `compile` was given have their variables."""
+    metrics = compiled_metrics(model)
+    return metrics is None or metrics.built
+
+
+def build_metrics(model: keras.Model, batch: Any) -> None:
+    """Creates the variables of the metrics that `compile` was given."""
+    model._symbolic_build(data_batch=batch)
 
 
 def log_loss(model: keras.Model, loss: Any, batch_size: Any) -> None:
