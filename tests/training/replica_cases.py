@@ -243,8 +243,30 @@ def mm_mae_case(replica, weighting):
     return trained(replica, model, make, validation=False)
 
 
+def dropout_case(replica):
+    """How many of the two rows kept each of 64 ones, in three passes; the rows are alike.
+
+    The gradient of the kernel is half their sum, since what is kept is doubled.
+    """
+    inputs = keras.Input((64,))
+    kept = layers.Dropout(0.5, seed=3)(inputs)
+    network = keras.Model(inputs, layers.Dense(1, use_bias=False, kernel_initializer="zeros")(kept))
+    model = ktr.MinimaxModel(network)
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda y, y_pred: y_pred[:, 0] + 0 * y[:, 0])
+    model.optimizer.build(model.trainable_variables)
+    batch = Batches([(np.ones((2, 64), "float32"), np.ones((2, 1), "float32"))])
+    found, before = [], 0
+    for _ in range(3):
+        model.fit(batch, verbose=0)
+        weights = vector(model.trainable_variables)
+        found.append(before - weights)
+        before = weights
+    return np.array(found)
+
+
 #: Processes of PyTorch measure the trivial losses of their own parts.
 MEASURED = "trivial losses"
+DROPOUT = "dropout"
 TRAINED = {
     **{f"perceptron {w}": functools.partial(perceptron_case, weighting=w) for w in WEIGHTINGS},
     **{f"PosBert {w}": functools.partial(pos_bert_case, weighting=w) for w in WEIGHTINGS},
@@ -259,7 +281,8 @@ TRAINED = {
     "scaled losses": scaled_losses,
     "scaled gradients": functools.partial(scaled_losses, weighting="upgrad"),
     MEASURED: functools.partial(perceptron_case, weighting="scale_free_minimax"),
+    DROPOUT: dropout_case,
 }
 
 EQUAL_MODELS = [name for name in TRAINED if name.startswith(("PosBert", "MM-MAE"))]
-EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, MEASURED)]
+EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, MEASURED, DROPOUT)]

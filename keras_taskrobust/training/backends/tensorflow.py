@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from keras_taskrobust.training.backends.tensorflow_replicas import Trainer as Trainer
 from keras_taskrobust.training.backends.tensorflow_replicas import global_totals as global_totals
 from keras_taskrobust.training.backends.tensorflow_replicas import (
     parts_to_sum,
@@ -32,8 +33,6 @@ from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import get_keras_mask, log_loss, set_keras_mask
 from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
-
-Trainer = keras.Model
 
 
 def give_back_state(model):

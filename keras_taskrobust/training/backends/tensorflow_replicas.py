@@ -3,12 +3,13 @@
 What they hand to the optimizer are parts of the gradient: Keras's optimizers sum them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_taskrobust.training.optimizers import looks_at_gradients
+from keras_taskrobust.training.replica_seeds import SEEDS, SEEDS_APART, seeds_of_replica
 from keras_taskrobust.types import Tensor
 
 
@@ -17,8 +18,68 @@ def replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
+class Trainer(keras.Model):
+    """Keras's trainer, whose replicas have random states of their own.
+
+    Attributes:
+        has_own_seeds: bool. Whether they have, in this `fit`.
+    """
+
+    has_own_seeds = False
+    train_function: Callable | None
+
+    def fit(self, *args, **kwargs):
+        self.has_own_seeds = False
+        return super().fit(*args, **kwargs)
+
+    def make_train_function(self, force=False):
+        former = self.train_function
+        super().make_train_function(force)
+        made = self.train_function
+        if made is not None and made is not former and replicas_of(self) > 1:
+            self.train_function = _with_own_seeds(self, made)
+
+
+def replicas_of(model: Trainer) -> int:
+    """The number of replicas of a model, whatever the scope."""
+    strategy = model.distribute_strategy
+    return 1 if strategy is None else strategy.num_replicas_in_sync
+
+
+def _with_own_seeds(model: Trainer, function: Callable) -> Callable:
+    """A train function before whose first step each replica gets random states of its own."""
+
+    def step(iterator):
+        if not model.has_own_seeds:
+            _spread_seeds(model)
+            model.has_own_seeds = True
+        return function(iterator)
+
+    return step
+
+
+def _spread_seeds(model: Trainer) -> None:
+    """Sets the random states apart from those of the first replica; that of a weighting is one."""
+    states = seeds_of_replica(model)
+    if not states:
+        return
+
+    @tf.function
+    def spread():
+        context = tf.distribute.get_replica_context()
+        number = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        own = [tf.cast(state.value, tf.int64) for state in states]
+        of_first = [tf.where(number == 0, one, tf.zeros_like(one)) for one in own]
+        for state, first in zip(states, sum_over_replicas(of_first), strict=True):
+            seed, drawn = tf.unstack(first)
+            apart = tf.stack([(seed + number * SEEDS_APART) % SEEDS, drawn])
+            state.assign(tf.cast(apart, state.dtype))
+
+    model.distribute_strategy.run(spread)
+
+
 def same_start(model):
-    """Nothing: the variables are mirrored."""
+    """Nothing: the variables are mirrored, and random states are spread before the first step."""
 
 
 def sum_over_replicas(tensors):

@@ -13,14 +13,11 @@ import torch
 from torch import distributed
 
 from keras_taskrobust.training.keras_internals import in_symbolic_scope, log_loss
+from keras_taskrobust.training.replica_seeds import SEEDS, SEEDS_APART, seeds_of_replica
 from keras_taskrobust.types import Tensor
 
 #: The bytes that are summed at once, unless a single tensor has more.
 BUCKET = 25 * 2**20
-
-#: Odd, and such that the seeds of no two replicas are near each other.
-_SEEDS_APART = 0x1E3779B1
-_SEEDS = 2**31
 
 
 def replicas() -> int:
@@ -75,12 +72,9 @@ def same_start(model):
         value = variable.value.detach().clone()
         distributed.broadcast(value, 0)
         variable.assign(value)
-    # What the weighting draws is drawn for all.
-    common = {id(variable) for variable in model.weighting.variables}
-    for state in model._seed_states():
-        if distributed.get_rank() and id(state) not in common:
-            seed, drawn = state.value.tolist()
-            state.assign([(seed + distributed.get_rank() * _SEEDS_APART) % _SEEDS, drawn])
+    for state in seeds_of_replica(model) if distributed.get_rank() else ():
+        seed, drawn = state.value.tolist()
+        state.assign([(seed + distributed.get_rank() * SEEDS_APART) % SEEDS, drawn])
     model.has_same_start = True
 
 
