@@ -1,6 +1,7 @@
 """Continuing a killed run to the same numbers, from a checkpoint that is whole."""
 
 import os
+import pickle
 import shutil
 import time
 
@@ -205,6 +206,27 @@ def test_the_last_sound_checkpoint_outlives_damaged_ones(saved, tmp_path):
     assert len(warned) == 2
     fit_with(checkpoint, model, epochs=1)
     assert checkpoint.latest()[1] == 1
+
+
+def test_a_checkpoint_is_read_without_pickle(saved, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    model = two_headed_model()
+    assert Checkpoint(saved[0]).restore(model) == 3
+    np.testing.assert_array_equal(model.get_weights()[0], saved[1][0])
+
+
+def test_a_saved_model_with_code_is_refused(tmp_path):
+    inputs = keras.Input((5,))
+    outputs = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Dense(1)(inputs))
+    model = ktr.MinimaxModel(keras.Model(inputs, outputs))
+    model.compile("sgd", "mse")
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="Lambda|lambda"):
+        keras.saving.load_model(tmp_path / "model.keras")
 
 
 def test_what_is_no_checkpoint_is_left_alone(saved, tmp_path):
