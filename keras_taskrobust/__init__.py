@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_taskrobust import (
+        distribution,
         downstream,
         evaluation,
         recipes,
@@ -22,6 +23,7 @@ __all__ = [
     "BackupAndRestore",
     "GroupedLoss",
     "MinimaxModel",
+    "distribution",
     "downstream",
     "evaluation",
     "recipes",
@@ -33,6 +35,7 @@ __all__ = [
 
 #: The rooms, which load when they are used, and the packages of the extra `models` that they need.
 _NEEDS: dict[str, tuple[str, ...]] = {
+    "distribution": (),
     "downstream": ("grain", "keras_hub", "nltk", "rich", "scipy", "sklearn", "tokenizers"),
     "evaluation": ("matplotlib", "rich", "scipy"),
     "recipes": (),

@@ -13,8 +13,8 @@ from keras_taskrobust import distribution
 from keras_taskrobust.cli_parsing import field_names, flag, flags_of
 from keras_taskrobust.data_loading import end_with_parent
 
-#: Seconds that processes have to end after one has failed.
-_GRACE = 30.0
+#: Seconds that processes have to end by themselves after one has failed, and again when told to.
+_GRACE = 15.0
 _LOOK = 0.05
 
 
@@ -74,11 +74,10 @@ def run_by_processes(main: Callable[[list[str]], None], number: int, words: Sequ
     for one in started:
         one.start()
     with _passing_on_signals(started):
-        while any(one.is_alive() for one in started):
-            if any(one.exitcode for one in started):
-                _end(started)
+        while not any(one.exitcode for one in started) and any(one.is_alive() for one in started):
             time.sleep(_LOOK)
-    failed = [one.exitcode for one in started if one.exitcode]
+        failed = [one.exitcode for one in started if one.exitcode]
+        _end(started)
     return next((status if status > 0 else 128 - status for status in failed), 0)
 
 
@@ -118,11 +117,11 @@ def _passing_on_signals(processes: Sequence[BaseProcess]) -> Iterator[None]:
 
 
 def _end(processes: Sequence[BaseProcess]) -> None:
-    """Ends what is left."""
-    deadline = time.monotonic() + _GRACE
-    for one in processes:
-        one.terminate()
-    for one in processes:
-        one.join(max(0.0, deadline - time.monotonic()))
-        one.kill()
-        one.join()
+    """Waits for what is left after one has failed, then ends it."""
+    for end in (None, BaseProcess.terminate, BaseProcess.kill):
+        for one in processes:
+            if end is not None and one.is_alive():
+                end(one)
+        deadline = time.monotonic() + _GRACE
+        for one in processes:
+            one.join(max(0.0, deadline - time.monotonic()))

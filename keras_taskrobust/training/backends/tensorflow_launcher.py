@@ -25,25 +25,25 @@ def start(devices: Any) -> None:
             "`devices`. For several machines take JAX or PyTorch. "
             f"Received: processes={devices.processes}"
         )
-    names = _names(devices.devices or 1)
     _started.clear()
+    if devices.devices in (None, 1):
+        return
+    names = _names(devices.devices)
     if len(names) > 1:
         _started.append(tf.distribute.MirroredStrategy(names))
 
 
 def _names(number: Any) -> list[str]:
-    there = len(tf.config.list_physical_devices("GPU"))
-    if not there and number != "all" and number > 1:
-        _divide_processor(number)
-        there = len(tf.config.list_logical_devices("CPU"))
-    if number == "all":
-        return [f"GPU:{index}" for index in range(there)] or ["CPU:0"]
-    if number > max(there, 1):
-        raise ValueError(
-            f"`devices` must be at most {there}: so many GPUs are there. Received: devices={number}"
-        )
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    return [f"{kind}:{index}" for index in range(number)]
+    if kind == "CPU" and number != "all":
+        _divide_processor(number)
+    there = len(tf.config.list_logical_devices(kind))
+    if number != "all" and number > there:
+        raise ValueError(
+            f"`devices` must be at most {there}: so many {kind}s are there. "
+            f"Received: devices={number}"
+        )
+    return [f"{kind}:{index}" for index in range(there if number == "all" else number)]
 
 
 def _divide_processor(number: int) -> None:
