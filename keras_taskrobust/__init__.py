@@ -16,7 +16,12 @@ if TYPE_CHECKING:
         vision,
         weighting,
     )
-    from keras_taskrobust.training import BackupAndRestore, GroupedLoss, MinimaxModel
+    from keras_taskrobust.training import (
+        BackupAndRestore,
+        GroupedLoss,
+        MinimaxModel,
+        layout_map,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "distribution",
     "downstream",
     "evaluation",
+    "layout_map",
     "recipes",
     "text",
     "training",
@@ -44,7 +50,9 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "vision": ("PIL", "absl", "grain", "h5py", "keras_hub", "rich", "scipy"),
     "weighting": (),
 }
-_ROOM_OF = dict.fromkeys(("BackupAndRestore", "GroupedLoss", "MinimaxModel"), "training")
+_ROOM_OF = dict.fromkeys(
+    ("BackupAndRestore", "GroupedLoss", "MinimaxModel", "layout_map"), "training"
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -41,6 +41,7 @@ PRIVATE_NAMES = {
         "_purge_model_variables",
         "_update_metrics_variables",
     ),
+    "model on TensorFlow": ("_make_function", "_maybe_symbolic_build"),
     "probabilities on TensorFlow": ("_keras_logits",),
     "jax.interpreters.partial_eval": ("dce_jaxpr",),
 }

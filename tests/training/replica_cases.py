@@ -75,18 +75,29 @@ def state(model):
     return vector([*own, *model.optimizer.variables, *model.metrics_variables])
 
 
-def copies_are_equal(variables):
-    """Whether all devices of this process hold the same values."""
+def copies_of(variable):
+    """The values of a variable on the devices of this process, by the part that they have of it."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         strategy = tf.distribute.get_strategy()
-        copies = [strategy.experimental_local_results(v.value) for v in variables]
-    elif keras.backend.backend() == "jax":
-        copies = [[shard.data for shard in v.value.addressable_shards] for v in variables]
-    else:
-        return True
-    return all((np.array(c) == np.array(first)).all() for first, *rest in copies for c in rest)
+        return {"all": strategy.experimental_local_results(variable.value)}
+    if keras.backend.backend() == "jax":
+        copies: dict = {}
+        for shard in variable.value.addressable_shards:
+            copies.setdefault(str(shard.index), []).append(shard.data)
+        return copies
+    return {"all": [variable.value.detach()]}
+
+
+def copies_are_equal(variables):
+    """Whether all devices of this process hold the same values."""
+    return all(
+        (np.array(copy) == np.array(first)).all()
+        for variable in variables
+        for first, *rest in copies_of(variable).values()
+        for copy in rest
+    )
 
 
 def trained(replica, model, make, validation=True):
@@ -102,6 +113,8 @@ def trained(replica, model, make, validation=True):
         "after": vector(model.trainable_variables),
         "state": state(model),
         "copies_are_equal": copies_are_equal([*model.weights, *model.optimizer.variables]),
+        "cut": [v.path for v in model.weights if len(copies_of(v)) > 1],
+        "cut_of_optimizer": sum(len(copies_of(v)) > 1 for v in model.optimizer.variables),
         "logs": {name: values[0] for name, values in history.items()},
     }
 

@@ -1,8 +1,8 @@
 """Runs cases on several replicas, in processes of this file that start an engine first.
 
 `python replica_processes.py KIND NUMBER RANK FOLDER PORTS CASE ...` writes what each case found to
-`FOLDER/RANK.pickle`. `KIND` is `"one"` device, several `"devices"` of one process, or several
-`"processes"`.
+`FOLDER/RANK.pickle`. `KIND` is `"one"` device, several `"devices"` of one process, several
+`"processes"`, or a `"model"` on two of them each.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ def run(cases, folder, kind="processes", number=2):
     """What each process found in each of the `cases`."""
     # To compile takes far longer than to compute.
     flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-    if kind == "devices":
+    if kind in ("devices", "model"):
         flags.append(f"--xla_force_host_platform_device_count={number}")
     settings = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": " ".join(flags)}
     environment = {**os.environ, **settings}
@@ -99,7 +99,16 @@ def _start_jax(kind, number, rank, folder, ports):
 
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         keras.distribution.initialize(f"localhost:{ports[0]}", number, rank)
-    if kind != "one":
+    if kind == "model":
+        from keras_taskrobust import layout_map
+
+        devices = keras.distribution.list_devices()
+        mesh = keras.distribution.DeviceMesh((number // 2, 2), ("batch", "model"), devices)
+        parallel = keras.distribution.ModelParallel(
+            layout_map=layout_map(mesh), batch_dim_name="batch", auto_shard_dataset=False
+        )
+        keras.distribution.set_distribution(parallel)
+    elif kind != "one":
         parallel = keras.distribution.DataParallel(auto_shard_dataset=False)
         keras.distribution.set_distribution(parallel)
     return contextlib.nullcontext()

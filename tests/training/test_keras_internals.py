@@ -42,6 +42,7 @@ EXAMPLES = {
     "variable": (lambda: keras.Variable(1.0), None),
     "loss": (lambda: keras.losses.CategoricalCrossentropy(axis=1), None),
     "model on JAX": (trained_model, "jax"),
+    "model on TensorFlow": (trained_model, "tensorflow"),
     "probabilities on TensorFlow": (
         lambda: keras.activations.softmax(keras.ops.ones((1, 2))),
         "tensorflow",

@@ -19,7 +19,7 @@ def replicas() -> int:
 
 
 class Trainer(keras.Model):
-    """Keras's trainer, whose replicas have random states of their own.
+    """Keras's trainer, which fits under several workers, too; replicas have own random states.
 
     Attributes:
         has_own_seeds: bool. Whether they have, in this `fit`.
@@ -38,6 +38,26 @@ class Trainer(keras.Model):
         made = self.train_function
         if made is not None and made is not former and replicas_of(self) > 1:
             self.train_function = _with_own_seeds(self, made)
+
+    def _make_function(self, step_function):
+        strategy = self.distribute_strategy
+        has_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if not (has_workers and strategy.extended._in_multi_worker_mode()):
+            return super()._make_function(step_function)
+
+        def step_with_rows(data):
+            # Keras takes means over the first axis of what the workers log.
+            return keras.tree.map_structure(lambda log: log[tf.newaxis], step_function(data))
+
+        return super()._make_function(step_with_rows)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # From a mean over the replicas' batches, in Keras, which fails where a worker has one.
+        if iterator is not None and replicas() > 1:
+            batch = next(next(iter(iterator))[-1])
+            data_batch = keras.tree.map_structure(_of_first_replica, batch)
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
 
 def replicas_of(model: Trainer) -> int:
@@ -76,6 +96,10 @@ def _spread_seeds(model: Trainer) -> None:
             state.assign(tf.cast(apart, state.dtype))
 
     model.distribute_strategy.run(spread)
+
+
+def _of_first_replica(value):
+    return tf.distribute.get_strategy().experimental_local_results(value)[0]
 
 
 def same_start(model):
