@@ -47,8 +47,8 @@ for line in sys.stdin:
 """
 SIZE = [
     *("--num-layers", "1", "--num-heads", "2", "--hidden-dim", "8", "--batch-size", "4"),
-    *("--steps", "16", "--warmup-steps", "2", "--steps-per-report", "2"),
-    *("--reports-per-checkpoint", "1", "--weighting", "uncertainty", "--workers", "2"),
+    *("--steps", "16", "--warmup-steps", "2", "--steps-per-report", "4"),
+    *("--checkpoint-minutes", "0", "--weighting", "uncertainty", "--workers", "2"),
 ]
 WORDS = {
     "text": [
@@ -63,11 +63,13 @@ WORDS = {
     ],
 }
 BACKENDS = {"text": ("torch", "jax"), "images": ("torch",)}
-#: The moments at which a run is killed, each with the files that it shows by.
+#: The moments at which a run is killed, each with the files that it shows by. There is a checkpoint
+#: at every step; "report" is inside one.
 MOMENTS = {
     "tagging": ("text/annotated/shards/*",),
-    "training": ("history.csv",),
+    "report": ("checkpoint-step-0000000[1-3].json", "checkpoint-step-000000*[13579].json"),
     "checkpoint": (".*.partial-checkpoint-*",),
+    "training": ("history.csv",),
     "results": ("preset", ".*.partial-scores.npz", ".*.partial-finished.json"),
 }
 
