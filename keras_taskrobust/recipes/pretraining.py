@@ -228,6 +228,8 @@ def compile_with(
         weighting=recipe.make_weighting(),
         gradient_diagnostics=recipe.gradient_diagnostics,
         trivial_losses=trivial_losses,
+        # `StopOnBrokenLoss` raises.
+        on_nonfinite=None if recipe.on_nonfinite == "raise" else recipe.on_nonfinite,
     )
 
 

@@ -22,6 +22,7 @@ else:
 
 
 WeightingOptions = Mapping[str, Any]
+OnNonfinite = Literal["raise", "skip"]
 DtypePolicy = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 _MINIMAX = WeightingName("minimax")
@@ -36,7 +37,14 @@ class Pretraining:
 
     #: The settings that change no number: a run is the same, and goes on, with others.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "reports_per_checkpoint", "checkpoint_minutes", "strict", "tensorboard"}
+        {
+            "workers",
+            "reports_per_checkpoint",
+            "checkpoint_minutes",
+            "on_nonfinite",
+            "strict",
+            "tensorboard",
+        }
     )
     #: Settings that had another name: that name, by which runs are still found, to that of now.
     RENAMED: ClassVar[Mapping[str, str]] = {}
@@ -83,6 +91,8 @@ class Pretraining:
     """Lines of history between two checkpoints."""
     checkpoint_minutes: float = 10.0
     """Minutes after which there is a checkpoint even between two lines of history."""
+    on_nonfinite: OnNonfinite = "raise"
+    """Whether a step with NaN or infinity ends the run, or is skipped; ten in a row end it."""
     seed: int = 0
     """Fixes initial weights, order, masks and dropout."""
     workers: int | None = None
@@ -103,6 +113,7 @@ class Pretraining:
         checks.nonnegative("weight_decay", self.weight_decay)
         checks.share("beta_2", self.beta_2)
         checks.choice("dtype_policy", self.dtype_policy, get_args(DtypePolicy))
+        checks.choice("on_nonfinite", self.on_nonfinite, get_args(OnNonfinite))
         checks.seed("seed", self.seed)
         checks.choice("weighting", self.weighting, _known_weightings())
         if self.tensorboard and importlib.util.find_spec("tensorboardX") is None:

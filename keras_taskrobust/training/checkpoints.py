@@ -27,7 +27,7 @@ class _Stored(NamedTuple):
     sha256: str
     seconds: float
     steps: int = 0  # of the next epoch
-    metrics: list | None = None  # of these
+    metrics: dict | None = None  # of these
     batches: int | None = None  # in all, where epochs have no length that is known
     data: Any = None  # where the data set was
 
@@ -94,7 +94,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.batches = 0
         self.data: Any = None
         self._epoch = 0
-        self._metrics: list | None = None  # of what was restored inside an epoch
+        self._metrics: dict | None = None  # of what was restored inside an epoch
         self._newest: str | None = None  # the name of what was saved or restored
         self._replaceable: set[str] = set()  # the names of what cannot be restored
         self._began = 0.0
@@ -166,7 +166,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def restore_metrics(self) -> None:
         """Gives the metrics what they had inside the epoch."""
-        unpack_metrics(self.model, self._metrics or [])
+        unpack_metrics(self.model, self._metrics or {})
         self._metrics = None
 
     def on_train_batch_end(self, batch, logs=None):

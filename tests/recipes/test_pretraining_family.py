@@ -10,7 +10,7 @@ import pytest
 import keras_taskrobust as ktr
 from keras_taskrobust.evaluation import TaskScores
 from keras_taskrobust.recipes.comparison import compare
-from keras_taskrobust.recipes.pretraining import PretrainingFamily, pretrain
+from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
 from keras_taskrobust.recipes.settings import Pretraining
 
 TASKS = ("double", "negative")
@@ -132,3 +132,16 @@ def test_a_comparison_prepares_once_and_says_what_the_family_says(family, tmp_pa
         "4 steps of 2 numbers, AdamW, peak rate 0.1",
     ):
         assert words in report
+
+
+@pytest.mark.parametrize(("on_nonfinite", "compiled"), [("raise", None), ("skip", "skip")])
+def test_steps_are_skipped_on_request(family, on_nonfinite, compiled):
+    class Model:
+        def compile(self, optimizer, **arguments):
+            self.arguments = arguments
+
+    recipe = dataclasses.replace(family.demo, on_nonfinite=on_nonfinite)
+    assert recipe.decisive() == family.demo.decisive()
+    model = Model()
+    compile_with(model, recipe, 0.1)
+    assert model.arguments["on_nonfinite"] == compiled

@@ -64,12 +64,18 @@ def test_an_epoch_that_goes_on_in_its_middle_ends_as_a_whole_one(tmp_path):
         def on_epoch_begin(self, epoch, logs=None):
             self.epoch = epoch
 
-    def make(metrics=None):
+    def make(metrics=None, on_nonfinite=None):
         keras.utils.set_random_seed(1)
         network = two_headed_network(dropout=0.3)
         network.set_weights(weights)
         weighting = ktr.weighting.UncertaintyWeighting(learning_rate=0.1)
-        return two_headed_model(network, optimizer="adamw", weighting=weighting, metrics=metrics)
+        return two_headed_model(
+            network,
+            optimizer="adamw",
+            weighting=weighting,
+            metrics=metrics,
+            on_nonfinite=on_nonfinite,
+        )
 
     def fit(model, checkpoint, epochs, start=0, skipped=0, callbacks=()):
         rest = {name: labels[8 * skipped :] for name, labels in y.items()}
@@ -102,6 +108,13 @@ def test_an_epoch_that_goes_on_in_its_middle_ends_as_a_whole_one(tmp_path):
     with pytest.raises(Killed):
         fit(make(), Checkpoint(tmp_path / "cut", **saving), 3, callbacks=[Kill()])
     again = Checkpoint(tmp_path / "cut", **saving)
+    counting = make(on_nonfinite="skip")  # from now on
+    again.restore(counting)
+    assert fit(counting, again, 2, 1, 3) == {**history, "skipped_steps": [0.0]}
+
+    shutil.rmtree(tmp_path / "cut")
+    with pytest.raises(Killed):
+        fit(make(), Checkpoint(tmp_path / "cut", **saving), 3, callbacks=[Kill()])
     other = make({"level": keras.metrics.MeanAbsoluteError()})
     other.evaluate(x, y, verbose=0)  # builds them
     again.restore(other)
