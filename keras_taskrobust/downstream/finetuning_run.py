@@ -15,6 +15,7 @@ from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.downstream.watching import TellWatcher
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.callbacks import StopOnBrokenLoss
+from keras_taskrobust.training.fused_layers import FusedLayers
 from keras_taskrobust.training.keras_internals import layers_of
 from keras_taskrobust.training.optimizers import build_optimizer
 
@@ -231,7 +232,7 @@ class FineTuningRun(abc.ABC):
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
             # Past the `fit` of KerasHub's models, which prepares inputs and takes no generator.
-            with backend.fused_update(model.optimizer):
+            with FusedLayers(model).running(), backend.fused_update(model.optimizer):
                 logs = keras.Model.fit(
                     model,
                     batches_for_fit(batches[start:end]),

@@ -16,6 +16,7 @@ from keras_taskrobust.downstream.task import mean_score
 from keras_taskrobust.downstream.text_encoding import encode_examples, labelled_batches
 from keras_taskrobust.downstream.text_task import Examples, TaskData, TextTask
 from keras_taskrobust.plain_text import one_line
+from keras_taskrobust.text import encoder_block as encoder_block
 from keras_taskrobust.text.vocabulary import WordPieceEncoder
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 

@@ -11,6 +11,7 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_taskrobust import checks
+from keras_taskrobust.text import encoder_block as encoder_block
 from keras_taskrobust.text.pos import POS_TASKS, PosTagger
 from keras_taskrobust.training import GroupedLoss, MinimaxModel
 from keras_taskrobust.training.tasks import TaskTotals

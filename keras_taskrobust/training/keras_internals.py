@@ -83,6 +83,11 @@ def layers_of(layer: keras.layers.Layer, include_self: bool = True) -> list[kera
     return list(layer._flatten_layers(include_self=include_self))
 
 
+def sublayers_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers right inside the layer."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
 def untrack(owner: keras.layers.Layer, value: Any) -> None:
     """Forgets what a layer or model tracks: variables, layers, metrics, or a list of them."""
     owner._tracker.unlock()

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_taskrobust import weighting as weightings
 from keras_taskrobust.training.backends import backend
+from keras_taskrobust.training.fused_layers import FusedLayers
 from keras_taskrobust.training.gradients import (
     GradientPlan,
     add,
@@ -93,6 +94,7 @@ class MinimaxModel(LoggingTrainer):
         self.weighting: Any = None
         self._task_gradients: Any = None
         self._random_stream = backend.random_stream()
+        self._fused_layers: FusedLayers | None = None
 
     def compile(
         self,
@@ -191,6 +193,7 @@ class MinimaxModel(LoggingTrainer):
         self._task_gradients = TaskGradients(self.network, self._task_losses, layer, settings)
         layer.build(self._task_gradients.shape_of_state(partial(backend.reached, self)))
         self._replace("weighting", layer)
+        self._fused_layers = None
         trivial = self._make_trivial_losses(trivial_losses, self._task_losses, layer)
         self._replace("_trivial_losses", trivial)
         self._replace("_task_metric", TaskMetric(task_names, trivial is not None))
@@ -247,10 +250,17 @@ class MinimaxModel(LoggingTrainer):
         is_stock = self._task_gradients.is_stock_step
         step = backend.stock_train_step if is_stock else backend.gradient_train_step
         try:
-            with expected, backend.own_randomness(self._random_stream):
+            with expected, backend.own_randomness(self._random_stream), self._fused_running():
                 return step(self, *args)
         except StepSkipped:
             return self.logs_of_step()
+
+    def _fused_running(self):
+        if self._fused_layers is None:
+            if not self.network.built:
+                return contextlib.nullcontext()
+            self._fused_layers = FusedLayers(self.network)
+        return self._fused_layers.running()
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The objective: weighted task losses, auxiliary losses and regularisers."""

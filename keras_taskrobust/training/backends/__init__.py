@@ -22,6 +22,10 @@ Each module offers:
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
 - `fused_update(optimizer)`: a context in which it takes the same steps in less time.
+- `FUSES_LAYERS`: whether layers are faster by the next two.
+- `linear(x, kernel, bias)`: `x @ kernel + bias` over the last axis; `bias` may be `None`.
+- `attend(query, key, value, mask, dropout)`: attention, all `(B, T, heads, width)`, to the tokens
+  that the bool `mask` `(B, T)` has, if there is one.
 - `is_concrete(tensor)`: whether it has its values, unlike in a function that is being compiled.
 - `accelerator()`: the name of the device that a process computes on; `""` for the processor.
 - `has_bfloat16()`: whether that device multiplies bfloat16 in hardware; not a processor.

@@ -25,6 +25,9 @@ from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_
 from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
 
+#: XLA fuses what Keras writes one by one.
+FUSES_LAYERS = False
+
 
 def sum_by_group(values, member):
     return jnp.where(member, values[..., None], 0.0).sum(tuple(range(values.ndim)))

@@ -34,6 +34,8 @@ from keras_taskrobust.training.keras_internals import get_keras_mask, log_loss, 
 from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
 
+FUSES_LAYERS = False
+
 
 def give_back_state(model):
     """Nothing: the variables hold the state all the time."""

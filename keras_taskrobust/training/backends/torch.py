@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import keras
 import torch
 
+from keras_taskrobust.training.backends.torch_layers import attend as attend
+from keras_taskrobust.training.backends.torch_layers import linear as linear
 from keras_taskrobust.training.backends.torch_random import RandomStream
 from keras_taskrobust.training.backends.torch_replicas import Trainer as Trainer
 from keras_taskrobust.training.backends.torch_replicas import global_totals as global_totals
@@ -39,6 +41,8 @@ from keras_taskrobust.training.held_assignments import HeldAssignments
 from keras_taskrobust.training.keras_internals import log_loss, value_outside_scopes
 from keras_taskrobust.training.skipped_steps import StepSkipped, what_must_be_finite
 from keras_taskrobust.types import Tensor
+
+FUSES_LAYERS = True
 
 
 def give_back_state(model):
