@@ -112,6 +112,16 @@ def test_backends_are_imported_in_one_place():
     assert not offenders
 
 
+def test_beam_is_imported_in_one_place_which_nothing_imports():
+    importing = {
+        (name_of(path), module.split(".")[0])
+        for path in FILES
+        for module in imported_modules(path)
+        if module.startswith(("apache_beam", "keras_taskrobust.text.beam"))
+    }
+    assert importing == {("text/beam.py", "apache_beam")}
+
+
 def test_weighting_imports_keras_only():
     allowed = {"keras", "keras_taskrobust"} | set(sys.stdlib_module_names)
     offenders = [
