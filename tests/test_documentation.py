@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from keras_taskrobust import cli
+from keras_taskrobust.recipes import text_preparation
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,10 +55,12 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
 @pytest.mark.backend_free
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_is_understood(command, monkeypatch):
-    def stop():
+    def stop(*_):
         raise Understood
 
     monkeypatch.setattr(cli, "starting_keras", stop)
+    for name in ("prepare_text", "prepare_text_part"):  # without Keras
+        monkeypatch.setattr(text_preparation, name, stop)
     with pytest.raises(Understood):
         cli.main(shlex.split(command, comments=True)[1:])
 
