@@ -50,7 +50,7 @@ class BackupAndRestore(Checkpoint):
     """
 
     def __init__(self, directory: str | os.PathLike, minutes: float = 10.0):
-        super().__init__(directory, minutes=minutes)
+        super().__init__(directory, every=None, minutes=minutes)
         self._stream: Any = None  # of a `grain` data set
         self._is_open = False
         self._before = 0  # the batches before the epoch
@@ -103,14 +103,14 @@ class BackupAndRestore(Checkpoint):
                 model.train_function, "passed_over", model.train_function
             )
 
-    def place_of_data(self):
+    def _place_of_data(self):
         place = None if self._stream is None else self._stream.place_before(self.batches)
         return self.batches, place
 
-    def steps_at(self, batch):
+    def _steps_at(self, batch):
         return batch + 1
 
-    def is_inside(self, epoch, steps):
+    def _is_inside(self, epoch, steps):
         return True
 
     def on_train_begin(self, logs=None):
@@ -140,9 +140,9 @@ class BackupAndRestore(Checkpoint):
         self._before, self._passing = self.batches, 0
         super().on_epoch_end(epoch)
 
-    def restore_metrics(self):
+    def _restore_metrics(self):
         if metrics_are_built(self.model):  # else TensorFlow makes them from the first batch
-            super().restore_metrics()
+            super()._restore_metrics()
 
     def _passing_over(self, model: keras.Model) -> Callable:
         """A train function that takes the data of the steps that are done, and nothing else."""
@@ -156,7 +156,7 @@ class BackupAndRestore(Checkpoint):
             batches = data if isinstance(data, list) else [next(data) for _ in range(number)]
             if self._metrics is not None:
                 build_metrics(model, batches[0])
-                self.restore_metrics()
+                self._restore_metrics()
                 logs = model.get_metrics_result()
             left -= number
             if left == 0:

@@ -51,7 +51,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: the folder of the checkpoints, that of one run.
-        every: int >= 1. Epochs between two checkpoints. There is one at the end, too.
+        every: int >= 1, or `None` for those by time alone. Epochs between two checkpoints. There is
+            one at the end, too.
         steps_per_epoch: int. As in `fit`, for names that count steps; those that count epochs are
             found, too.
         steps: int. Those of all epochs, where the last one is shorter.
@@ -78,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(
         self,
         directory: str | os.PathLike,
-        every: int = 1,
+        every: int | None = 1,
         steps_per_epoch: int | None = None,
         steps: int | None = None,
         minutes: float | None = None,
@@ -133,15 +134,15 @@ class Checkpoint(keras.callbacks.Callback):
         """The epochs of all checkpoints in the folder, sound or not; begun ones count as whole."""
         return {-(-steps // (self.steps_per_epoch or 1)) for steps in self._named().values()}
 
-    def place_of_data(self) -> tuple[int | None, Any]:
+    def _place_of_data(self) -> tuple[int | None, Any]:
         """The batches trained on, if checkpoints are named by them, and JSON of where data are."""
         return None, None
 
-    def steps_at(self, batch: int) -> int:
+    def _steps_at(self, batch: int) -> int:
         """The steps of the epoch up to a batch of this `fit`."""
         return self.steps_of_epoch + batch + 1
 
-    def is_inside(self, epoch: int, steps: int) -> bool:
+    def _is_inside(self, epoch: int, steps: int) -> bool:
         """Whether there are more steps in the epoch; `False` where its length is not known."""
         if self.steps_per_epoch is None:
             return False
@@ -162,17 +163,17 @@ class Checkpoint(keras.callbacks.Callback):
         if self._metrics is None:
             self.steps_of_epoch = 0
         else:
-            self.restore_metrics()
+            self._restore_metrics()
 
-    def restore_metrics(self) -> None:
+    def _restore_metrics(self) -> None:
         """Gives the metrics what they had inside the epoch."""
         unpack_metrics(self.model, self._metrics or {})
         self._metrics = None
 
     def on_train_batch_end(self, batch, logs=None):
-        steps = self.steps_at(batch)
+        steps = self._steps_at(batch)
         is_asked = self._asked_to_stop.after_batch()
-        if (is_asked or self._is_due()) and self.is_inside(self._epoch, steps):
+        if (is_asked or self._is_due()) and self._is_inside(self._epoch, steps):
             self._save(self._epoch, steps)
             if is_asked:
                 self._stop()
@@ -182,7 +183,8 @@ class Checkpoint(keras.callbacks.Callback):
         if self.steps is not None:
             is_last = self._steps_of(epoch + 1) >= self.steps
         is_asked = self._asked_to_stop.after_epoch()
-        if (epoch + 1) % self.every == 0 or is_last or is_asked or self._is_due():
+        is_planned = self.every is not None and (epoch + 1) % self.every == 0
+        if is_planned or is_last or is_asked or self._is_due():
             self._save(epoch + 1)
         if is_asked:
             self._stop()
@@ -206,7 +208,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.model.save_weights(partial, overwrite=True)
             # The digest comes first: weights without one are none of ours.
             metrics = pack_metrics(self.model) if steps else None
-            place = self.place_of_data()
+            place = self._place_of_data()
             stored = _Stored(epochs, _digest(partial), seconds, steps, metrics, *place)
             content = json.dumps(stored._asdict(), indent=1)
             write_atomically(self._description(name), content.encode())
@@ -217,7 +219,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._saved_at = time.perf_counter()
 
     def _name(self, epochs: int, steps: int) -> str:
-        batches, _ = self.place_of_data()
+        batches, _ = self._place_of_data()
         if batches is not None:
             return f"checkpoint-step-{batches:08d}"
         if self.steps_per_epoch is None:

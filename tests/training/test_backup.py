@@ -196,3 +196,27 @@ def test_a_failure_while_batches_are_passed_over_leaves_a_model_that_trains(tmp_
     before = model.get_weights()[0]
     model.fit(**arrays(), verbose=0)
     assert (model.get_weights()[0] != before).any()
+
+
+def test_checkpoints_are_made_by_time_and_at_the_end(tmp_path):
+    build().fit(**arrays(), epochs=3, verbose=0, callbacks=[ktr.BackupAndRestore(tmp_path)])
+    (saved,) = tmp_path.glob("*.weights.h5")
+    assert saved.name == f"checkpoint-step-{3 * BATCHES:08d}.weights.h5"
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="not offered by Keras on torch")
+def test_steps_in_one_execution_are_passed_over_together(tmp_path):
+    def compiled():
+        model = build()
+        model.steps_per_execution = 2
+        return model
+
+    whole = compiled()
+    whole.fit(**arrays(), epochs=2, verbose=0)
+    backup = ktr.BackupAndRestore(tmp_path, minutes=0)
+    with pytest.raises(Killed):
+        compiled().fit(**arrays(), epochs=2, verbose=0, callbacks=[backup, KillAt(1, 1)])
+    model = compiled()
+    model.fit(**arrays(), epochs=2, verbose=0, callbacks=[backup])
+    for ours, theirs in zip(state_of(model), state_of(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
