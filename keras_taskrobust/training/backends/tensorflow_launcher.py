@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 _started: list[tf.distribute.Strategy] = []
@@ -87,7 +88,8 @@ def for_fit(open_batches):
     number = replicas()
     if number == 1:
         return open_batches()
-    first = next(iter(open_batches()))
+    # Keras averages the replicas' first batches, which fails for booleans.
+    first = keras.tree.map_structure(_without_booleans, next(iter(open_batches())))
     rows = keras.tree.flatten(first)[0].shape[0] // number
     specification = keras.tree.map_structure(
         lambda array: tf.TensorSpec((rows, *array.shape[1:]), array.dtype), first
@@ -97,7 +99,9 @@ def for_fit(open_batches):
         for batch in open_batches():
             for start in range(0, number * rows, rows):
                 cut = slice(start, start + rows)
-                yield keras.tree.map_structure(lambda array, cut=cut: array[cut], batch)
+                yield keras.tree.map_structure(
+                    lambda array, cut=cut: _without_booleans(array[cut]), batch
+                )
 
     def of_worker(context):
         return tf.data.Dataset.from_generator(parts, output_signature=specification).prefetch(
@@ -106,6 +110,10 @@ def for_fit(open_batches):
 
     strategy = _started[0] if _started else tf.distribute.get_strategy()
     return strategy.distribute_datasets_from_function(of_worker)
+
+
+def _without_booleans(array: np.ndarray) -> np.ndarray:
+    return array.astype("int32") if array.dtype == bool else array
 
 
 def gather(payload: bytes) -> list[bytes]:
