@@ -27,15 +27,17 @@ class Replica:
         number: int, of processes.
         is_free: bool. Whether parts may differ in size, and the processes start from weights of
             their own.
+        sums: list that has one entry more after each sum over the processes.
     """
 
-    def __init__(self, rank=0, number=1, is_free=False):
-        self.rank, self.number, self.is_free = rank, number, is_free
+    def __init__(self, rank=0, number=1, is_free=False, sums=()):
+        self.rank, self.number, self.is_free, self.sums = rank, number, is_free, sums
 
     def rows(self, structure):
         share, rest = divmod(ROWS, self.number)
         # The first has a row more of two, two more of four.
-        cuts = [r * share + (rest + bool(r)) * self.is_free for r in range(self.number)]
+        spare = (rest + 1) * self.is_free
+        cuts = [r * share + bool(r) * spare for r in range(self.number)]
         start, end = [*cuts, ROWS][self.rank : self.rank + 2]
         return keras.tree.map_structure(lambda array: array[start:end], structure)
 
@@ -100,19 +102,29 @@ def copies_are_equal(variables):
     )
 
 
-def trained(replica, model, make, validation=True):
+def trained(replica, model, make, validation):
     replica.with_weights(model)
     model.optimizer.build(model.trainable_variables)
     before = vector(model.trainable_variables)
     held_out = replica.batches(make, 2) if validation else None
+    sums = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: sums.append(len(replica.sums))
+    )
     history = model.fit(
-        replica.batches(make), validation_data=held_out, epochs=1, shuffle=False, verbose=0
+        replica.batches(make),
+        validation_data=held_out,
+        epochs=1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[count],
     ).history
     return {
         "before": before,
         "after": vector(model.trainable_variables),
         "state": state(model),
         "copies_are_equal": copies_are_equal([*model.weights, *model.optimizer.variables]),
+        "sums_of_last_step": sums[-1] - sums[-2],
         "cut": [v.path for v in model.weights if len(copies_of(v)) > 1],
         "cut_of_optimizer": sum(len(copies_of(v)) > 1 for v in model.optimizer.variables),
         "logs": {name: values[0] for name, values in history.items()},
@@ -168,7 +180,9 @@ def perceptron_model(weighting, network=None, **arguments):
 def perceptron_case(replica, weighting, **arguments):
     metrics = {"metrics": {"kind": "accuracy"}, "weighted_metrics": {"level": ["mae", "r2_score"]}}
     model = perceptron_model(weighting, **{**metrics, **arguments})
-    return trained(replica, model, perceptron_batch)
+    # One of each kind of step also evaluates, which costs as much to compile.
+    validation = weighting in ("minimax", "upgrad")
+    return trained(replica, model, perceptron_batch, validation)
 
 
 def at_representation(replica, weighting):
@@ -180,6 +194,21 @@ def scaled_losses(replica, weighting="uncertainty"):
     sgd = keras.optimizers.SGD(0.1, clipnorm=0.3)
     optimizer = keras.optimizers.LossScaleOptimizer(sgd)
     return perceptron_case(replica, weighting, optimizer=optimizer)
+
+
+def overflowing_gradients(replica):
+    """The first steps are skipped by all, though the gradients of the last part alone overflow."""
+
+    def make(rng):
+        x, y, weights = perceptron_batch(rng)
+        y["level"][-1], weights["level"][-1] = 400.0, 3.0
+        return x, y, weights
+
+    sgd = keras.optimizers.SGD(0.1, clipnorm=0.3)
+    optimizer = keras.optimizers.LossScaleOptimizer(sgd, initial_scale=2.0**127)
+    model = perceptron_model("uniform", optimizer=optimizer)
+    found = trained(replica, model, make, validation=False)
+    return {**found, "scale": float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))}
 
 
 # Models of texts and images.
@@ -279,6 +308,8 @@ def dropout_case(replica):
 
 #: Processes of PyTorch measure the trivial losses of their own parts.
 MEASURED = "trivial losses"
+#: There each part is as large as the whole, and overflows at a smaller scale.
+OVERFLOWING = "overflowing gradients"
 DROPOUT = "dropout"
 TRAINED = {
     **{f"perceptron {w}": functools.partial(perceptron_case, weighting=w) for w in WEIGHTINGS},
@@ -293,9 +324,11 @@ TRAINED = {
     ),
     "scaled losses": scaled_losses,
     "scaled gradients": functools.partial(scaled_losses, weighting="upgrad"),
+    OVERFLOWING: overflowing_gradients,
     MEASURED: functools.partial(perceptron_case, weighting="scale_free_minimax"),
     DROPOUT: dropout_case,
 }
 
+NOT_ON_TORCH = (MEASURED, OVERFLOWING, DROPOUT)
 EQUAL_MODELS = [name for name in TRAINED if name.startswith(("PosBert", "MM-MAE"))]
-EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, MEASURED, DROPOUT)]
+EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, *NOT_ON_TORCH)]

@@ -20,6 +20,8 @@ import numpy as np
 BACKEND = keras.backend.backend()
 #: The longest that the cases of one call may take, in seconds.
 TIME_OUT = 1500
+#: One for each sum over the processes so far, where it can be counted: with PyTorch.
+SUMS: list = []
 
 
 def run(cases, folder, kind="processes", number=2):
@@ -67,6 +69,7 @@ def check_equal(one, replicas):
         assert other["logs"] == first["logs"]
     assert all(found["copies_are_equal"] for found in replicas)
     assert np.linalg.norm(one["after"] - one["before"]) > 0.01
+    assert first.get("scale", 0.0) == one.get("scale", 0.0) < 2.0**127
     assert difference(one, first) < 2e-5
     for name, value in one["logs"].items():
         np.testing.assert_allclose(first["logs"][name], value, rtol=2e-5, err_msg=name)
@@ -85,6 +88,13 @@ def _start_torch(kind, number, rank, folder, ports):
     torch.set_num_threads(1)
     if kind == "one":
         return contextlib.nullcontext()
+    all_reduce = distributed.all_reduce
+
+    def counted(*args, **kwargs):
+        SUMS.append(1)
+        return all_reduce(*args, **kwargs)
+
+    distributed.all_reduce = counted
     address = f"file://{folder.resolve()}/rendezvous"
     distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=number)
     stack = contextlib.ExitStack()
@@ -145,7 +155,7 @@ def _main(kind, number, rank, folder, ports, *names):
             from torch_replica_cases import CASES as cases
         # TensorFlow's processes all read the same batches, of which each takes its part.
         reads_part = kind == "processes" and BACKEND != "tensorflow"
-        replica = Replica(rank, number, BACKEND == "torch") if reads_part else Replica()
+        replica = Replica() if not reads_part else Replica(rank, number, BACKEND == "torch", SUMS)
         found = {name: cases[name](replica) for name in names}
         (folder / f"{rank}.pickle").write_bytes(pickle.dumps(found))
 

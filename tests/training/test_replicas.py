@@ -7,7 +7,7 @@ import pytest
 if keras.backend.backend() == "torch":
     pytest.skip("see `test_torch_replicas`", allow_module_level=True)
 
-from replica_cases import DROPOUT, MEASURED, TRAINED, Replica
+from replica_cases import DROPOUT, MEASURED, OVERFLOWING, TRAINED, Replica
 from replica_processes import check_equal, run
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,8 @@ pytestmark = pytest.mark.slow
 NAMES = [
     *(f"perceptron {name}" for name in ("minimax", "uncertainty", "group_dro", "upgrad")),
     *("perceptron gradnorm", "perceptron graddrop", "representation pcgrad"),
-    *("diagnostics", "scaled losses", "scaled gradients", MEASURED),
+    *("diagnostics", "scaled losses", "scaled gradients", OVERFLOWING, MEASURED),
+    *("PosBert minimax", "MM-MAE upgrad"),
 ]
 NAMES_OF_PROCESSES = ["perceptron minimax", "perceptron upgrad", "scaled losses"]
 NAMES_OF_MODELS = ["PosBert minimax", "MM-MAE pcgrad"]

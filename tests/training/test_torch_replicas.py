@@ -8,7 +8,7 @@ if keras.backend.backend() != "torch":
     pytest.skip("tests torch.distributed", allow_module_level=True)
 
 import replica_cases
-from replica_cases import EQUAL, EQUAL_MODELS, MEASURED, Replica
+from replica_cases import EQUAL, EQUAL_MODELS, NOT_ON_TORCH, Replica
 from replica_processes import check_equal, run
 from torch_replica_cases import CASES
 
@@ -16,7 +16,7 @@ from torch_replica_cases import CASES
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """Several cases in one pair of processes, whose start takes longer than they."""
-    names = [name for name in CASES if name not in (*EQUAL_MODELS, MEASURED)]
+    names = [name for name in CASES if name not in (*EQUAL_MODELS, *NOT_ON_TORCH)]
     return run(names, tmp_path_factory.mktemp("replicas"))
 
 
