@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.corpus.reader import TaggedCorpusReader
 
+from keras_taskrobust.parts import Part
 from keras_taskrobust.text import Corpus, load_corpus
 from keras_taskrobust.text.bundled_corpus import prose_paragraphs
 from keras_taskrobust.text.pretokenization import pretokenize
@@ -185,6 +186,8 @@ class FakeTfds(types.ModuleType):
     def data_source(cls, name, split):
         if name == "reviews/plain:1.0.0":
             return [{"text": f"A {split} text.".encode(), "label": 1}]
+        if name == "lines":
+            return [{"text": f"Line {number}."} for number in range(5)]
         if name == "digits":
             return [{"image": 0, "label": 1}]
         if name == "old_format":
@@ -195,7 +198,7 @@ class FakeTfds(types.ModuleType):
     def load(name, split):
         return [{"text": f"{name} {split}".encode()}]
 
-    as_numpy = staticmethod(iter)
+    as_numpy = staticmethod(list)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +274,15 @@ def test_a_tfds_set_is_read_lazily(fake_tfds):
     assert list(load_corpus("tfds:reviews/plain:1.0.0")) == [[["A", "train", "text", "."]]]
     assert next(iter(load_corpus("tfds:reviews/plain:1.0.0@test")))[0][1] == "test"
     assert list(load_corpus("tfds:old_format")) == [[["old_format", "train"]]]
+
+
+@pytest.mark.parametrize("name", ["lines", "old_format"])
+def test_a_tfds_set_in_parts(fake_tfds, name):
+    parts = [load_corpus(f"tfds:{name}", part=Part(number, 3)) for number in (1, 2, 3)]
+    found = [list(part.raw_documents()) for part in parts]
+    whole = list(load_corpus(f"tfds:{name}").raw_documents())
+    assert [one for part in found for one in part] == whole
+    assert sorted(map(len, found)) == ([1, 2, 2] if name == "lines" else [0, 0, 1])
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,17 @@ def test_batches_have_them_whatever_their_size_order_and_workers():
         assert record % 2 == 0 or max(ids) < 4
 
 
+def test_processes_see_of_their_rows_what_one_sees():
+    masking = PatchMasking(("rgb", "depth"), 4, 3, seed=3)
+    options = {"size": 16, "masking": masking, "seed": 1}
+    whole = image_batches(Holes(), 4, **options)
+    parts = [image_batches(Holes(), 4, part=(number, 2), **options) for number in (0, 1)]
+    for step in range(5):
+        for name, array in whole[step].items():
+            joined = np.concatenate([part[step][name] for part in parts])
+            np.testing.assert_array_equal(joined, array)
+
+
 def test_patches_of_maps_that_the_batches_lack_are_refused():
     with pytest.raises(ValueError, match=r"`masking` must share out patches of the batches' maps"):
         image_batches(ProceduralScenes(4, 16, 16), 2, 16, modalities=("rgb",), masking=masking_of())
