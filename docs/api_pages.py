@@ -22,11 +22,19 @@ _RECIPES = {
     "recipes.inheritance": ("inherit",),
 }
 
+_DISTRIBUTION = {
+    "distribution": (
+        *("start", "scope", "alone", "processes", "process_id", "replicas", "part"),
+        *("is_main", "main_first", "barrier", "gather", "check_alike"),
+    )
+}
+
 
 def pages() -> dict[str, str]:
     """File names to Markdown."""
     rooms = {f"{room}.md": _page(room, {room: _public(room)}) for room in _ROOMS}
-    return rooms | {"recipes.md": _page("recipes", _RECIPES)}
+    others = {"recipes": _RECIPES, "distribution": _DISTRIBUTION}
+    return rooms | {f"{title}.md": _page(title, names) for title, names in others.items()}
 
 
 def _page(title: str, names: Mapping[str, Sequence[str]]) -> str:

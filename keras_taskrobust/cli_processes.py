@@ -30,7 +30,7 @@ def refuse_devices(words: Collection[str], program: str) -> None:
     """
     names = {flag(name) for name in field_names(distribution.Devices)}
     several = [*sorted(names & flags_of(words))]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         several.append("a start by torchrun")
     if several:
         raise ValueError(

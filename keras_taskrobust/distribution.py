@@ -43,8 +43,8 @@ class Devices:
     process_id: int | None = None
     """Which of them this is, from 0. The first one writes."""
     coordinator: str | None = None
-    """HOST:PORT of process 0; under TensorFlow those of all, with commas; auto where JAX finds
-    them by itself: on TPU machines, and under Slurm."""
+    """HOST:PORT of process 0, on which a port is free; auto where JAX finds all three by itself: on
+    TPU machines, and under Slurm."""
 
     def __post_init__(self):
         if self.devices not in (None, "all"):
@@ -160,8 +160,8 @@ def start(
         model_parallel: int. The devices that share the weights of one model, under JAX.
         processes: int. The processes that train together, each started by its own command.
         process_id: int. Which of them this is, from 0.
-        coordinator: string. `"HOST:PORT"` of process 0; under TensorFlow those of all, with commas;
-            `"auto"` where JAX finds them by itself.
+        coordinator: string. `"HOST:PORT"` of process 0, on which a port is free; `"auto"` where JAX
+            finds all three by itself: on TPU machines, and under Slurm.
 
     Raises:
         ValueError: an argument is not as said, or there are not so many devices, or the address is
@@ -299,11 +299,6 @@ def gather(value: Any) -> list[Any]:
 def barrier() -> None:
     """Waits until all processes are here."""
     gather(None)
-
-
-def in_any(flag: bool) -> bool:
-    """Whether it is so in any process. All must call it, at the same place."""
-    return any(gather(flag))
 
 
 @contextlib.contextmanager

@@ -64,6 +64,9 @@ class Cases:
     def after_one(self):
         self.pretrain(self.recipe, self.folder / "after_one")
 
+    def cut_models(self):
+        self.pretrain(self.recipe, self.folder / "cut_models")
+
     def other_settings(self):
         recipe = dataclasses.replace(self.recipe, seed=distribution.process_id())
         return message_of(lambda: self.pretrain(recipe, self.folder / "refused"))

@@ -36,17 +36,15 @@ def recipe(write_text_recipe, folder):
     return dataclasses.replace(write_text_recipe(folder / "texts"), dropout=0.0, **steps)
 
 
-def run(recipe, folder, cases):
+def run(recipe, folder, cases, number=PROCESSES, **start):
     """What each process found in each case."""
     address = free_address()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = []
-    for rank in range(PROCESSES):
-        start = {"devices": DEVICES}
-        if PROCESSES > 1:
-            start |= {"processes": PROCESSES, "process_id": rank, "coordinator": address}
+    for rank in range(number):
+        own = {"processes": number, "process_id": rank, "coordinator": address}
         settings = {
-            "start": start,
+            "start": start | (own if number > 1 else {}),
             "recipe": dataclasses.asdict(recipe),
             "folder": str(folder),
             "cases": cases,
@@ -62,16 +60,23 @@ def run(recipe, folder, cases):
         )
     outputs = [process.communicate(timeout=500)[0] for process in processes]
     assert not any(process.returncode for process in processes), "\n".join(outputs)[-6000:]
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(PROCESSES)]
+    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(number)]
 
 
 @pytest.fixture(scope="module")
-def found(recipe, folder):
-    """All cases in one pair of processes, whose start takes longer than they."""
+def one(recipe, folder):
+    """The folder of the run of one process on one device."""
     pretrain_text(recipe, folder / "one")
+    return folder / "one"
+
+
+@pytest.fixture(scope="module")
+def found(one, recipe, folder):
+    """All cases in one pair of processes, whose start takes longer than they."""
     process_cases.cut(folder / "one", folder / "after_one")
     several = ["other_settings", "other_data", "no_corpus"] if PROCESSES > 1 else []
-    return run(recipe, folder, [*several, "odd_batch", "whole", "again", "after_one"])
+    cases = [*several, "odd_batch", "whole", "again", "after_one"]
+    return run(recipe, folder, cases, devices=DEVICES)
 
 
 def weights_of(folder, step):
@@ -113,6 +118,12 @@ def test_it_goes_on_with_another_number(found, folder, recipe):
     process_cases.cut(folder / "whole", folder / "then_one")
     pretrain_text(recipe, folder / "then_one")
     assert distance(folder / "then_one", folder / "one") < 2e-5
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX cuts models")
+def test_models_are_cut(one, recipe, folder):
+    run(recipe, folder, ["cut_models"], number=1, devices=4, model_parallel=2)
+    assert distance(folder / "cut_models", one) < 2e-5
 
 
 @has_processes

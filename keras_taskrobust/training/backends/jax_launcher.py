@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from jax.experimental import multihost_utils
 
+from keras_taskrobust.training.layouts import layout_map
+
 _started: list[keras.distribution.DataParallel | keras.distribution.ModelParallel] = []
 
 
@@ -23,15 +25,32 @@ def start(devices: Any) -> None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         address = None if devices.coordinator == "auto" else devices.addresses[0]
         keras.distribution.initialize(address, devices.processes, devices.process_id)
-    mesh = _mesh(devices)
     _started.clear()
-    if mesh.size == 1:
-        return
-    names = [f"{device.platform}:{device.id}" for device in mesh.flat]
-    _started.append(keras.distribution.DataParallel(devices=names, auto_shard_dataset=False))
+    names = [f"{device.platform}:{device.id}" for device in _chosen(devices)]
+    if devices.model_parallel > 1:
+        _started.append(_model_parallel(names, devices.model_parallel))
+    elif len(names) > 1:
+        _started.append(keras.distribution.DataParallel(devices=names, auto_shard_dataset=False))
 
 
-def _mesh(devices: Any) -> np.ndarray:
+def _model_parallel(names: list[str], number: int) -> keras.distribution.ModelParallel:
+    if count() > 1:
+        raise ValueError(
+            "`model_parallel` must be 1 with several processes, whose checkpoints would lack what "
+            f"is elsewhere. Received: model_parallel={number}, processes={count()}"
+        )
+    if len(names) % number:
+        raise ValueError(
+            f"`model_parallel` must divide the number of devices, {len(names)}. "
+            f"Received: model_parallel={number}"
+        )
+    mesh = keras.distribution.DeviceMesh((len(names) // number, number), ("batch", "model"), names)
+    return keras.distribution.ModelParallel(
+        layout_map=layout_map(mesh), batch_dim_name="batch", auto_shard_dataset=False
+    )
+
+
+def _chosen(devices: Any) -> list[jax.Device]:
     """The devices, those of a process one after the other."""
     number = devices.devices
     if number is None:
@@ -46,7 +65,7 @@ def _mesh(devices: Any) -> np.ndarray:
     for device in jax.devices():
         by_process.setdefault(device.process_index, []).append(device)
     some = slice(None) if number == "all" else slice(number)
-    return np.array([device for _, found in sorted(by_process.items()) for device in found[some]])
+    return [device for _, found in sorted(by_process.items()) for device in found[some]]
 
 
 def _current() -> Any:
