@@ -255,6 +255,24 @@ def test_an_epoch_has_every_record_once(small_text):
     assert epochs[0] != sorted(epochs[0])
 
 
+def test_parts_are_the_rows_of_the_batches(small_text):
+    def batches(**options):
+        return masked_batches(small_text, PosMasking(ENCODER), 10, seed=7, **options)
+
+    whole = batches()
+    for step in (0, 3, 40):
+        x, y = whole[step]
+        for index in range(5):
+            part_x, part_y = batches(part=(index, 5))[step]
+            rows = slice(2 * index, 2 * index + 2)
+            for name, array in part_x.items():
+                np.testing.assert_array_equal(array, x[name][rows])
+            for name, array in part_y["masked_lm"].items():
+                np.testing.assert_array_equal(array, y["masked_lm"][name][rows])
+    with pytest.raises(ValueError, match="`batch_size` must be a multiple of 3"):
+        batches(part=(0, 3))
+
+
 def test_batches_know_their_epoch(small_text):
     masking = PosMasking(ENCODER)
     dataset = masked_batches(small_text, masking, 50, shuffle=False, epochs=3)

@@ -208,6 +208,42 @@ class Numbers(ImageSource):
         return {"rgb": rgb.astype("uint8"), "label": np.asarray(index)}
 
 
+def test_parts_are_the_rows_of_the_batches_and_read_no_others():
+    """Batches reach over the ends of epochs; a part of a later step is that of a run from there."""
+    read = []
+
+    class Noted(Numbers):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    def batches(source, **options):
+        return image_batches(source, 6, 16, seed=2, modalities=("rgb", "label"), **options)
+
+    whole = batches(Numbers(8))
+    for step in (0, 1, 5):
+        for index in range(3):
+            read.clear()
+            part = batches(Noted(8), part=(index, 3))[step:][0]
+            for name, array in part.items():
+                np.testing.assert_array_equal(array, whole[step][name][2 * index : 2 * index + 2])
+            assert sorted(read) == sorted(part["label"].tolist())
+    assert len(batches(Numbers(8), epochs=3, part=(0, 3))) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"part": (3, 3)}, "`part` must be .i, n. with 0 <= i < n. Received: part=.3, 3."),
+        ({"part": (0, 4)}, "`batch_size` must be a multiple of 4, the number of parts. Received"),
+        ({"part": (0, 3), "drop_remainder": False}, "`part` needs `drop_remainder`"),
+    ],
+)
+def test_parts_that_are_none_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        image_batches(Numbers(8), 6, 16, modalities=("rgb", "label"), **options)
+
+
 def test_every_epoch_has_its_own_order_and_its_own_crops():
     dataset = image_batches(Numbers(6), 1, 16, seed=1, modalities=("rgb", "label"))
     epochs = [[dataset[6 * epoch + k] for k in range(6)] for epoch in range(3)]
