@@ -21,6 +21,7 @@ from keras_taskrobust.recipes.comparison import compare
 from keras_taskrobust.recipes.image_settings import TINY, ImagePretraining
 from keras_taskrobust.recipes.pretraining import PretrainingFamily, compile_with, pretrain
 from keras_taskrobust.recipes.training_run import RECONSTRUCTIONS, FromTheStart
+from keras_taskrobust.training.rematerialization import rematerialize
 from keras_taskrobust.vision import (
     ImageSource,
     ImageSubset,
@@ -30,6 +31,7 @@ from keras_taskrobust.vision import (
     export_vit_backbone,
     image_batches,
 )
+from keras_taskrobust.vision.vit_layers import encoder_of
 
 _MASK_SEED = 0
 
@@ -86,6 +88,8 @@ def build_mm_mae(
         mlp_dim=recipe.mlp_dim,
         dtype=keras.dtype_policies.get(recipe.on_device().dtype_policy),
     )
+    if recipe.rematerialize:
+        rematerialize(encoder_of(backbone).encoder_layers)
     model = kind(
         backbone,
         _modalities(recipe, class_names),

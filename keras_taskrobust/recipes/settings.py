@@ -49,7 +49,7 @@ class Pretraining:
     #: Settings that had another name: that name, by which runs are still found, to that of now.
     RENAMED: ClassVar[Mapping[str, str]] = {}
     #: Settings that came later. At their default they say nothing: runs from before are found.
-    ADDED: ClassVar[frozenset[str]] = frozenset()
+    ADDED: ClassVar[frozenset[str]] = frozenset({"rematerialize"})
     #: The first setting of each section of the help.
     SECTIONS: ClassVar[Mapping[str, str]] = {
         "weighting": "weighting",
@@ -84,6 +84,8 @@ class Pretraining:
     """AdamW's epsilon."""
     dtype_policy: DtypePolicy = "float32"
     """Keras's dtype policy; auto is mixed_bfloat16 on an accelerator that has it, else float32."""
+    rematerialize: bool = False
+    """Whether the encoder's blocks are computed again in the backward pass, to save memory."""
 
     steps_per_report: int
     """Steps between two lines of history; there may be fewer before the last."""

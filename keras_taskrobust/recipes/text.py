@@ -15,6 +15,7 @@ from keras_taskrobust.recipes.text_preparation import PreparedText, prepare_text
 from keras_taskrobust.recipes.text_settings import TINY, TextPretraining
 from keras_taskrobust.text import PosMasking, TargetCounts, WordPieceEncoder, masked_batches
 from keras_taskrobust.text.pos_bert import MASKED_LM, PosBert
+from keras_taskrobust.training.rematerialization import rematerialize
 from keras_taskrobust.training.schedules import LinearWarmupDecay
 
 
@@ -40,6 +41,8 @@ def build_pos_bert(
         max_sequence_length=recipe.sequence_length,
         dtype=policy,
     )
+    if recipe.rematerialize:
+        rematerialize(backbone.transformer_layers)
     preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
         encoder.to_tokenizer(), sequence_length=recipe.sequence_length
     )

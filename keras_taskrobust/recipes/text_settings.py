@@ -40,7 +40,7 @@ _PREPARING = frozenset(
 class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
-    ADDED = frozenset({"task_loss", "documents", "encoding", "text_field"})
+    ADDED = Pretraining.ADDED | {"task_loss", "documents", "encoding", "text_field"}
     SECTIONS = {"corpus": "text", "masked_share": "masking", "num_layers": "model"}
 
     corpus: str = "bundled"

@@ -266,11 +266,14 @@ def cutting(layer: keras.layers.Layer | None, cut: Callable) -> Iterator[None]:
         return keras.tree.map_structure(cut_floats, call(*args, **kwargs))
 
     # Past Keras's tracking of attributes.
+    former = layer.__dict__.get("call")
     layer.__dict__["call"] = call_and_cut
     try:
         yield
     finally:
         del layer.__dict__["call"]
+        if former is not None:
+            layer.__dict__["call"] = former
     if calls != 1:
         raise ValueError(
             "`representation` must name a layer that the network calls once in a forward pass. "

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask as get_keras_mask
 from keras.src.backend import set_keras_mask as set_keras_mask
+from keras.src.backend.common.stateless_scope import get_stateless_scope as get_stateless_scope
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope as in_symbolic_scope
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
 from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
@@ -141,6 +142,16 @@ def moments_of(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> li
     if optimizer.amsgrad:
         states.append(optimizer._velocity_hats)
     return [state[index].value for state in states]
+
+
+def current_value(variable: keras.Variable) -> Any:
+    """What a variable holds, in an open `StatelessScope`, too, in its own dtype.
+
+    `Variable.value` is in the dtype of an open `AutocastScope`.
+    """
+    scope = get_stateless_scope()
+    found = None if scope is None else scope.get_current_value(variable)
+    return variable._value if found is None else found
 
 
 def value_outside_scopes(variable: keras.Variable) -> Any:

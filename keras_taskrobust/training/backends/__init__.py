@@ -29,6 +29,7 @@ Each module offers:
 - `is_concrete(tensor)`: whether it has its values, unlike in a function that is being compiled.
 - `accelerator()`: the name of the device that a process computes on; `""` for the processor.
 - `has_bfloat16()`: whether that device multiplies bfloat16 in hardware; not a processor.
+- `rematerialized(function)`: the function of tensors, computed again in the backward pass.
 - `stock_train_step(model, ...)`: Keras's train step, the same update on every backend.
 - `with_logs(step_function, change)`: Keras's train or test function with `change(logs)` as logs.
 - `gradient_train_step(model, ...)`: Keras's train step, with the task gradients.

@@ -79,6 +79,10 @@ def has_bfloat16() -> bool:
     return details.get("compute_capability", (0, 0)) >= (8, 0)
 
 
+def rematerialized(function):
+    return tf.recompute_grad(function)
+
+
 def random_stream():
     return None
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 import torch
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from keras_taskrobust.training.backends.torch_layers import attend as attend
 from keras_taskrobust.training.backends.torch_layers import linear as linear
@@ -71,6 +72,17 @@ def accelerator() -> str:
 
 def has_bfloat16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def rematerialized(function):
+    def run(*tensors):
+        if not torch.is_grad_enabled():
+            return function(*tensors)
+        # Its early stop is an error, which Keras dresses up and whose traceback keeps the tensors.
+        with set_checkpoint_early_stop(False):
+            return checkpoint(function, *tensors, use_reentrant=False)
+
+    return run
 
 
 def random_stream():
