@@ -16,6 +16,7 @@ from keras import ops
 
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.keras_internals import sublayers_of
+from keras_taskrobust.training.rematerialization import Rematerialized
 from keras_taskrobust.types import Tensor
 
 Fused = Callable[..., Tensor]
@@ -53,15 +54,22 @@ class FusedLayers:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """While open, these layers compute by their faster functions."""
-        replaced = [(layer, call) for layer, call in self._calls if "call" not in layer.__dict__]
-        for layer, call in replaced:
-            # Past Keras's tracking of attributes.
-            layer.__dict__["call"] = call
+        replaced = []
+        for layer, call in self._calls:
+            own = layer.__dict__.get("call")
+            if own is None or isinstance(own, Rematerialized):
+                # Past Keras's tracking of attributes.
+                holder = layer.__dict__ if own is None else own.__dict__
+                replaced.append((holder, holder.get("call")))
+                holder["call"] = call
         try:
             yield
         finally:
-            for layer, _ in replaced:
-                layer.__dict__.pop("call", None)
+            for holder, former in replaced:
+                if former is None:
+                    del holder["call"]
+                else:
+                    holder["call"] = former
 
 
 def is_plain(*layers: keras.layers.Layer) -> bool:

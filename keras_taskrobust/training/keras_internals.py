@@ -4,6 +4,7 @@ Keras promises nothing of them. A test looks each up in the Keras that is instal
 one says at once what it lacks. What only one backend has is used in `backends/`, and named here.
 """
 
+import contextlib
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from keras.src.backend import get_keras_mask as get_keras_mask
 from keras.src.backend import set_keras_mask as set_keras_mask
 from keras.src.backend.common.stateless_scope import get_stateless_scope as get_stateless_scope
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope as in_symbolic_scope
+from keras.src.backend.common.variables import AutocastScope as AutocastScope
 from keras.src.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
 from keras.src.losses.losses import LossFunctionWrapper as LossFunctionWrapper
 
@@ -142,6 +144,13 @@ def moments_of(optimizer: keras.optimizers.Adam, variable: keras.Variable) -> li
     if optimizer.amsgrad:
         states.append(optimizer._velocity_hats)
     return [state[index].value for state in states]
+
+
+def autocasting(layer: keras.layers.Layer) -> contextlib.AbstractContextManager:
+    """The dtype that variables are read in inside a layer's `call`."""
+    if not layer.autocast or layer.compute_dtype == layer.variable_dtype:
+        return contextlib.nullcontext()
+    return AutocastScope(layer.compute_dtype)
 
 
 def current_value(variable: keras.Variable) -> Any:

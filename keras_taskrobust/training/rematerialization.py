@@ -1,13 +1,17 @@
 """Layers that keep their inputs alone for the backward pass, and compute all else again."""
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 
 from keras_taskrobust.training.backends import backend
-from keras_taskrobust.training.keras_internals import current_value, get_keras_mask, set_keras_mask
+from keras_taskrobust.training.keras_internals import (
+    autocasting,
+    current_value,
+    get_keras_mask,
+    set_keras_mask,
+)
 
 
 def rematerialize(layers: Iterable[keras.layers.Layer]) -> None:
@@ -33,41 +37,45 @@ def rematerialize(layers: Iterable[keras.layers.Layer]) -> None:
     """
     for layer in layers:
         # Past Keras's tracking of attributes.
-        layer.__dict__["call"] = _computed_again(layer, layer.call)
+        layer.__dict__["call"] = Rematerialized(layer)
 
 
-def _computed_again(layer: keras.layers.Layer, call: Callable) -> Callable:
-    """The layer's `call` as a function of its tensors, which a backend may run twice.
+class Rematerialized:
+    """A layer's `call` as a function of its tensors, which a backend may run twice.
 
     What it assigns, such as the next seed of a dropout, is assigned once, outside.
+
+    Attributes:
+        call: what is run.
     """
 
-    @functools.wraps(call)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        states = layer.non_trainable_variables
-        variables = [*layer.trainable_variables, *states]
-        arguments = (args, kwargs)
+    def __init__(self, layer: keras.layers.Layer):
+        self.call = layer.call
+        self._layer = layer
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        trained, states = self._layer.trainable_variables, self._layer.non_trainable_variables
+        arguments, call = (args, kwargs), self.call
         leaves = keras.tree.flatten(arguments)
         places = [place for place, leaf in enumerate(leaves) if keras.ops.is_tensor(leaf)]
 
         def of_tensors(*tensors):
-            values, inputs = tensors[: len(variables)], tensors[len(variables) :]
+            values, inputs = tensors[: -len(places)], tensors[-len(places) :]
             filled = list(leaves)
             for place, tensor in zip(places, inputs, strict=True):
                 set_keras_mask(tensor, get_keras_mask(leaves[place]))
                 filled[place] = tensor
             args, kwargs = keras.tree.pack_sequence_as(arguments, filled)
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping) as scope:
+            mapping = list(zip([*trained, *states], values, strict=True))
+            # The second time the layer's `__call__` is not around it.
+            with keras.StatelessScope(state_mapping=mapping) as scope, autocasting(self._layer):
                 outputs = call(*args, **kwargs)
             return outputs, [scope.get_current_value(state) for state in states]
 
-        tensors = [leaves[place] for place in places]
-        values = [current_value(variable) for variable in layer.trainable_variables]
+        values = [current_value(variable) for variable in trained]
         values += [keras.ops.copy(current_value(state)) for state in states]  # of before
+        tensors = [leaves[place] for place in places]
         outputs, new_states = backend.rematerialized(of_tensors)(*values, *tensors)
         for state, value in zip(states, new_states, strict=True):
             state.assign(value)
         return outputs
-
-    return run
