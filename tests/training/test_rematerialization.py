@@ -10,7 +10,7 @@ from keras_taskrobust.text.pos_bert import PosBert
 from keras_taskrobust.training.backends import backend
 from keras_taskrobust.training.rematerialization import rematerialize
 
-QUICK = ("minimax", "upgrad")
+QUICK = ("minimax",)
 #: They want inputs of a known shape, which a BERT has not.
 OF_KNOWN_SHAPES = {"db_mtl", "excess_mtl", "moco"}
 
@@ -62,6 +62,7 @@ def test_the_steps_are_those_of_before(name):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * move)
 
 
+@pytest.mark.slow
 def test_half_precision_is_that_of_before():
     kept, _ = trained("minimax", again=False, dtype="mixed_bfloat16")
     again, _ = trained("minimax", again=True, dtype="mixed_bfloat16")
@@ -69,6 +70,7 @@ def test_half_precision_is_that_of_before():
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_at_a_representation():
     options = {"gradients_at": "representation", "representation": "transformer_layer_1"}
     kept, _ = trained("upgrad", again=False, **options)
