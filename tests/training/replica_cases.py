@@ -296,10 +296,11 @@ def dropout_case(replica):
     model = ktr.MinimaxModel(network)
     model.compile(keras.optimizers.SGD(1.0), loss=lambda y, y_pred: y_pred[:, 0] + 0 * y[:, 0])
     model.optimizer.build(model.trainable_variables)
-    batch = Batches([(np.ones((2, 64), "float32"), np.ones((2, 1), "float32"))])
     found, before = [], 0
     for _ in range(3):
-        model.fit(batch, verbose=0)
+        # New ones, since TensorFlow may write what dropout leaves over the arrays of a data set.
+        batch = np.ones((2, 64), "float32"), np.ones((2, 1), "float32")
+        model.fit(Batches([batch]), verbose=0)
         weights = vector(model.trainable_variables)
         found.append(before - weights)
         before = weights
