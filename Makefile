@@ -8,7 +8,7 @@ KERAS_BACKEND ?= jax
 PIP_INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow examples notebooks lint types docs picture wheel clean
+.PHONY: demo test test-slow examples notebooks lint types docs bench picture wheel clean
 
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
@@ -53,6 +53,11 @@ types: $(VENV)/.test
 docs: $(VENV)/.docs
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "Open build/docs/index.html"
+
+# All benchmarks of speed, into benchmarks/results: hours on a processor.
+bench: $(VENV)/.test
+	@$(PIP_INSTALL) --editable ".[bench]"
+	$(VENV)/bin/python -m benchmarks
 
 # The picture of the README, from benchmarks/results.
 picture: $(VENV)/.docs
