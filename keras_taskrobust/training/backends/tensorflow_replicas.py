@@ -53,9 +53,10 @@ class Trainer(keras.Model):
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # From a mean over the replicas' batches, in Keras, which fails where a worker has one.
-        if iterator is not None and replicas() > 1:
+        if iterator is not None and replicas_of(self) > 1:
+            results_of = self.distribute_strategy.experimental_local_results
             batch = next(next(iter(iterator))[-1])
-            data_batch = keras.tree.map_structure(_of_first_replica, batch)
+            data_batch = keras.tree.map_structure(lambda value: results_of(value)[0], batch)
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
@@ -96,10 +97,6 @@ def _spread_seeds(model: Trainer) -> None:
             state.assign(tf.cast(apart, state.dtype))
 
     model.distribute_strategy.run(spread)
-
-
-def _of_first_replica(value):
-    return tf.distribute.get_strategy().experimental_local_results(value)[0]
 
 
 def same_start(model):
