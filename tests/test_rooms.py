@@ -26,6 +26,7 @@ ROOMS = (
     "randomness",
     "weighting",
     "training",
+    "devices",
     "distribution",
     "text",
     "vision",

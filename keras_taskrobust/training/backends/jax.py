@@ -9,7 +9,11 @@ import keras
 import numpy as np
 from jax.interpreters import partial_eval
 
+from keras_taskrobust.training.backends.jax_device import accelerator as accelerator
+from keras_taskrobust.training.backends.jax_device import has_bfloat16 as has_bfloat16
 from keras_taskrobust.training.backends.jax_linear import LinearFunction
+from keras_taskrobust.training.backends.jax_products import inner_products as inner_products
+from keras_taskrobust.training.backends.jax_products import weighted_sum as weighted_sum
 from keras_taskrobust.training.backends.jax_state import Trainer as Trainer
 from keras_taskrobust.training.backends.jax_state import give_back_state as give_back_state
 from keras_taskrobust.training.gradients import (
@@ -63,21 +67,6 @@ def scale_for_replicas(loss):
 
 def is_concrete(tensor: Tensor) -> bool:
     return not isinstance(tensor, jax.core.Tracer)
-
-
-def accelerator() -> str:
-    device = jax.devices()[0]
-    return "" if device.platform == "cpu" else device.device_kind
-
-
-def has_bfloat16() -> bool:
-    device = jax.devices()[0]
-    if device.platform != "gpu":
-        return device.platform == "tpu"
-    try:
-        return float(device.compute_capability) >= 8
-    except ValueError:  # AMD's are names
-        return True
 
 
 def rematerialized(function):
@@ -366,27 +355,6 @@ def _with_floats(y_pred, floats, masks):
         return restored
 
     return keras.tree.map_structure(restore, y_pred, masks)
-
-
-def inner_products(gradients):
-    rows = _rows(gradients)
-    products = jnp.matmul(rows, rows.T, precision="highest")
-    # LAPACK wants its matrices column by column, and a product that is laid out so takes XLA ten
-    # times as long on a CPU: a vector has one layout only.
-    return jax.lax.optimization_barrier(products.reshape(-1)).reshape(products.shape)
-
-
-def weighted_sum(weights, gradients):
-    total = jnp.matmul(weights, _rows(gradients), precision="highest")
-    return total.reshape(gradients.shape[:0:-1]).T
-
-
-def _rows(gradients):
-    """`(K, P)`, the axes in reverse: so lie the gradients of a kernel that XLA takes for all tasks
-    at once, and need no copy.
-    """
-    axes = (0, *range(gradients.ndim - 1, 0, -1))
-    return gradients.transpose(axes).reshape(gradients.shape[0], -1)
 
 
 def _positions(variables, selected):
