@@ -42,7 +42,8 @@ def fused_block(layer: Any) -> Fused | None:
         return_attention_scores=False,
     ):
         has_masks = attention_mask is not None or get_keras_mask(inputs) is not None
-        if has_masks or return_attention_scores or not is_plain(*parts):
+        is_known = not has_masks and inputs.shape[1] is not None
+        if not is_known or return_attention_scores or not is_plain(*parts):
             return _Block.call(
                 layer, inputs, padding_mask, attention_mask, training, return_attention_scores
             )

@@ -5,7 +5,7 @@ nothing. While a step runs, its own `call` gives way to a function that reads th
 returns the same numbers up to float32 rounding. A block of one's own would have to be built, saved
 and loaded as KerasHub's is, release after release; a patch of Keras's classes would reach models
 that are none of ours. What is not exactly as expected (a subclass, a hook, a mask of another kind)
-takes the layer's own `call`.
+takes the layer's own `call`. TensorFlow is as fast with Keras's own.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from keras_taskrobust.training.backends import backend
-from keras_taskrobust.training.keras_internals import sublayers_of
+from keras_taskrobust.training.keras_internals import dropout_of, sublayers_of
 from keras_taskrobust.training.rematerialization import Rematerialized
 from keras_taskrobust.types import Tensor
 
@@ -48,7 +48,9 @@ class FusedLayers:
     """
 
     def __init__(self, model: keras.layers.Layer):
-        found = _fused_calls(model) if backend.FUSES_LAYERS else ()
+        # Kernels that are cut by a layout are used as they are.
+        is_cut = isinstance(keras.distribution.distribution(), keras.distribution.ModelParallel)
+        found = _fused_calls(model) if backend.FUSES_LAYERS and not is_cut else ()
         self._calls = list({id(layer): (layer, call) for layer, call in found}.values())
 
     @contextlib.contextmanager
@@ -130,7 +132,7 @@ def self_attention(
     parts = ops.reshape(merged, (-1, x.shape[1], 3, heads, width))
     query, key, value = (parts[:, :, index] for index in range(3))
     if layer.dropout:
-        mixed = backend.attend(query, key, value, mask, layer.dropout if training else 0.0)
+        mixed = backend.attend(query, key, value, mask, dropout_of(layer), training)
     else:
         mask = None if mask is None else mask[:, None, None]
         mixed = ops.dot_product_attention(query, key, value, mask=mask)

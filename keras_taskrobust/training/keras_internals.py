@@ -33,6 +33,7 @@ PRIVATE_NAMES = {
     "optimizer": ("_get_variable_index", "_model_variables_moving_average"),
     "optimizer of optimizers": ("_inner_optimizers",),
     "Adam": ("_backend_update_step", "_momentums", "_velocities", "_velocity_hats"),
+    "attention": ("_dropout_layer",),
     "variable": ("_direct_assign", "_value"),
     "loss": ("_fn_kwargs",),
     "model on JAX": (
@@ -89,6 +90,11 @@ def layers_of(layer: keras.layers.Layer, include_self: bool = True) -> list[kera
 def sublayers_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers right inside the layer."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def dropout_of(layer: keras.layers.MultiHeadAttention) -> keras.layers.Dropout:
+    """What drops shares of an attention."""
+    return layer._dropout_layer
 
 
 def untrack(owner: keras.layers.Layer, value: Any) -> None:

@@ -30,6 +30,12 @@ def adam_with_state():
     return optimizer
 
 
+def built_attention():
+    layer = keras.layers.MultiHeadAttention(2, 4, dropout=0.1)
+    layer.build((1, 3, 4), (1, 3, 4))
+    return layer
+
+
 #: One of each kind in `PRIVATE_NAMES`, and the backend that has it, if it is one alone.
 EXAMPLES = {
     "model": (trained_model, None),
@@ -39,6 +45,7 @@ EXAMPLES = {
         None,
     ),
     "Adam": (adam_with_state, None),
+    "attention": (built_attention, None),
     "variable": (lambda: keras.Variable(1.0), None),
     "loss": (lambda: keras.losses.CategoricalCrossentropy(axis=1), None),
     "model on JAX": (trained_model, "jax"),

@@ -11,6 +11,8 @@ from jax.interpreters import partial_eval
 
 from keras_taskrobust.training.backends.jax_device import accelerator as accelerator
 from keras_taskrobust.training.backends.jax_device import has_bfloat16 as has_bfloat16
+from keras_taskrobust.training.backends.jax_layers import attend as attend
+from keras_taskrobust.training.backends.jax_layers import linear as linear
 from keras_taskrobust.training.backends.jax_linear import LinearFunction
 from keras_taskrobust.training.backends.jax_products import inner_products as inner_products
 from keras_taskrobust.training.backends.jax_products import weighted_sum as weighted_sum
@@ -29,8 +31,7 @@ from keras_taskrobust.training.keras_internals import get_keras_mask, set_keras_
 from keras_taskrobust.training.skipped_steps import what_must_be_finite
 from keras_taskrobust.types import Tensor
 
-#: XLA fuses what Keras writes one by one.
-FUSES_LAYERS = False
+FUSES_LAYERS = True
 
 
 def sum_by_group(values, member):

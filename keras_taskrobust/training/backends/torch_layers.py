@@ -10,12 +10,12 @@ def linear(x, kernel, bias):
     return functional.linear(x, kernel.T, bias)
 
 
-def attend(query, key, value, mask, dropout):
+def attend(query, key, value, mask, dropout, training):
     mixed = functional.scaled_dot_product_attention(
         query.transpose(1, 2),
         key.transpose(1, 2),
         value.transpose(1, 2),
         attn_mask=None if mask is None else mask[:, None, None],
-        dropout_p=dropout,
+        dropout_p=dropout.rate if training else 0.0,
     )
     return mixed.transpose(1, 2)
