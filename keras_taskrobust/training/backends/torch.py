@@ -145,6 +145,8 @@ class _HeldAssignments(HeldAssignments):
 
         What the replicas assigned to other weights, such as moving averages, becomes the mean, too.
         """
+        if replicas() == 1:
+            return list(gradients), loss.detach(), samples
         weights = [w for w in model.network.non_trainable_weights if is_float(w)]
         changes = [self.change_of(weight) for weight in weights]
         likes = [variable.value for variable in (*model.trainable_variables, *weights)]
