@@ -19,6 +19,7 @@ MAY_BE_ZERO = {
     *("weight_decay", "beta_1", "beta_2", "dropout", "drop_path", "layer_decay", "strength"),
     *("least_learning_rate", "wise_share", "rand_augment", "mixup", "cutmix", "label_smoothing"),
     "ignore_label",
+    "checkpoint_minutes",  # at every step
 }
 
 

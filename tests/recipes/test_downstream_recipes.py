@@ -18,8 +18,7 @@ from keras_taskrobust.downstream.settings import FineTuning
 from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.downstream.text_finetuning import open_bert
 from keras_taskrobust.evaluation import TaskScores
-from keras_taskrobust.recipes import comparison, finetuning
-from keras_taskrobust.recipes import text as pretraining
+from keras_taskrobust.recipes import comparison, finetuning, text_preparation
 from keras_taskrobust.recipes.finetuning import finetune
 from keras_taskrobust.recipes.finetuning_settings import GLUE
 from keras_taskrobust.recipes.reporting import draw
@@ -322,7 +321,7 @@ def test_an_output_that_cannot_be_written_to_is_refused_first(
     message = f"The output must be a folder that can be written to. Received: {output}: "
     with pytest.raises(ValueError, match=message):
         finetuned(preset, (0,), family, output)
-    monkeypatch.delattr(pretraining, "load_corpus")
+    monkeypatch.delattr(text_preparation, "load_corpus")
     with pytest.raises(ValueError, match=message):
         compare_text(recipe, output)
     assert not counted
