@@ -67,10 +67,12 @@ def test_the_steps_are_those_of_before(name):
 
 @pytest.mark.slow
 def test_half_precision_is_that_of_before():
-    kept, _ = trained("minimax", again=False, dtype="mixed_bfloat16")
+    kept, before = trained("minimax", again=False, dtype="mixed_bfloat16")
     again, _ = trained("minimax", again=True, dtype="mixed_bfloat16")
+    move = max(np.abs(a - b).max() for a, b in zip(kept, before, strict=True))
+    roundings = 4 * 2**-8  # XLA orders the products of both in its own way
     for one, other in zip(kept, again, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(one, other, rtol=0, atol=roundings * move)
 
 
 @pytest.mark.slow
