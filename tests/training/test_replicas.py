@@ -7,7 +7,7 @@ import pytest
 if keras.backend.backend() == "torch":
     pytest.skip("see `test_torch_replicas`", allow_module_level=True)
 
-from replica_cases import DROPOUT, MEASURED, OVERFLOWING, TRAINED, Replica
+from replica_cases import BORROWED, DROPOUT, MEASURED, OVERFLOWING, TRAINED, Replica
 from replica_processes import check_equal, run
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ CUT = {
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """All cases in one process, whose start takes longer than they."""
-    return run([*NAMES, DROPOUT], tmp_path_factory.mktemp("devices"), "devices")
+    return run([*NAMES, DROPOUT, BORROWED], tmp_path_factory.mktemp("devices"), "devices")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,6 +65,10 @@ def test_dropout_differs_between_devices(found):
     assert len({kept.tobytes() for kept in passes}) == 3
     if keras.backend.backend() == "jax":
         np.testing.assert_array_equal(passes, TRAINED[DROPOUT](Replica()))
+
+
+def test_arrays_of_a_data_set_are_not_written(found):
+    assert [replica[BORROWED] for replica in found] == [[True, True]]
 
 
 def test_two_processes_equal_one(tmp_path):

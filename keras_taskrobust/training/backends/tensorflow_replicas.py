@@ -42,14 +42,32 @@ class Trainer(keras.Model):
     def _make_function(self, step_function):
         strategy = self.distribute_strategy
         has_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        if not (has_workers and strategy.extended._in_multi_worker_mode()):
-            return super()._make_function(step_function)
+        logs_rows = has_workers and strategy.extended._in_multi_worker_mode()
 
-        def step_with_rows(data):
+        def step(data):
+            logs = step_function(self._in_own_memory(data))
             # Keras takes means over the first axis of what the workers log.
-            return keras.tree.map_structure(lambda log: log[tf.newaxis], step_function(data))
+            return keras.tree.map_structure(lambda log: log[tf.newaxis] if logs_rows else log, logs)
 
-        return super()._make_function(step_with_rows)
+        return super()._make_function(step)
+
+    def _in_own_memory(self, data):
+        """A batch of which no operation writes into the arrays that it came from.
+
+        On a processor TensorFlow takes an array that begins at a multiple of 64 bytes as it is,
+        and each replica's part is a slice of it. An operation may write its result into a slice
+        that nothing else reads. XLA never does, nor does `predict`, which holds the batch.
+        """
+        if self.jit_compile or replicas_of(self) == 1 or not self._is_on_processor():
+            return data
+        return tf.nest.map_structure(
+            lambda value: None if value is None else tf.raw_ops.DeepCopy(x=value),
+            data,
+            expand_composites=True,
+        )
+
+    def _is_on_processor(self):
+        return all("CPU" in name for name in self.distribute_strategy.extended.worker_devices)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # From a mean over the replicas' batches, in Keras, which fails where a worker has one.
