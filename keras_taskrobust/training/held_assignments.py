@@ -68,7 +68,12 @@ class HeldAssignments(keras.StatelessScope):
             return None
         return self.state_mapping[id(variable)] - value_outside_scopes(variable)
 
+    @property
+    def pending(self) -> tuple[list, list]:
+        """The variables, and the values that they are to get."""
+        return list(self._held.values()), [self.state_mapping[key] for key in self._held]
+
     def make(self) -> None:
         """Makes the assignments, after the scope was closed."""
-        for key, variable in self._held.items():
-            variable.assign(self.state_mapping[key])
+        for variable, value in zip(*self.pending, strict=True):
+            variable.assign(value)

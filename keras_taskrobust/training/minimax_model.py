@@ -168,7 +168,6 @@ class MinimaxModel(LoggingTrainer):
                 optimizer and dropout; the logs have `skipped_steps`, their number in the epoch,
                 and ten in a row raise. Both read a number from the device each step. Under a
                 `LossScaleOptimizer` the loss alone decides: it looks at scaled gradients itself.
-                With `tf.distribute`, for one replica only.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss`.
 
         Raises:

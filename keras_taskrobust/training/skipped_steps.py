@@ -40,7 +40,10 @@ class SkippedSteps(keras.metrics.Metric):
         self.log_names = (self.name,)
         self._allowed = 0 if on_nonfinite == "raise" else MOST_IN_A_ROW - 1
         #: Skipped since the last reset, skipped in a row, and which tasks the last one was of.
-        self.counts = self.add_variable((2 + len(self.task_names),), "zeros", name="counts")
+        # The replicas count alike.
+        self.counts = self.add_variable(
+            (2 + len(self.task_names),), "zeros", aggregation="only_first_replica", name="counts"
+        )
         self._told = 0.0
 
     def update_state(self, is_taken: Any, totals: Tensor) -> None:

@@ -212,6 +212,27 @@ def overflowing_gradients(replica):
     return {**found, "scale": float(keras.ops.convert_to_numpy(optimizer.dynamic_scale))}
 
 
+def root_of_product(y_true, y_pred):
+    """Its gradient at targets of 0 is NaN; itself it is not."""
+    return keras.ops.mean(keras.ops.sqrt(keras.ops.square(y_true * y_pred)), axis=-1)
+
+
+def skipped_steps(replica, weighting):
+    """The gradients of the last part alone are not finite, in some of the steps."""
+
+    def make(rng):
+        x, y, weights = perceptron_batch(rng)
+        if rng.integers(5) == 0:
+            y["level"][-1], weights["level"][-1] = 0.0, 1.0
+        return x, y, weights
+
+    loss = {"words": ktr.GroupedLoss(cross_entropy, ("a", "b", "rare")), "level": root_of_product}
+    model = perceptron_model(weighting, loss=loss, on_nonfinite="skip")
+    found = trained(replica, model, make, validation=False)
+    assert 0 < found["logs"]["skipped_steps"] < STEPS
+    return found
+
+
 # Models of texts and images.
 
 
@@ -355,6 +376,7 @@ TRAINED = {
     ),
     "scaled losses": scaled_losses,
     "scaled gradients": functools.partial(scaled_losses, weighting="upgrad"),
+    **{f"skipped {w}": functools.partial(skipped_steps, weighting=w) for w in ("dwa", "upgrad")},
     OVERFLOWING: overflowing_gradients,
     MEASURED: functools.partial(perceptron_case, weighting="scale_free_minimax"),
     DROPOUT: dropout_case,

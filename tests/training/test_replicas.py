@@ -15,10 +15,11 @@ pytestmark = pytest.mark.slow
 NAMES = [
     *(f"perceptron {name}" for name in ("minimax", "uncertainty", "group_dro", "upgrad")),
     *("perceptron gradnorm", "perceptron graddrop", "representation pcgrad"),
+    *("skipped dwa", "skipped upgrad"),
     *("diagnostics", "scaled losses", "scaled gradients", OVERFLOWING, MEASURED),
     *("PosBert minimax", "MM-MAE upgrad"),
 ]
-NAMES_OF_PROCESSES = ["perceptron minimax", "perceptron upgrad", "scaled losses"]
+NAMES_OF_PROCESSES = ["perceptron minimax", "perceptron upgrad", "scaled losses", "skipped dwa"]
 NAMES_OF_MODELS = ["PosBert minimax", "MM-MAE pcgrad"]
 #: The weights that `layout_map` cuts, of a layer of each transformer.
 CUT = {

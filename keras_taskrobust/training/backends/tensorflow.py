@@ -7,11 +7,13 @@ import keras
 import tensorflow as tf
 
 from keras_taskrobust.training.backends.tensorflow_replicas import Trainer as Trainer
-from keras_taskrobust.training.backends.tensorflow_replicas import global_totals as global_totals
 from keras_taskrobust.training.backends.tensorflow_replicas import (
+    are_finite,
+    make_if,
     parts_to_sum,
     unscale_for_replicas,
 )
+from keras_taskrobust.training.backends.tensorflow_replicas import global_totals as global_totals
 from keras_taskrobust.training.backends.tensorflow_replicas import replicas as replicas
 from keras_taskrobust.training.backends.tensorflow_replicas import same_start as same_start
 from keras_taskrobust.training.backends.tensorflow_replicas import (
@@ -168,29 +170,21 @@ def stock_train_step(model, data):
 
 def _update(model, held, gradients, loss, logs):
     """Makes the step, unless it would break the model."""
+    held_variables, values = held.pending
 
-    def make():
-        held.make()
+    def make(values, gradients):
+        for variable, value in zip(held_variables, values, strict=True):
+            variable.assign(value)
         variables = model.trainable_variables
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     with _after(gradients, logs):
         if model.skipped_steps is None:
-            make()
+            make(values, gradients)
             return logs
-        _check_replicas("`on_nonfinite`")
-        values = what_must_be_finite(model.optimizer, loss, gradients)
-        is_taken = tf.reduce_all([tf.reduce_all(tf.math.is_finite(value)) for value in values])
-        tf.cond(is_taken, make, lambda: None)
+        is_taken = are_finite(what_must_be_finite(model.optimizer, loss, gradients))
+        make_if(is_taken, make, values, gradients)
         return model.count_step(is_taken, held.get_current_value(model.task_sums))
-
-
-def _check_replicas(what):
-    if replicas() > 1:
-        raise ValueError(
-            f"{what} is for one replica under tf.distribute; take JAX or PyTorch for more. "
-            f"Received: {replicas()} replicas"
-        )
 
 
 def with_logs(step_function, change):

@@ -4,6 +4,7 @@ What they hand to the optimizer are parts of the gradient: Keras's optimizers su
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -180,3 +181,38 @@ def parts_to_sum(optimizer: keras.optimizers.Optimizer, parts: Sequence) -> list
         return tf.where(is_first | ~tf.math.is_finite(total), total, tf.zeros_like(total))
 
     return [None if part is None else whole_or_nothing(next(sums)) for part in parts]
+
+
+def are_finite(values: Sequence[Tensor]) -> Tensor:
+    """Whether all values of all replicas are finite, and so is each one's sum over them."""
+    number = replicas()
+    broken = [tf.reduce_any(~tf.math.is_finite(number * value)) for value in values]
+    (found,) = sum_over_replicas([tf.cast(tf.reduce_any(broken), tf.float32)])
+    return tf.equal(found, 0.0)
+
+
+def make_if(is_taken: Tensor, make: Callable, *arguments: Any) -> None:
+    """Calls `make` on all replicas with the arguments of each, or on none.
+
+    Args:
+        is_taken: scalar bool, the same on all.
+        make: what may look at variables of all replicas, which TensorFlow refuses in a branch that
+            each of them takes by itself.
+        arguments: tensors, in lists or not.
+    """
+
+    def of_each():
+        make(*arguments)
+
+    if replicas() == 1 or tf.__internal__.distribute.strategy_supports_no_merge_call():
+        tf.cond(is_taken, of_each, lambda: None)
+        return
+
+    def of_all(strategy, is_taken, *arguments):
+        def make_on_all():
+            strategy.extended.call_for_each_replica(make, args=arguments)
+
+        first, *_ = strategy.experimental_local_results(is_taken)
+        tf.cond(first, make_on_all, lambda: None)
+
+    tf.distribute.get_replica_context().merge_call(of_all, args=(is_taken, *arguments))
