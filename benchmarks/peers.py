@@ -22,7 +22,7 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -121,7 +121,7 @@ def finetuning(steps: int, multimae: Path | None) -> Blocks:
 
 
 def images(steps: int, multimae: Path | None) -> Blocks:
-    """Seconds a step of MM-MAE, and of MultiMAE."""
+    """Seconds a step of MM-MAE, of MultiMAE, and of MM-MAE's matrix products."""
     if multimae is None:
         raise ValueError(
             "The case 'images' needs MultiMAE: `git clone https://github.com/EPFL-VILAB/MultiMAE`, "
@@ -141,6 +141,7 @@ def images(steps: int, multimae: Path | None) -> Blocks:
 
     return {
         "multimae": _torch_block(peer, loss_of, _batches(arrays, batch_size), fused=None),
+        "matrix_products": _products_block(steps, _mm_mae_products(batch_size)),
         "ours": lambda: _seconds(ours) / steps,
     }
 
@@ -239,19 +240,49 @@ def _torch_block(model, loss_of, batches, fused=True) -> Callable[[], float]:
     return lambda: _seconds(run) / len(batches)
 
 
-def _bert_products(
-    batch_size: int, length: int, predictions: int = 20, layers: int = 4, heads: int = 4
-) -> list[tuple[int, ...]]:
+Products = list[tuple[int, ...]]
+
+
+def _bert_products(batch_size: int, length: int, predictions: int = 20) -> Products:
     """Sizes `(b, m, k, n)` of b products `(m, k) @ (k, n)`, forward only."""
-    tokens, dim = batch_size * length, 256
-    block = [(1, tokens, dim, dim)] * 4 + [(1, tokens, dim, 4 * dim), (1, tokens, 4 * dim, dim)]
-    rows, width = batch_size * heads, dim // heads
-    block += [(rows, length, width, length), (rows, length, length, width)]
     targets = batch_size * predictions
-    return block * layers + [(1, targets, dim, dim), (1, targets, dim, VOCABULARY)]
+    head = [(1, targets, 256, 256), (1, targets, 256, VOCABULARY)]
+    return _block_products(batch_size, length, 256, heads=4) * 4 + head
 
 
-def _products_block(steps: int, sizes: Sequence[tuple[int, ...]]) -> Callable[[], float]:
+def _mm_mae_products(batch_size: int, patches: int = 196, visible: int = 99) -> Products:
+    """Of the ViT-Tiny of `mm_mae_step.py`: embeddings, encoder, decoders."""
+    rows, context = batch_size * patches, batch_size * visible
+    embeddings = [(1, rows, numbers, 192) for numbers in (3 * 256, 256, 64 * 16)]
+    encoder = _block_products(batch_size, visible, 192, heads=3) * 12
+    decoder = [
+        (1, context, 192, 256),
+        *_attention_products(batch_size, patches, 256, heads=8, attended=visible),
+        *_mlp_products(rows, 256),
+        *_block_products(batch_size, patches, 256, heads=8) * 2,
+    ]
+    outputs = [(1, rows, 256, numbers) for numbers in (3 * 256, 256, 133 * 16)]
+    return embeddings + encoder + decoder * 3 + outputs
+
+
+def _block_products(batch_size: int, length: int, dim: int, heads: int) -> Products:
+    attention = _attention_products(batch_size, length, dim, heads, length)
+    return attention + _mlp_products(batch_size * length, dim)
+
+
+def _attention_products(
+    batch_size: int, length: int, dim: int, heads: int, attended: int
+) -> Products:
+    rows, width = batch_size * heads, dim // heads
+    projections = [(1, batch_size * number, dim, dim) for number in (length, attended)] * 2
+    return [*projections, (rows, length, width, attended), (rows, length, attended, width)]
+
+
+def _mlp_products(tokens: int, dim: int) -> Products:
+    return [(1, tokens, dim, 4 * dim), (1, tokens, 4 * dim, dim)]
+
+
+def _products_block(steps: int, sizes: Products) -> Callable[[], float]:
     """Those products and the two of each one's gradients, by our backend."""
     rng = np.random.default_rng(0)
     pairs = []

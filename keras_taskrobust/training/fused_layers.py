@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from keras_taskrobust.training.backends import backend
-from keras_taskrobust.training.keras_internals import dropout_of, sublayers_of
+from keras_taskrobust.training.keras_internals import dropout_of, get_keras_mask, sublayers_of
 from keras_taskrobust.training.rematerialization import Rematerialized
 from keras_taskrobust.types import Tensor
 
@@ -113,6 +113,32 @@ def dense(layer: keras.layers.Dense, inputs: Tensor) -> Tensor:
     return outputs if layer.activation is None else layer.activation(outputs)
 
 
+@fuses(keras.layers.MultiHeadAttention)
+def _fused_attention(layer: keras.layers.MultiHeadAttention) -> Fused | None:
+    """For tokens that attend to each other, all to all."""
+    if not is_usual(layer, layer.query_dense.kernel.shape[0]):
+        return None
+    parts = sublayers_of(layer)
+
+    def call(query, value, key=None, *masks, training=None, **options):
+        is_of_itself = value is query and (key is None or key is query)
+        given = [*masks, get_keras_mask(query), *options.values()]
+        has_more = any(one is not None and one is not False for one in given)
+        if not is_of_itself or has_more or query.shape[1] is None or not is_plain(*parts):
+            own = keras.layers.MultiHeadAttention.call
+            return own(layer, query, value, key, *masks, training=training, **options)
+        return self_attention(layer, query, None, training)
+
+    return call
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """`ops.dot_product_attention`, without the copies that it makes on PyTorch."""
+    if backend.FUSES_LAYERS:
+        return backend.attend(query, key, value)
+    return ops.dot_product_attention(query, key, value)
+
+
 def self_attention(
     layer: keras.layers.MultiHeadAttention, x: Tensor, mask: Tensor | None, training: bool
 ) -> Tensor:
@@ -129,13 +155,12 @@ def self_attention(
     kernels = [ops.reshape(p.kernel, (dim, heads * width)) for p in projections]
     biases = [ops.reshape(p.bias, (heads * width,)) for p in projections]
     merged = backend.linear(x, ops.concatenate(kernels, axis=1), ops.concatenate(biases))
-    parts = ops.reshape(merged, (-1, x.shape[1], 3, heads, width))
-    query, key, value = (parts[:, :, index] for index in range(3))
-    if layer.dropout:
-        mixed = backend.attend(query, key, value, mask, dropout_of(layer), training)
+    parts = ops.unstack(ops.reshape(merged, (-1, x.shape[1], 3, heads, width)), axis=2)
+    if layer.dropout or mask is None:
+        dropout = dropout_of(layer) if layer.dropout else None
+        mixed = backend.attend(*parts, mask, dropout, training)
     else:
-        mask = None if mask is None else mask[:, None, None]
-        mixed = ops.dot_product_attention(query, key, value, mask=mask)
+        mixed = ops.dot_product_attention(*parts, mask=mask[:, None, None])
     output = layer.output_dense
     kernel = ops.reshape(output.kernel, (heads * width, dim))
     return backend.linear(ops.reshape(mixed, (-1, x.shape[1], heads * width)), kernel, output.bias)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_taskrobust.training.fused_layers import attend
 from keras_taskrobust.vision.embeddings import add_table, small_normal
 
 _EPSILON = 1e-6
@@ -51,7 +52,7 @@ class Attention(keras.layers.Layer):
             key, value = self._heads(by_row(self.inputs["kv"], context))
         else:
             query, key, value = self._heads(by_row(self.inputs["qkv"], x))
-        mixed = ops.dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         return by_row(self.projection, ops.reshape(mixed, (-1, x.shape[1], x.shape[2])))
 
     def _heads(self, merged):

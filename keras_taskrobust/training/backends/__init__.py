@@ -25,7 +25,7 @@ Each module offers:
 - `FUSES_LAYERS`: whether layers are faster by the next two, which it then has.
 - `linear(x, kernel, bias)`: `x @ kernel + bias` over the last axis; `bias` may be `None`.
 - `attend(query, key, value, mask, dropout, training)`: attention of `(B, T, heads, width)` each, to
-  the tokens that the bool `mask` `(B, T)` has, if there is one; `dropout` is a layer.
+  the tokens that the bool `mask` `(B, T)` has, if there is one; `dropout` is a layer or `None`.
 - `is_concrete(tensor)`: whether it has its values, unlike in a function that is being compiled.
 - `accelerator()`: the name of the device that a process computes on; `""` for the processor.
 - `has_bfloat16()`: whether that device multiplies bfloat16 in hardware; not a processor.
