@@ -65,8 +65,9 @@ class LoggingTrainer(MeasuringTrainer):
 
     def _training_logs(self, logs):
         self.step_finished()
-        logs = self._task_metric.unpack(logs)
-        return logs if self.skipped_steps is None else self.skipped_steps.unpack(logs)
+        if self.skipped_steps is not None:
+            logs = self.skipped_steps.unpack(logs)
+        return self._task_metric.unpack(logs)
 
     def _evaluation_logs(self, logs):
         """Without the figures of training alone."""

@@ -3,12 +3,13 @@
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 from keras import ops
 
 from keras_taskrobust.training.backends import backend
+from keras_taskrobust.types import Tensor
 
 
 class TaskMetric(keras.metrics.Metric):
@@ -51,7 +52,7 @@ class TaskMetric(keras.metrics.Metric):
         """The figures by name: tensors in a compiled function, elsewhere floats."""
         sums = ops.convert_to_tensor(self.sums)
         if backend.is_concrete(sums):
-            return dict(zip(self.log_names, _DeferredFigures(sums).values, strict=True))
+            return dict(zip(self.log_names, _figures(sums), strict=True))
         totals, counts, weights, steps, _, *trivial = ops.unstack(sums)
         seen = counts > 0
         losses = totals / ops.where(seen, counts, 1.0)
@@ -74,13 +75,10 @@ class TaskMetric(keras.metrics.Metric):
         """The sums, as one entry of a compiled step's logs: 2K + 2 outputs would cost more."""
         return {self.name: ops.copy(self.sums)}
 
-    def unpack(self, logs: dict) -> dict:
+    def unpack(self, logs: Mapping) -> Mapping:
         """The logs of a compiled step with `result`'s entries in the place of `packed`'s."""
-        rest = dict(logs)
-        sums = _DeferredFigures(rest.pop(self.name))
-        for index, name in enumerate(self.log_names):
-            rest[name] = _Figure(sums, index)
-        return rest
+        others = dict(logs)
+        return _StepLogs(others, self.log_names, others.pop(self.name))
 
 
 def names_of_figures(tasks: Iterable[str], has_ratios: bool) -> tuple[str, ...]:
@@ -109,40 +107,51 @@ def _largest(values):
     return ops.where(ops.any(known), largest, float("nan"))
 
 
-class _DeferredFigures:
-    """Reads the sums from the device when the first figure is asked for."""
+class _StepLogs(Mapping):
+    """Reads the figures of the tasks from the device when the first entry is asked for.
 
-    def __init__(self, sums):
+    They are floats then: Keras goes through all entries of every step, and asks the others what
+    they are.
+    """
+
+    def __init__(self, others: dict, names: Sequence[str], sums: Tensor):
+        self._others = others
+        self._names = names
         self._sums = sums
 
     @functools.cached_property
-    def values(self) -> list[float]:
-        """What `TaskMetric.result` holds, in plain Python: for a few tasks faster than NumPy."""
-        totals, counts, weights, steps, _, *trivial = ops.convert_to_numpy(self._sums).tolist()
-        losses = [
-            (total / count if math.isfinite(total) else math.inf) if count > 0 else math.nan
-            for total, count in zip(totals, counts, strict=True)
-        ]
-        seen = [loss for loss in losses if not math.isnan(loss)]
-        means = [weight / max(steps[0], 1.0) for weight in weights]
-        mean_loss = sum(seen) / len(seen) if seen else math.nan
-        worst_loss = max(seen, default=math.nan)
-        if not trivial:
-            return [*losses, *means, worst_loss, mean_loss]
-        ratios = [
-            loss / of_constant if of_constant else math.nan
-            for loss, of_constant in zip(losses, trivial[0], strict=True)
-        ]
-        worst_ratio = max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
-        return [*losses, *means, *ratios, worst_loss, mean_loss, worst_ratio]
+    def _entries(self) -> dict:
+        return self._others | dict(zip(self._names, _figures(self._sums), strict=True))
+
+    def __getitem__(self, name):
+        return self._entries[name]
+
+    def __iter__(self):
+        return iter(self._entries)
+
+    def __len__(self):
+        return len(self._others) + len(self._names)
+
+    def items(self):
+        return self._entries.items()
 
 
-class _Figure:
-    """One of them: what Keras turns into a float before a callback sees it."""
-
-    def __init__(self, figures, index):
-        self._figures = figures
-        self._index = index
-
-    def __float__(self):
-        return self._figures.values[self._index]
+def _figures(sums: Tensor) -> list[float]:
+    """What `TaskMetric.result` holds, in plain Python: for a few tasks faster than NumPy."""
+    totals, counts, weights, steps, _, *trivial = ops.convert_to_numpy(sums).tolist()
+    losses = [
+        (total / count if math.isfinite(total) else math.inf) if count > 0 else math.nan
+        for total, count in zip(totals, counts, strict=True)
+    ]
+    seen = [loss for loss in losses if not math.isnan(loss)]
+    means = [weight / max(steps[0], 1.0) for weight in weights]
+    mean_loss = sum(seen) / len(seen) if seen else math.nan
+    worst_loss = max(seen, default=math.nan)
+    if not trivial:
+        return [*losses, *means, worst_loss, mean_loss]
+    ratios = [
+        loss / of_constant if of_constant else math.nan
+        for loss, of_constant in zip(losses, trivial[0], strict=True)
+    ]
+    worst_ratio = max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
+    return [*losses, *means, *ratios, worst_loss, mean_loss, worst_ratio]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_taskrobust.training import task_metric
 from keras_taskrobust.training.gradient_metric import GradientMetric
 from keras_taskrobust.training.task_metric import TaskMetric
 
@@ -47,6 +48,21 @@ def test_unpacked_logs_stay_those_of_their_step():
     logs = metric.unpack(metric.packed())
     metric.reset_state()
     assert float(logs["a_loss"]) == 1.5
+
+
+def test_unpacked_logs_are_read_once_they_are_asked_for(monkeypatch):
+    """A step waits for no device; Keras gets floats, which it need not turn into any."""
+    metric = TaskMetric(("a", "b"))
+    metric.update_state(*_steps([3.0, 1.0], [2.0, 1.0], [0.4, 0.6]))
+    reads = []
+    figures = task_metric._figures
+    monkeypatch.setattr(task_metric, "_figures", lambda sums: reads.append(sums) or figures(sums))
+    logs = metric.unpack({"loss": 1.0, **metric.packed()})
+    assert len(logs) == 7
+    assert not reads
+    assert {type(value) for _, value in logs.items()} == {float}
+    assert dict(logs) == dict(logs.items())
+    assert len(reads) == 1
 
 
 @pytest.mark.parametrize("has_trivial_losses", [False, True])
