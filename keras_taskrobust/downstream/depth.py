@@ -49,7 +49,9 @@ class BerHu(keras.losses.Loss):
         threshold = ops.stop_gradient(threshold)
         squares = (ops.square(errors) + ops.square(threshold)) / (2 * threshold)
         losses = ops.where(errors < threshold, errors, squares)
-        return ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1.0)
+        mean = ops.sum(losses * weights) / ops.maximum(ops.sum(weights), 1.0)
+        # Of a scalar, Keras would not make the share of one of several replicas.
+        return ops.reshape(mean, (1,))
 
 
 class DPTHead(keras.layers.Layer):

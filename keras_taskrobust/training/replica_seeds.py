@@ -11,5 +11,7 @@ SEEDS_APART = 0x1E3779B1
 
 def seeds_of_replica(model: Any) -> list[keras.Variable]:
     """The random states of a model, without those of its weighting: that draws for all."""
-    common = {id(variable) for variable in model.weighting.variables}
-    return [state for state in model._seed_states() if id(state) not in common]
+    weighting = getattr(model, "weighting", None)
+    of_weighting = [] if weighting is None else weighting.variables
+    others = {id(variable) for variable in (*model.weights, *of_weighting)}
+    return [variable for variable in model.variables if id(variable) not in others]

@@ -8,6 +8,8 @@ import numpy as np
 from keras import layers
 
 import keras_taskrobust as ktr
+from keras_taskrobust.downstream.depth import BerHu
+from keras_taskrobust.training.backends import backend
 
 WEIGHTINGS = (
     *("minimax", "uniform", "uncertainty", "group_dro", "dwa"),
@@ -18,6 +20,10 @@ ROWS, STEPS = 16, 5
 LAST_ROW_OF_RARE = 4
 
 cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+PLAIN = {
+    "plain BerHu": BerHu(),
+    "plain ignored": keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=9),
+}
 
 
 class Replica:
@@ -233,6 +239,40 @@ def skipped_steps(replica, weighting):
     return found
 
 
+def plain_case(replica, loss):
+    """A Keras model of no class of ours, whose loss is no mean over the replicas' means."""
+    replica = Replica(replica.rank, replica.number, sums=replica.sums)  # of equal parts
+    inputs = keras.Input((5,))
+    x = layers.Dense(8, "tanh", kernel_regularizer=keras.regularizers.L2(0.01))(inputs)
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    model.compile(keras.optimizers.AdamW(0.01, weight_decay=0.1), PLAIN[loss])
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(0.4 * rng.normal(size=variable.shape))
+    model.optimizer.build(model.trainable_variables)
+    before = vector(model.trainable_variables)
+
+    def make(rng):
+        x = rng.normal(size=(ROWS, 5)).astype("float32")
+        if loss == "plain BerHu":
+            y = rng.normal(size=(ROWS, 3)).astype("float32")
+            y[LAST_ROW_OF_RARE:, 1:] = np.nan
+            return x, y
+        y = rng.integers(0, 3, ROWS).astype("int32")
+        y[LAST_ROW_OF_RARE : LAST_ROW_OF_RARE + 3] = 9
+        return x, y
+
+    with backend.one_step_of_all(model):
+        history = model.fit(replica.batches(make), shuffle=False, verbose=0).history
+    return {
+        "before": before,
+        "after": vector(model.trainable_variables),
+        "state": vector([*model.variables, *model.optimizer.variables, *model.metrics_variables]),
+        "copies_are_equal": copies_are_equal([*model.weights, *model.optimizer.variables]),
+        "logs": {name: values[0] for name, values in history.items()},
+    }
+
+
 # Models of texts and images.
 
 
@@ -377,6 +417,7 @@ TRAINED = {
     "scaled losses": scaled_losses,
     "scaled gradients": functools.partial(scaled_losses, weighting="upgrad"),
     **{f"skipped {w}": functools.partial(skipped_steps, weighting=w) for w in ("dwa", "upgrad")},
+    **{name: functools.partial(plain_case, loss=name) for name in PLAIN},
     OVERFLOWING: overflowing_gradients,
     MEASURED: functools.partial(perceptron_case, weighting="scale_free_minimax"),
     DROPOUT: dropout_case,
@@ -385,4 +426,4 @@ TRAINED = {
 
 NOT_ON_TORCH = (MEASURED, OVERFLOWING, DROPOUT, BORROWED)
 EQUAL_MODELS = [name for name in TRAINED if name.startswith(("PosBert", "MM-MAE"))]
-EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, *NOT_ON_TORCH)]
+EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, *PLAIN, *NOT_ON_TORCH)]

@@ -7,7 +7,7 @@ import pytest
 if keras.backend.backend() == "torch":
     pytest.skip("see `test_torch_replicas`", allow_module_level=True)
 
-from replica_cases import BORROWED, DROPOUT, MEASURED, OVERFLOWING, TRAINED, Replica
+from replica_cases import BORROWED, DROPOUT, MEASURED, OVERFLOWING, PLAIN, TRAINED, Replica
 from replica_processes import check_equal, run
 
 pytestmark = pytest.mark.slow
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 NAMES = [
     *(f"perceptron {name}" for name in ("minimax", "uncertainty", "group_dro", "upgrad")),
     *("perceptron gradnorm", "perceptron graddrop", "representation pcgrad"),
-    *("skipped dwa", "skipped upgrad"),
+    *("skipped dwa", "skipped upgrad", *PLAIN),
     *("diagnostics", "scaled losses", "scaled gradients", OVERFLOWING, MEASURED),
     *("PosBert minimax", "MM-MAE upgrad"),
 ]

@@ -8,7 +8,7 @@ if keras.backend.backend() != "torch":
     pytest.skip("tests torch.distributed", allow_module_level=True)
 
 import replica_cases
-from replica_cases import EQUAL, EQUAL_MODELS, NOT_ON_TORCH, Replica
+from replica_cases import EQUAL, EQUAL_MODELS, NOT_ON_TORCH, PLAIN, Replica
 from replica_processes import check_equal, run
 from torch_replica_cases import CASES
 
@@ -37,7 +37,7 @@ def check_equal_to_one(replicas, name):
     check_equal(CASES[name](Replica()), replicas)
 
 
-@pytest.mark.parametrize("name", EQUAL)
+@pytest.mark.parametrize("name", [*EQUAL, *PLAIN])
 def test_two_replicas_equal_one(found, name):
     check_equal_to_one(found, name)
 

@@ -21,6 +21,9 @@ Each module offers:
   float32 gradients, in full float32.
 - `random_stream()` and `own_randomness(stream)`: a train step's own random numbers, where Keras
   would draw from a global generator.
+- `one_step_of_all(model)`: a context in which a compiled Keras model of any class, not a wrapper,
+  takes the step of the whole batch in `fit`, of which each replica has an equal part. Its loss is
+  that of all outputs; what layers add to it must not depend on the batch.
 - `fused_update(optimizer)`: a context in which it takes the same steps in less time.
 - `FUSES_LAYERS`: whether layers are faster by the next two, which it then has.
 - `linear(x, kernel, bias)`: `x @ kernel + bias` over the last axis; `bias` may be `None`.

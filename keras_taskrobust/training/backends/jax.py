@@ -82,6 +82,10 @@ def own_randomness(stream):
     return contextlib.nullcontext()
 
 
+def one_step_of_all(model):
+    return contextlib.nullcontext()
+
+
 def fused_update(optimizer):
     return contextlib.nullcontext()
 

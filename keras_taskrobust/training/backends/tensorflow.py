@@ -14,6 +14,9 @@ from keras_taskrobust.training.backends.tensorflow_replicas import (
     unscale_for_replicas,
 )
 from keras_taskrobust.training.backends.tensorflow_replicas import global_totals as global_totals
+from keras_taskrobust.training.backends.tensorflow_replicas import (
+    one_step_of_all as one_step_of_all,
+)
 from keras_taskrobust.training.backends.tensorflow_replicas import replicas as replicas
 from keras_taskrobust.training.backends.tensorflow_replicas import same_start as same_start
 from keras_taskrobust.training.backends.tensorflow_replicas import (

@@ -3,7 +3,8 @@
 What they hand to the optimizer are parts of the gradient: Keras's optimizers sum them.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -216,3 +217,28 @@ def make_if(is_taken: Tensor, make: Callable, *arguments: Any) -> None:
         tf.cond(first, make_on_all, lambda: None)
 
     tf.distribute.get_replica_context().merge_call(of_all, args=(is_taken, *arguments))
+
+
+@contextlib.contextmanager
+def one_step_of_all(model: keras.Model) -> Iterator[None]:
+    if replicas_of(model) == 1:
+        yield
+        return
+    _spread_seeds(model)
+    compute_loss = model.compute_loss
+
+    def compute_loss_of_all(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            # Its gradients are summed over the replicas.
+            y, y_pred, sample_weight = tf.nest.map_structure(
+                lambda rows: None if rows is None else context.all_gather(rows, axis=0),
+                (y, y_pred, sample_weight),
+            )
+        return compute_loss(x, y, y_pred, sample_weight, training)
+
+    model.__dict__["compute_loss"] = compute_loss_of_all  # past Keras's tracking of attributes
+    try:
+        yield
+    finally:
+        del model.__dict__["compute_loss"]

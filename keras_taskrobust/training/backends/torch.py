@@ -18,6 +18,7 @@ from keras_taskrobust.training.backends.torch_replicas import (
     samples_of,
     sum_in_buckets,
 )
+from keras_taskrobust.training.backends.torch_replicas import one_step_of_all as one_step_of_all
 from keras_taskrobust.training.backends.torch_replicas import replicas as replicas
 from keras_taskrobust.training.backends.torch_replicas import same_start as same_start
 from keras_taskrobust.training.backends.torch_replicas import sum_over_replicas as sum_over_replicas

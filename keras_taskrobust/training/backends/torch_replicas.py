@@ -4,6 +4,7 @@ The gradients of these replicas are averaged. The slope of a global total by a r
 therefore the number of replicas.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -63,9 +64,14 @@ def samples_of(x: Any) -> int:
 
 
 def same_start(model):
-    number = replicas()
-    if number == 1 or model.has_same_start:
+    if replicas() == 1 or model.has_same_start:
         return
+    _start_alike(model)
+    model.has_same_start = True
+
+
+def _start_alike(model: keras.Model) -> None:
+    """Gives all replicas the state of the first one, and random states of their own."""
     variables = [*model.variables, *model.optimizer.variables]
     _check_alike(variables)
     for variable in variables:
@@ -75,7 +81,6 @@ def same_start(model):
     for state in seeds_of_replica(model) if distributed.get_rank() else ():
         seed, drawn = state.value.tolist()
         state.assign([(seed + distributed.get_rank() * SEEDS_APART) % SEEDS, drawn])
-    model.has_same_start = True
 
 
 def _check_alike(variables: Sequence[keras.Variable]) -> None:
@@ -246,3 +251,55 @@ def update_metric(metric, *batch):
     for variable, part in zip(summed, total.split([len(each) for each in added]), strict=True):
         change = part.view(variable.value.shape).to(variable.value.dtype)
         variable.assign(before.get(id(variable), 0) + change)
+
+
+class _OutputsOfAll(torch.autograd.Function):
+    """The outputs for the whole batch. The gradients of the replicas are averaged later."""
+
+    @staticmethod
+    def forward(ctx, own):
+        ctx.rows = len(own)
+        return _rows_of_all(own)
+
+    @staticmethod
+    def backward(ctx, slopes):
+        return replicas() * slopes.split(ctx.rows)[distributed.get_rank()]
+
+
+def _rows_of_all(own: Tensor) -> Tensor:
+    parts = [
+        torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(replicas())
+    ]
+    distributed.all_gather(parts, own.contiguous())
+    return torch.cat(parts)
+
+
+@contextlib.contextmanager
+def one_step_of_all(model: keras.Model) -> Iterator[None]:
+    if replicas() == 1:
+        yield
+        return
+    _start_alike(model)
+    optimizer, compute_loss, apply = model.optimizer, model.compute_loss, model.optimizer.apply
+
+    def compute_loss_of_all(x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if not in_symbolic_scope():
+            y, sample_weight = keras.tree.map_structure(
+                lambda own: None if own is None else _rows_of_all(own), (y, sample_weight)
+            )
+            y_pred = keras.tree.map_structure(_OutputsOfAll.apply, y_pred)
+        return compute_loss(x, y, y_pred, sample_weight, training)
+
+    def apply_mean(gradients, variables):
+        there = [gradient for gradient in gradients if gradient is not None]
+        means = iter([total / replicas() for total in sum_in_buckets(there)])
+        gradients = [None if one is None else next(means).to(one.dtype) for one in gradients]
+        return apply(gradients, variables)
+
+    # Past Keras's tracking of attributes.
+    model.__dict__["compute_loss"] = compute_loss_of_all
+    optimizer.__dict__["apply"] = apply_mean
+    try:
+        yield
+    finally:
+        del model.__dict__["compute_loss"], optimizer.__dict__["apply"]
