@@ -25,7 +25,12 @@ from keras_taskrobust.cli_parsing import (
     refuse_unused,
     with_flags,
 )
-from keras_taskrobust.cli_processes import quiet_beside_main, refuse_devices, run_by_processes
+from keras_taskrobust.cli_processes import (
+    quiet_beside_main,
+    refuse_devices,
+    run_by_processes,
+    start_devices,
+)
 from keras_taskrobust.interruption import stopping_at_signals
 from keras_taskrobust.keras_start import starting_keras
 from keras_taskrobust.plain_text import one_line
@@ -146,10 +151,9 @@ def _pretrain(modality, words, program):
     recipe, output = arguments.recipe, arguments.output
     refuse_unused(words, recipe.unused())
     with starting_keras():
-        number = distribution.processes_to_start(arguments.devices)
+        number = start_devices(arguments.devices)
         if number:
             return number
-        distribution.start_devices(arguments.devices)
         from keras_taskrobust.evaluation import print_report, write_report
         from keras_taskrobust.recipes.guide import write_guide
         from keras_taskrobust.recipes.pretraining import pretrain
@@ -179,12 +183,14 @@ def _pretrain(modality, words, program):
 
 
 def _compare(modality, words, program):
-    refuse_devices(words, program)
     _refuse_single_runs(words)
     arguments = parse_with_recipe(words, program, modality.comparison, modality.pretraining)
     refuse_unused(words, arguments.unused())
     _refuse_rows(arguments)
     with starting_keras():
+        number = start_devices(arguments.devices)
+        if number:
+            return number
         from keras_taskrobust.recipes.comparison import compare
 
         family = modality.family()
@@ -192,17 +198,19 @@ def _compare(modality, words, program):
     if arguments.tasks:
         _, settings = modality.finetuning[arguments.finetuning]
         downstream = modality.tasks(arguments, settings)
-    drawn = compare(
-        family,
-        arguments.recipe,
-        arguments.output,
-        arguments.rows(),
-        arguments.seeds,
-        arguments.minimum_targets,
-        downstream=downstream,
-        select=arguments.select,
-    )
+    with quiet_beside_main():
+        drawn = compare(
+            family,
+            arguments.recipe,
+            arguments.output,
+            arguments.rows(),
+            arguments.seeds,
+            arguments.minimum_targets,
+            downstream=downstream,
+            select=arguments.select,
+        )
     _show(drawn, "runs", arguments, program)
+    return None
 
 
 def _refuse_single_runs(words):
@@ -226,17 +234,21 @@ def _refuse_rows(arguments):
 
 
 def _finetune(modality, words, program):
-    refuse_devices(words, program)
     arguments = parse_with_recipe(words, program, modality.finetune, modality.finetuning)
     refuse_unused(words, arguments.unused())
     presets = _presets(arguments)
     with starting_keras():
+        number = start_devices(arguments.devices)
+        if number:
+            return number
         from keras_taskrobust.recipes.finetuning import finetune
 
         family = modality.tasks(arguments, arguments.recipe)
     output, from_scratch = arguments.output, arguments.from_scratch
-    drawn = finetune(presets, arguments.seeds, family, output, from_scratch, arguments.select)
+    with quiet_beside_main():
+        drawn = finetune(presets, arguments.seeds, family, output, from_scratch, arguments.select)
     _show(drawn, modality.left, arguments, program)
+    return None
 
 
 def _inherit(modality, words, program):
@@ -292,7 +304,9 @@ def _export(words, program):
 
 
 def _show(drawn, left, arguments, program):
-    """Prints the figures of a report, and where it lies with what."""
+    """Prints the figures of a report, and where it lies with what, in the main process."""
+    if not distribution.is_main():
+        return
     failed = _print_drawn(drawn)
     print(f"Report and {left}: {arguments.output.resolve()}")
     exit_if_failed(failed, program)

@@ -89,6 +89,7 @@ class Comparison(Generic[Recipe]):
     """Each seed gives a run of every weighting."""
     minimum_targets: int = 1000
     """Held-out targets that a task needs to count for worst and mean."""
+    devices: Devices = dataclasses.field(default_factory=Devices, kw_only=True)
 
     def __post_init__(self):
         self.rows()
@@ -178,6 +179,7 @@ class FineTuneImages(Generic[Settings, Images]):
     """Add a row of the same network without pre-training."""
     select: Literal["last", "best"] = "last"
     """The report of a run whose scores are shown; both are recorded."""
+    devices: Devices = dataclasses.field(default_factory=Devices)
 
     def __post_init__(self):
         _check_grid(self)
@@ -208,6 +210,7 @@ class FineTune(Generic[Settings]):
     """Add a row of the same network without pre-training."""
     select: Literal["last", "best"] = "last"
     """The epoch whose scores are reported; both are recorded."""
+    devices: Devices = dataclasses.field(default_factory=Devices)
 
     def __post_init__(self):
         _check_grid(self)

@@ -34,11 +34,28 @@ def refuse_devices(words: Collection[str], program: str) -> None:
         several.append("a start by torchrun")
     if several:
         raise ValueError(
-            f"{program} trains one model after the other, each on one device. Take `taskrobust "
-            "pretrain` for one run on several devices, and its folder as `--preset` of finetune; "
-            f"or start {program} once a device, with `--seeds` and `--output` of its own. "
+            f"{program} trains one model after the other, each on one device. Start it once a "
+            "device, with `--seeds` and `--output` of its own. "
             f"Received: {', '.join(several)}"
         )
+
+
+def start_devices(devices: distribution.Devices) -> int:
+    """Starts the devices of a command, unless other processes are to run it.
+
+    Args:
+        devices: the settings.
+
+    Returns:
+        int. How many processes are to run it in place of this one; 0 if it goes on.
+
+    Raises:
+        ValueError: as `distribution.start`.
+    """
+    number = distribution.processes_to_start(devices)
+    if not number:
+        distribution.start_devices(devices)
+    return number
 
 
 @contextlib.contextmanager

@@ -46,6 +46,23 @@ def rows_of_part(batch_size: int, part: tuple[int, int]) -> range:
     return range(index * rows, (index + 1) * rows)
 
 
+def part_of_batches(dataset: "grain.MapDataset", part: tuple[int, int]) -> "grain.MapDataset":
+    """Makes of each batch one of its equal parts, see `rows_of_part`.
+
+    Args:
+        dataset: `grain.MapDataset` of batches `(x, y)`, which are prepared whole.
+        part: `(i, n)`, the i-th of n parts, from 0.
+    """
+
+    def cut(batch):
+        inputs, targets = batch
+        rows = rows_of_part(len(targets), part)
+        some = slice(rows.start, rows.stop)
+        return {name: array[some] for name, array in inputs.items()}, targets[some]
+
+    return dataset if part == WHOLE else dataset.map(cut)
+
+
 def read_ahead(dataset: "grain.MapDataset") -> "grain.IterDataset":
     """Prepares the next batches in threads while the last one is used.
 

@@ -6,14 +6,17 @@ writes; the others wait where they need what it wrote.
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from keras_taskrobust.devices import Devices as Devices
+from keras_taskrobust.locks import held_elsewhere, locked, locks_directory
 
 _SHOWN = 60
 
@@ -215,6 +218,27 @@ def main_first() -> Iterator[None]:
         raise
     finally:
         gather(failure)
+
+
+@contextlib.contextmanager
+def locked_by_main(directory: str | Path) -> Iterator[None]:
+    """A body that all processes go through, whose folder is the main one's.
+
+    Args:
+        directory: the folder, as in `locks.locked`.
+
+    Raises:
+        ValueError: in the main process, another one is in it, or it cannot be written to.
+        FailedElsewhereError: in the others, the same.
+    """
+    with contextlib.ExitStack() as stack:
+        with main_first():
+            stack.enter_context(locked(directory) if is_main() else held_elsewhere())
+        yield
+
+
+#: As `locks.locks_directory`, in all processes.
+main_locks_directory = functools.partial(locks_directory, lock=locked_by_main)
 
 
 def check_alike(what: str, facts: Mapping[str, Any]) -> None:

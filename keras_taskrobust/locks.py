@@ -101,13 +101,16 @@ def _is_result(path: Path) -> bool:
     return path.is_file() and path.name not in _OF_A_START and path.stat().st_size > 0
 
 
-def locks_directory(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+def locks_directory(
+    function: Callable[_Arguments, _Result],
+    lock: Callable[[str | Path], contextlib.AbstractContextManager] = locked,
+) -> Callable[_Arguments, _Result]:
     """Decorates a function that writes to its argument `directory`: it is `locked` meanwhile."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def alone(*positional: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
-        with locked(signature.bind(*positional, **named).arguments["directory"]):
+        with lock(signature.bind(*positional, **named).arguments["directory"]):
             return function(*positional, **named)
 
     return alone

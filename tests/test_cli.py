@@ -98,8 +98,11 @@ def test_help_says_where_the_settings_are_and_which_weightings(capsys):
             "pretrain images mm-mae-tiny",
             ["devices", "weighting", "training", "run", "images", "masking", "model"],
         ),
-        ("finetune text glue", ["training", "robustness", "model"]),
-        ("finetune images small", ["images", "training", "robustness", "model", "augmentation"]),
+        ("finetune text glue", ["devices", "training", "robustness", "model"]),
+        (
+            "finetune images small",
+            ["images", "devices", "training", "robustness", "model", "augmentation"],
+        ),
     ],
 )
 def test_help_has_a_box_for_each_section(command, sections, capsys):

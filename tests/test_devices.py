@@ -98,15 +98,14 @@ def test_devices_that_are_not_there_are_refused():
 @pytest.mark.parametrize(
     ("words", "environment", "received"),
     [
-        (["compare", "text", "pos-bert-tiny", "--devices", "2"], {}, "--devices"),
-        (["finetune", "text", "glue", "--preset", "p", "--processes=2"], {}, "--processes"),
-        (["compare", "images", "mm-mae-tiny"], TORCHRUN, "a start by torchrun"),
+        (["inherit", "text", "small", "--preset", "p", "--processes=2"], {}, "--processes"),
+        (["inherit", "images", "small"], TORCHRUN, "a start by torchrun"),
     ],
 )
-def test_commands_on_many_models_say_the_way_out(words, environment, received, monkeypatch):
+def test_a_command_on_one_device_says_the_way_out(words, environment, received, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=f"`taskrobust pretrain` for one.*Received: {received}"):
+    with pytest.raises(SystemExit, match=f"Start it once a device.*Received: {received}"):
         cli.main(words)
 
 
@@ -177,6 +176,21 @@ def test_what_the_command_line_refuses_is_said_once(folder):
     assert process.returncode == 1
     assert said.count("`--batch-size` must be a multiple of 3") == 1
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_comparison_by_the_command_line_on_two_devices(folder):
+    table = folder / "reviews.csv"
+    rows = [f"{SENTENCE.strip()[index:]},{index % 2}" for index in range(40)]
+    table.write_text("\n".join(["text,label", *(row.replace(", and", " and") for row in rows)]))
+    words = [*RUN[:3], "compare", *WORDS[1:], "--devices", "2", "--weightings", "uniform"]
+    words += ["--steps", "4", "--steps-per-report", "2", "--tasks", str(table)]
+    with start(words, folder) as process:
+        said, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    assert said.count("Report and runs") == 1
+    report = (folder / "run" / "report.md").read_text()
+    assert "| scratch |" in report
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_taskrobust.data_loading import batches_for_fit
+from keras_taskrobust import distribution
+from keras_taskrobust.data_loading import batches_for_fit, part_of_batches
 from keras_taskrobust.downstream import robust
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.downstream.watching import TellWatcher
@@ -22,6 +24,27 @@ from keras_taskrobust.training.optimizers import build_optimizer
 History = list[dict[str, float]]
 #: The methods that train the head beforehand.
 _WITH_PROBE = ("probe_then_full", "ewc")
+#: The methods whose penalties depend on batches, or on single examples.
+_ON_ONE_DEVICE = ("lwf", "ewc")
+
+
+def check_devices(settings: Adaptation) -> None:
+    """Refuses what cannot be fine-tuned on the devices that were started.
+
+    Args:
+        settings: `Adaptation`.
+
+    Raises:
+        ValueError: in the main process, batches cannot be cut into equal parts, or the method takes
+            one device.
+        FailedElsewhereError: in the others, the same.
+    """
+    distribution.check_batch(settings.batch_size)
+    if distribution.replicas() > 1 and settings.method in _ON_ONE_DEVICE:
+        distribution.refuse(
+            f"`method` must be none of {', '.join(_ON_ONE_DEVICE)} on several devices: take one. "
+            f"Received: method={settings.method} on {distribution.replicas()} devices"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,7 +180,8 @@ class FineTuningRun(abc.ABC):
         test_predictions = {}
         for name, outcome in outcomes.items():  # the best come last, and stay
             self._assign(outcome.weights)
-            test_predictions[name] = self.predict_test()
+            with distribution.alone():
+                test_predictions[name] = self.predict_test()
         return FineTuned(
             self.model,
             history,
@@ -224,6 +248,9 @@ class FineTuningRun(abc.ABC):
     def _fit(self, model, seed, epochs, learning_rate):
         """Trains; the outcomes of the last and of the best report, and the history."""
         batches = self.batches(seed)
+        if distribution.replicas() > 1:
+            distribution.check_batch(len(batches[0][1]))
+        batches = part_of_batches(batches, distribution.part())
         steps = self._steps(epochs)
         model.compile(self.optimizer(learning_rate, steps, epochs), loss=self.loss)
         build_optimizer(model)
@@ -232,16 +259,20 @@ class FineTuningRun(abc.ABC):
         for start in range(0, steps, self.steps_per_report):
             end = min(start + self.steps_per_report, steps)
             # Past the `fit` of KerasHub's models, which prepares inputs and takes no generator.
-            with FusedLayers(model).running(), backend.fused_update(model.optimizer):
+            with (
+                FusedLayers(model).running(),
+                backend.fused_update(model.optimizer),
+                backend.one_step_of_all(model),
+            ):
                 logs = keras.Model.fit(
                     model,
-                    batches_for_fit(batches[start:end]),
+                    distribution.for_fit(functools.partial(batches_for_fit, batches[start:end])),
                     steps_per_epoch=end - start,
                     shuffle=False,
                     verbose=0,
                     callbacks=[StopOnBrokenLoss(), self._tell_watcher],
                 ).history
-            outcomes["last"] = Outcome(self._weights(), self.predict())
+            outcomes["last"] = Outcome(self._weights(), self._predicted())
             score = self.score(outcomes["last"].predictions)
             if not history or score > max(line["score"] for line in history):
                 outcomes["best"] = outcomes["last"]
@@ -267,7 +298,7 @@ class FineTuningRun(abc.ABC):
             mixed = robust.interpolate(start, weights, settings.wise_share)
             weights = self._with_new_head(mixed, weights)
         self._assign(weights)
-        return Outcome(weights, self.predict())
+        return Outcome(weights, self._predicted())
 
     def _soup(self, start, members):
         settings = self.settings
@@ -292,7 +323,11 @@ class FineTuningRun(abc.ABC):
 
     def _score_weights(self, weights):
         self._assign(weights)
-        return self.score(self.predict())
+        return self.score(self._predicted())
+
+    def _predicted(self):
+        with distribution.alone():
+            return self.predict()
 
     def _weights(self):
         """Without what a penalty adds to the model while it trains."""

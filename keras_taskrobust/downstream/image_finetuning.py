@@ -164,10 +164,12 @@ def _outputs(
     function: Callable = lambda outputs: outputs,
 ) -> np.ndarray:
     """A function of the model's outputs for the held-out images, batch by batch."""
-    found = [
-        function(np.asarray(model.predict_on_batch(batch), "float32"))
-        for batch in read_ahead(held_out_batches(data, settings))
-    ]
+    found = []
+    for batch in read_ahead(held_out_batches(data, settings)):
+        outputs = np.asarray(model.predict_on_batch(batch), "float32")
+        # TensorFlow's replicas have each predicted all of it.
+        rows = len(next(iter(batch.values())))
+        found.append(function(outputs[:rows]))
     return np.concatenate(found)[: len(data.held_out)]
 
 

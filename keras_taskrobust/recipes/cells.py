@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust import distribution
 from keras_taskrobust.downstream.settings import Adaptation
 from keras_taskrobust.downstream.watching import watched_by
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
@@ -137,7 +138,10 @@ def compute_cells(
     """
     check_names("Rows and tasks", [name for one in cells for name in (one.start.row, one.task)])
     make_folder(directory)
-    to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
+    distribution.check_alike("settings and data", {"cells": [cell.key for cell in cells]})
+    with distribution.main_first():  # it alone writes
+        to_do = [cell for cell in cells if not (_is_finished(directory, cell) and is_whole(cell))]
+    distribution.barrier()
     check(dict.fromkeys(cell.task for cell in to_do))
     done, failed = len(cells) - len(to_do), 0
     with progress_bars() as progress:
@@ -228,8 +232,9 @@ def _compute(cell, directory, compute):
         "settings": dataclasses.asdict(cell.settings),
         "environment": environment(),
     }
-    text = json.dumps(content, indent=1)
-    write_atomically(cell_path(directory, cell.key), text.encode())
+    if distribution.is_main():
+        text = json.dumps(content, indent=1)
+        write_atomically(cell_path(directory, cell.key), text.encode())
     return not failure.reason
 
 

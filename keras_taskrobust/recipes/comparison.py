@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
-from keras_taskrobust import checks, weighting
+from keras_taskrobust import checks, distribution, weighting
+from keras_taskrobust.downstream.finetuning_run import check_devices
 from keras_taskrobust.downstream.tasks import TaskFamily
 from keras_taskrobust.evaluation import Run
 from keras_taskrobust.files import file_name, make_folder, path_to_write
-from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes import finetuning
 from keras_taskrobust.recipes.cells import Start, digest
 from keras_taskrobust.recipes.checks import SCRATCH, check_rows
@@ -38,7 +38,7 @@ class PlannedRun(Generic[Recipe]):
     failure: str = ""
 
 
-@locks_directory
+@distribution.main_locks_directory
 def compare(
     family: PretrainingFamily[Recipe, Any],
     recipe: Recipe,
@@ -79,13 +79,17 @@ def compare(
             finished, or another process is in the folder.
     """
     recipe = recipe.on_device()
+    distribution.check_batch(recipe.batch_size)
     weightings = family.weightings if weightings is None else weightings
     from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)
     to_do = [one for one in planned if not (directory / one.folder / "finished.json").exists()]
-    if downstream is not None and to_do:
-        downstream.check(downstream.tasks)
-    data = family.prepare(recipe, directory)
+    if downstream is not None:
+        check_devices(downstream.settings)
+        if to_do:
+            downstream.check(downstream.tasks)
+    with distribution.main_first():
+        data = family.prepare(recipe, directory)
     pretrained = pretrain_all(
         planned, directory, lambda one, folder, label: pretrain(family, one, folder, data, label)
     )

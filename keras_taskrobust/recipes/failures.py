@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_taskrobust import distribution
 from keras_taskrobust.files import path_to_write, write_atomically
 from keras_taskrobust.plain_text import one_line
 
@@ -44,17 +45,31 @@ def tried(directory: Path, name: str, hint: str = "") -> Iterator[Failure]:
     """
     failure = Failure()
     path = path_to_write(directory, name)
+    is_main = distribution.is_main()
     try:
         yield failure
     except Exception as error:
         _logger.debug("%s", name, exc_info=True)
         failure.reason = reason(error, hint)
-        write_atomically(path, traceback.format_exc().encode("utf-8", "replace"))
+        if is_main:
+            write_atomically(path, traceback.format_exc().encode("utf-8", "replace"))
         traceback.clear_frames(error.__traceback__)  # they hold the arrays of what failed
         if is_out_of_memory(error):
             gc.collect()
     else:
-        path.unlink(missing_ok=True)
+        if is_main:
+            path.unlink(missing_ok=True)
+    _agree(failure)
+
+
+def _agree(failure: Failure) -> None:
+    """What the main process says, where all have failed; processes that part cannot go on."""
+    of_all = distribution.gather(failure.reason)
+    failure.reason = of_all[0]
+    failed = {number: one for number, one in enumerate(of_all) if one}
+    if len(failed) not in (0, len(of_all)):
+        number, one = next(iter(failed.items()))
+        raise RuntimeError(f"All processes must go on together. Received: process {number}: {one}")
 
 
 def reason(error: BaseException, hint: str = "--batch-size") -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import keras
 
+from keras_taskrobust import distribution
+from keras_taskrobust.downstream.finetuning_run import check_devices
 from keras_taskrobust.downstream.tasks import TaskFamily
-from keras_taskrobust.locks import locks_directory
 from keras_taskrobust.recipes.cells import Cell, Start, compute_cells
 from keras_taskrobust.recipes.predictions import keep_predictions
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
@@ -20,7 +21,7 @@ INTRODUCTION = (
 )
 
 
-@locks_directory
+@distribution.main_locks_directory
 def finetune(
     presets: Mapping[str, str],
     seeds: Iterable[int],
@@ -73,6 +74,7 @@ def finetune_cells(
     Returns:
         list of strings, the keys of the cells.
     """
+    check_devices(family.settings)
     cells = [
         Cell(start, task, family.settings, family.identity(task))
         for task in family.tasks
@@ -95,9 +97,12 @@ def finetuning_settings(family: TaskFamily, select: str) -> dict[str, str]:
 def _compute(cell: Cell, family: TaskFamily, directory: Path) -> dict[str, Any]:
     start = cell.start
     keras.utils.set_random_seed(start.seed)
-    opened = family.open(start.preset, start.from_scratch)
-    result = family.finetune(opened, cell.task, cell.settings, start.seed)
-    keep_predictions(directory, cell.key, family.files(result, opened, cell.task))
+    with distribution.scope():
+        opened = family.open(start.preset, start.from_scratch)
+        result = family.finetune(opened, cell.task, cell.settings, start.seed)
+    with distribution.main_first():
+        if distribution.is_main():
+            keep_predictions(directory, cell.key, family.files(result, opened, cell.task))
     return {
         "scores": result.scores,
         **result.further_scores,

@@ -4,6 +4,8 @@ import keras
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from keras_taskrobust import distribution
+
 #: Seconds whose speed foretells the rest: cells take minutes.
 _PERIOD = 3600
 #: Without a width, `rich` cuts all others where there are no figures yet.
@@ -11,7 +13,7 @@ _FIGURES = Column(no_wrap=True, min_width=1)
 
 
 def progress_bars() -> Progress:
-    """Bars whose tasks have `figures`, a text at their end.
+    """Bars whose tasks have `figures`, a text at their end. The main process alone shows them.
 
     What is left of a line goes to descriptions and bars: counts, times and figures are never cut.
     """
@@ -23,6 +25,7 @@ def progress_bars() -> Progress:
         TextColumn("{task.fields[figures]}", markup=False, table_column=_FIGURES),
         speed_estimate_period=_PERIOD,
         expand=True,
+        disable=not distribution.is_main(),
     )
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_taskrobust import distribution
 from keras_taskrobust.evaluation import write_downstream_report, write_report
 from keras_taskrobust.evaluation.downstream_comparison import DownstreamResult
 from keras_taskrobust.evaluation.reconstructions import (
@@ -101,9 +102,12 @@ def save_and_draw(manifest: Manifest, directory: Path) -> Drawn:
     Returns:
         `Drawn`.
     """
-    content = json.dumps(dataclasses.asdict(manifest), indent=1)
-    write_atomically(directory / _MANIFEST, content.encode())
-    return draw(directory)
+    with distribution.main_first():
+        if not distribution.is_main():
+            return _read(directory)
+        content = json.dumps(dataclasses.asdict(manifest), indent=1)
+        write_atomically(directory / _MANIFEST, content.encode())
+        return draw(directory)
 
 
 def draw(directory: Path) -> Drawn:

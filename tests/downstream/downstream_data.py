@@ -53,7 +53,7 @@ def write_glue_folder(root):
     return root
 
 
-def save_tiny_preset(folder, seed=0):
+def save_tiny_preset(folder, seed=0, dropout=0.1):
     """The folder of a PosBert of one layer of 8, as `save_to_preset` writes it."""
     keras.utils.set_random_seed(seed)
     encoder = WordPieceEncoder(train_vocabulary([s.split() for s in SENTENCES] * 2, size=100))
@@ -64,6 +64,7 @@ def save_tiny_preset(folder, seed=0):
         hidden_dim=8,
         intermediate_dim=16,
         max_sequence_length=32,
+        dropout=dropout,
     )
     preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
         encoder.to_tokenizer(), sequence_length=32

@@ -9,7 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from keras_taskrobust import distribution
+from keras_taskrobust.downstream.settings import FineTuning
+
+SETTINGS = FineTuning(learning_rate=1e-2, batch_size=4, epochs=2, dropout=0.0)
 
 
 def cut(folder, target):
@@ -26,6 +31,51 @@ def message_of(call):
     except (ValueError, RuntimeError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
+
+
+def finetuned(folder, name):
+    """How far fine-tuning of the preset in `folder` moved the encoder, and its scores."""
+    from keras_taskrobust.downstream.text import TextTasks
+    from keras_taskrobust.recipes.finetuning import finetune
+
+    moves = []
+
+    class Noted(TextTasks):
+        def finetune(self, opened, *arguments):
+            before = opened[0].get_weights()
+            found = super().finetune(opened, *arguments)
+            after = opened[0].get_weights()
+            moves.extend((b - a).ravel() for a, b in zip(before, after, strict=True))
+            return found
+
+    family = Noted(("RTE",), SETTINGS, str(folder / "glue"))
+    drawn = finetune(
+        {"mine": str(folder / "tiny")}, (0,), family, folder / name, from_scratch=False
+    )
+    return {
+        "scores": scores_of(drawn),
+        "moves": np.concatenate(moves).tolist(),
+        "history": json.loads(
+            (folder / name / f"cells/{drawn.manifest.cells[0]}.json").read_text()
+        )["history"],
+    }
+
+
+def compared(recipe, folder, name):
+    """The held-out losses and downstream scores of two weightings."""
+    from keras_taskrobust.downstream.text import TextTasks
+    from keras_taskrobust.recipes.text import compare_text
+
+    recipe = dataclasses.replace(recipe, steps=4, warmup_steps=1, steps_per_report=2)
+    weightings = {one: {"weighting": one} for one in ("uniform", "upgrad")}
+    family = TextTasks(("RTE",), SETTINGS, str(folder / "glue"))
+    drawn = compare_text(recipe, folder / name, weightings, (0,), 1, downstream=family)
+    losses = {run.row: run.history["loss"] for run in drawn.runs}
+    return {"scores": scores_of(drawn), "losses": losses, "failures": drawn.manifest.failures}
+
+
+def scores_of(drawn):
+    return {one.row: one.scores or one.failure for one in drawn.results}
 
 
 class Cases:
@@ -66,6 +116,23 @@ class Cases:
 
     def cut_models(self):
         self.pretrain(self.recipe, self.folder / "cut_models")
+
+    def finetuned(self):
+        return finetuned(self.folder, "finetuned")
+
+    def compared(self):
+        return compared(self.recipe, self.folder, "compared")
+
+    def refused_method(self):
+        """Not in all cells, but before the first one."""
+        from keras_taskrobust.downstream.text import TextTasks
+        from keras_taskrobust.recipes.finetuning import finetune
+
+        family = TextTasks(
+            ("RTE",), FineTuning(batch_size=4, method="lwf"), str(self.folder / "glue")
+        )
+        presets, output = {"mine": str(self.folder / "tiny")}, self.folder / "lwf"
+        return message_of(lambda: finetune(presets, (0,), family, output))
 
     def other_settings(self):
         recipe = dataclasses.replace(self.recipe, seed=distribution.process_id())

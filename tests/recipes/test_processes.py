@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import process_cases
 import pytest
+from downstream_data import save_tiny_preset, write_glue_folder
 
 from keras_taskrobust.distribution import free_address
 from keras_taskrobust.recipes.text import pretrain_text
@@ -118,6 +119,45 @@ def test_it_goes_on_with_another_number(found, folder, recipe):
     process_cases.cut(folder / "whole", folder / "then_one")
     pretrain_text(recipe, folder / "then_one")
     assert distance(folder / "then_one", folder / "one") < 2e-5
+
+
+@pytest.fixture(scope="module")
+def found_downstream(recipe, folder):
+    """Fine-tuning and a comparison, whose figures must be those of one device."""
+    write_glue_folder(folder / "glue")
+    save_tiny_preset(folder / "tiny", dropout=0.0)
+    cases = ["finetuned", "compared", "refused_method"]
+    return run(recipe, folder, cases, devices=DEVICES)
+
+
+def test_fine_tuning_is_that_on_one_device(found_downstream, folder):
+    expected = process_cases.finetuned(folder, "finetuned on one")
+    first, *others = (one["finetuned"] for one in found_downstream)
+    for other in others:
+        assert other == first
+    moves = np.array(expected["moves"])
+    assert np.linalg.norm(moves) > 0.01
+    assert np.linalg.norm(first["moves"] - moves) / np.linalg.norm(moves) < 2e-5
+    assert first["scores"] == expected["scores"]
+    for one, other in zip(first["history"], expected["history"], strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_comparison_is_that_on_one_device(found_downstream, recipe, folder):
+    expected = process_cases.compared(recipe, folder, "compared on one")
+    assert not expected["failures"]
+    for one in (one["compared"] for one in found_downstream):
+        assert one["scores"] == expected["scores"]
+        assert list(expected["scores"]) == ["scratch", "uniform", "upgrad"]
+        for row, losses in expected["losses"].items():
+            assert one["losses"][row] == pytest.approx(losses, rel=1e-5)
+    assert (folder / "compared" / "report.html").exists()
+
+
+def test_a_method_for_one_device_is_refused(found_downstream):
+    main, *others = (one["refused_method"] for one in found_downstream)
+    assert "`method` must be none of lwf, ewc on several devices" in main
+    assert all(other.startswith("FailedElsewhereError") for other in others)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX cuts models")
