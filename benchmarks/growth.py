@@ -3,11 +3,12 @@
     KERAS_BACKEND=jax python benchmarks/growth.py
 
 A small perceptron whose samples fall into so many groups, over Keras's own step of the same network
-(see `step_time.py`): the network does not grow, so what grows is ours. Each block is an epoch, and
-its end, where every task is logged, is part of it.
+(see `step_time.py`), in CPU time: the network does not grow, so what grows is ours. Each block is
+an epoch, and its end, where every task is logged, is part of it.
 """
 
 import functools
+import time
 from pathlib import Path
 
 import tyro
@@ -27,7 +28,7 @@ def main(
         output: csv file; by default none.
     """
     cases = {f"mlp, {number} tasks": functools.partial(mlp_case, groups=number) for number in tasks}
-    run_cases(cases, rounds, output)
+    run_cases(cases, rounds, output, time.process_time)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def mlp_case(steps=300, batch_size=128, groups=9):
 CASES = {"pos_bert_4x256": pos_bert_case, "mlp_256_64_64_64": mlp_case}
 
 
-def time_rounds(case: Case, rounds: int) -> np.ndarray:
+def time_rounds(case: Case, rounds: int, clock: Callable[[], float]) -> np.ndarray:
     """Seconds per step, `(rounds, 3)`: stock, stock again, minimax."""
     models = [case.stock(), case.stock(), case.minimax()]
     for model in models[1:]:
@@ -138,7 +138,7 @@ def time_rounds(case: Case, rounds: int) -> np.ndarray:
 
     def block(index):
         is_minimax = index == 2
-        start = time.perf_counter()
+        start = clock()
         models[index].fit(
             case.x,
             case.y if is_minimax else case.stock_y,
@@ -147,7 +147,7 @@ def time_rounds(case: Case, rounds: int) -> np.ndarray:
             shuffle=False,
             verbose=0,
         )
-        return (time.perf_counter() - start) / case.steps
+        return (clock() - start) / case.steps
 
     return time_in_turn([lambda index=index: block(index) for index in range(3)], rounds)
 
@@ -172,11 +172,16 @@ def summarise(name: str, seconds: np.ndarray) -> dict:
     }
 
 
-def run_cases(cases: dict[str, Callable[[], Case]], rounds: int, output: Path | None) -> None:
+def run_cases(
+    cases: dict[str, Callable[[], Case]],
+    rounds: int,
+    output: Path | None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Prints a line a case, and appends it to a csv file, if one is given."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", file=sys.stderr)
     for name, make_case in cases.items():
-        row = summarise(name, time_rounds(make_case(), rounds))
+        row = summarise(name, time_rounds(make_case(), rounds, clock))
         print(", ".join(f"{key}={value}" for key, value in row.items()), flush=True)
         if output is not None:
             append_row(output, row)
