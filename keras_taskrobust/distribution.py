@@ -136,6 +136,11 @@ def replicas() -> int:
     return _launcher().replicas() if _is_loaded() else 1
 
 
+def model_parallel() -> int:
+    """The number of devices that share the weights of one model."""
+    return _launcher().model_parallel() if _is_loaded() else 1
+
+
 def part() -> tuple[int, int]:
     """`(i, n)`: of n equal parts of each batch this process reads the i-th, from 0."""
     return _launcher().part() if _is_loaded() else (0, 1)

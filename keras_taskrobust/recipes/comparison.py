@@ -15,7 +15,12 @@ from keras_taskrobust.recipes import finetuning
 from keras_taskrobust.recipes.cells import Start, digest
 from keras_taskrobust.recipes.checks import SCRATCH, check_rows
 from keras_taskrobust.recipes.failures import tried
-from keras_taskrobust.recipes.pretraining import PretrainingFamily, Recipe, pretrain
+from keras_taskrobust.recipes.pretraining import (
+    PretrainingFamily,
+    Recipe,
+    check_shares,
+    pretrain,
+)
 from keras_taskrobust.recipes.reporting import Drawn, Manifest, save_and_draw
 
 
@@ -79,7 +84,7 @@ def compare(
             finished, or another process is in the folder.
     """
     recipe = recipe.on_device()
-    distribution.check_batch(recipe.batch_size)
+    check_shares(recipe)
     weightings = family.weightings if weightings is None else weightings
     from_scratch = from_scratch and downstream is not None
     planned = grid(recipe, weightings, seeds, from_scratch)

@@ -168,6 +168,7 @@ class ImagePretraining(ImageData, Pretraining):
     """Pre-trains an MM-MAE on images with depth and labels, to a KerasHub preset of its ViT."""
 
     RENAMED: ClassVar[Mapping[str, str]] = {"data_dir": "tfds_dir"}
+    CUT = ("num_heads", "mlp_dim", "decoder_dim")
     SECTIONS: ClassVar[Mapping[str, str]] = {
         "data": "images",
         "epochs": "training",

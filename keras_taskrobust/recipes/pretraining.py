@@ -144,6 +144,7 @@ def pretrain(
     label = label or recipe.weighting
     recipe = recipe.on_device()
     distribution.check_alike("settings", recipe.decisive())
+    check_shares(recipe)
     is_main = distribution.is_main()
     with contextlib.ExitStack() as stack:
         with distribution.main_first():
@@ -163,10 +164,29 @@ def pretrain(
         return _computed(family, recipe, directory, data, label)
 
 
+def check_shares(recipe: Pretraining) -> None:
+    """Refuses settings whose batches or weights the devices cannot have equal parts of.
+
+    Args:
+        recipe: the settings.
+
+    Raises:
+        ValueError: in the main process, they cannot.
+        FailedElsewhereError: in the others, the same.
+    """
+    distribution.check_batch(recipe.batch_size)
+    number = distribution.model_parallel()
+    for name in recipe.CUT:
+        if getattr(recipe, name) % number:
+            distribution.refuse(
+                f"`{name}` must be a multiple of `model_parallel`, the devices that share a model. "
+                f"Received: {name}={getattr(recipe, name)}, model_parallel={number}"
+            )
+
+
 def _computed(family, recipe, directory, data, label):
     """The run in a folder that is claimed."""
     recipe = family.settled(recipe, data)
-    distribution.check_batch(recipe.batch_size)
     is_main, is_scoped = distribution.is_main(), distribution.is_scoped()
 
     def draw(stage):

@@ -50,6 +50,8 @@ class Pretraining:
     RENAMED: ClassVar[Mapping[str, str]] = {}
     #: Settings that came later. At their default they say nothing: runs from before are found.
     ADDED: ClassVar[frozenset[str]] = frozenset({"rematerialize"})
+    #: Settings of which the devices that share a model have equal parts.
+    CUT: ClassVar[tuple[str, ...]] = ()
     #: The first setting of each section of the help.
     SECTIONS: ClassVar[Mapping[str, str]] = {
         "weighting": "weighting",

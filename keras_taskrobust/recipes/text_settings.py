@@ -41,6 +41,7 @@ class TextPretraining(Pretraining):
     """Pre-trains a PoS-BERT, from raw text to a KerasHub preset."""
 
     ADDED = Pretraining.ADDED | {"task_loss", "documents", "encoding", "text_field"}
+    CUT = ("num_heads", "hidden_dim", "intermediate_dim")
     SECTIONS = {"corpus": "text", "masked_share": "masking", "num_layers": "model"}
 
     corpus: str = "bundled"

@@ -134,6 +134,10 @@ class Cases:
         presets, output = {"mine": str(self.folder / "tiny")}, self.folder / "lwf"
         return message_of(lambda: finetune(presets, (0,), family, output))
 
+    def odd_heads(self):
+        recipe = dataclasses.replace(self.recipe, num_heads=1)
+        return message_of(lambda: self.pretrain(recipe, self.folder / "odd heads"))
+
     def other_settings(self):
         recipe = dataclasses.replace(self.recipe, seed=distribution.process_id())
         return message_of(lambda: self.pretrain(recipe, self.folder / "refused"))

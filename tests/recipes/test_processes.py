@@ -162,8 +162,12 @@ def test_a_method_for_one_device_is_refused(found_downstream):
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX cuts models")
 def test_models_are_cut(one, recipe, folder):
-    run(recipe, folder, ["cut_models"], number=1, devices=4, model_parallel=2)
+    cases = ["cut_models", "odd_heads"]
+    (found,) = run(recipe, folder, cases, number=1, devices=4, model_parallel=2)
     assert distance(folder / "cut_models", one) < 2e-5
+    message = "`num_heads` must be a multiple of `model_parallel`.*num_heads=1, model_parallel=2"
+    assert re.search(message, found["odd_heads"])
+    assert not (folder / "odd heads").exists()
 
 
 @has_processes

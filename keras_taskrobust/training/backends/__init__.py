@@ -43,6 +43,7 @@ Beside each is a launcher, which starts several devices and processes:
 - `start(devices)`: takes the devices, and joins the other processes.
 - `count()`, `rank()`: the number of processes, and which this one is.
 - `replicas()`: the number of models that have a part of each batch.
+- `model_parallel()`: the number of devices that share the weights of a model.
 - `part()`: which of how many equal parts of each batch this process reads.
 - `scope()`: a context that makes and trains models on all devices of a process; `alone()`: on one.
 - `is_scoped()`: whether a process has several.

@@ -85,6 +85,11 @@ def replicas() -> int:
     return 1 if distribution is None else distribution.num_model_replicas
 
 
+def model_parallel() -> int:
+    distribution = _current()
+    return 1 if distribution is None else distribution.device_mesh.devices.size // replicas()
+
+
 def part() -> tuple[int, int]:
     distribution = _current()
     if distribution is None:

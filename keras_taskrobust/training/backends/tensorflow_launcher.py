@@ -67,6 +67,10 @@ def replicas() -> int:
     return strategy.num_replicas_in_sync
 
 
+def model_parallel() -> int:
+    return 1
+
+
 def part() -> tuple[int, int]:
     return 0, 1
 

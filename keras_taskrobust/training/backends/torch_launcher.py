@@ -98,6 +98,10 @@ def rank() -> int:
     return distributed.get_rank() if replicas() > 1 else 0
 
 
+def model_parallel() -> int:
+    return 1
+
+
 def part() -> tuple[int, int]:
     return rank(), count()
 
