@@ -388,6 +388,14 @@ def borrowed_arrays_case(replica):
     return found
 
 
+def batch_case(replica):
+    """What is predicted for a batch, and its own prediction."""
+    model = perceptron_model("minimax")
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+    expected = keras.ops.convert_to_numpy(model.network(x)["words"])
+    return model.predict_on_batch(x)["words"], expected
+
+
 def aligned_ones(shape):
     """Ones that begin at a multiple of 64 bytes."""
     memory = np.empty(4 * math.prod(shape) + 64, "uint8")
@@ -403,6 +411,7 @@ MEASURED = "trivial losses"
 OVERFLOWING = "overflowing gradients"
 DROPOUT = "dropout"
 BORROWED = "borrowed arrays"
+BATCH = "batch"
 TRAINED = {
     **{f"perceptron {w}": functools.partial(perceptron_case, weighting=w) for w in WEIGHTINGS},
     **{f"PosBert {w}": functools.partial(pos_bert_case, weighting=w) for w in WEIGHTINGS},
@@ -422,8 +431,9 @@ TRAINED = {
     MEASURED: functools.partial(perceptron_case, weighting="scale_free_minimax"),
     DROPOUT: dropout_case,
     BORROWED: borrowed_arrays_case,
+    BATCH: batch_case,
 }
 
-NOT_ON_TORCH = (MEASURED, OVERFLOWING, DROPOUT, BORROWED)
+NOT_ON_TORCH = (MEASURED, OVERFLOWING, DROPOUT, BORROWED, BATCH)
 EQUAL_MODELS = [name for name in TRAINED if name.startswith(("PosBert", "MM-MAE"))]
 EQUAL = [name for name in TRAINED if name not in (*EQUAL_MODELS, *PLAIN, *NOT_ON_TORCH)]

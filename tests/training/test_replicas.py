@@ -7,7 +7,7 @@ import pytest
 if keras.backend.backend() == "torch":
     pytest.skip("see `test_torch_replicas`", allow_module_level=True)
 
-from replica_cases import BORROWED, DROPOUT, MEASURED, OVERFLOWING, PLAIN, TRAINED, Replica
+from replica_cases import BATCH, BORROWED, DROPOUT, MEASURED, OVERFLOWING, PLAIN, TRAINED, Replica
 from replica_processes import check_equal, run
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,7 @@ CUT = {
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """All cases in one process, whose start takes longer than they."""
-    return run([*NAMES, DROPOUT, BORROWED], tmp_path_factory.mktemp("devices"), "devices")
+    return run([*NAMES, DROPOUT, BORROWED, BATCH], tmp_path_factory.mktemp("devices"), "devices")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,6 +70,11 @@ def test_dropout_differs_between_devices(found):
 
 def test_arrays_of_a_data_set_are_not_written(found):
     assert [replica[BORROWED] for replica in found] == [[True, True]]
+
+
+def test_a_batch_is_predicted_once(found):
+    for predicted, expected in (replica[BATCH] for replica in found):
+        np.testing.assert_allclose(predicted, expected, rtol=1e-5)
 
 
 def test_two_processes_equal_one(tmp_path):

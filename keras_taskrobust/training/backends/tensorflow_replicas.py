@@ -34,6 +34,14 @@ class Trainer(keras.Model):
         self.has_own_seeds = False
         return super().fit(*args, **kwargs)
 
+    def predict_on_batch(self, x):
+        outputs = super().predict_on_batch(x)
+        if replicas_of(self) == 1:
+            return outputs
+        # Keras lets each replica predict all of it.
+        rows = len(keras.tree.flatten(x)[0])
+        return keras.tree.map_structure(lambda output: output[:rows], outputs)
+
     def make_train_function(self, force=False):
         former = self.train_function
         super().make_train_function(force)
