@@ -14,6 +14,18 @@ _TASKS = {
     "depth": "depth (worst)",
     "classification": "room type",
 }
+_BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch", "": ""}
+_PEERS = {
+    "hugging face gathered": "Hugging Face, logits where words are hidden",
+    "hugging face": "Hugging Face, logits everywhere",
+    "multimae": "MultiMAE's code",
+    "matrix products": "its matrix products alone",
+}
+_CASES = {
+    "pretraining": "pre-training, BERT 4 x 256",
+    "finetuning": "fine-tuning, BERT 4 x 256",
+    "images": "MM-MAE, ViT-Tiny",
+}
 
 
 def pages() -> dict[str, str | bytes]:
@@ -27,6 +39,8 @@ def pages() -> dict[str, str | bytes]:
         "texts.inc": _scores(figures.TEXTS),
         "images.inc": _scores(figures.NYU),
         "costs.inc": f"![Cost by tasks](generated/results/costs.svg)\n\n{_costs()}",
+        "peers.inc": _peers(),
+        "replicas.inc": _replicas(),
     }
 
 
@@ -68,6 +82,40 @@ def _costs() -> str:
     table = [("tasks", *map(str, numbers))]
     for name, of_tasks in groups.items():
         table.append((name, *(_spread(of_tasks.get(number, ())) for number in numbers)))
+    return _table(table)
+
+
+def _peers() -> str:
+    """Our time over another's, one row a case and backend."""
+    table = [("what", "backend", "over", "ratio", "quartiles", "equal steps")]
+    for row in figures.rows("summary.csv"):
+        if row["benchmark"] in ("peers", "tagging"):
+            table.append(
+                (
+                    _CASES.get(row["case"], f"tagging, {row['case']}"),
+                    _BACKENDS[row["backend"]],
+                    _PEERS.get(row["over"], row["over"]),
+                    f"{float(row['ratio']):.2f}",
+                    f"{float(row['lower_quartile']):.2f}-{float(row['upper_quartile']):.2f}",
+                    f"{float(row['noise']):.2f}",
+                )
+            )
+    return _table(table)
+
+
+def _replicas() -> str:
+    """The largest difference over the weightings, by engine, model and replicas."""
+    rows = figures.rows("replicas_amd-epyc_cpu.csv")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    largest: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        of_models = largest.setdefault((row["engine"], row["replicas"]), {})
+        found = max(float(row["difference"]), of_models.get(row["model"], 0.0))
+        of_models[row["model"]] = found
+    table = [("engine", "replicas", *models)]
+    for (engine, replicas), found in largest.items():
+        differences = [f"{found[model]:.1e}" if model in found else "" for model in models]
+        table.append((_BACKENDS[engine], replicas, *differences))
     return _table(table)
 
 
