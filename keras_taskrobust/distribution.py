@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -154,6 +154,15 @@ def scope() -> contextlib.AbstractContextManager:
 def alone() -> contextlib.AbstractContextManager:
     """A body, in a `scope` or not, whose models are those of this process, on one device."""
     return _launcher().alone() if _is_loaded() else contextlib.nullcontext()
+
+
+def whole(variables: Sequence[Any]) -> contextlib.AbstractContextManager:
+    """A body that may read variables of which other processes have a part. All must come to it.
+
+    Args:
+        variables: sequence of `keras.Variable`.
+    """
+    return _launcher().whole(variables)
 
 
 def is_scoped() -> bool:

@@ -190,9 +190,11 @@ def _computed(family, recipe, directory, data, label):
     is_main, is_scoped = distribution.is_main(), distribution.is_scoped()
 
     def draw(stage):
-        if not is_main or type(family).draw is PretrainingFamily.draw:
+        if type(family).draw is PretrainingFamily.draw:
             return
-        with distribution.alone():
+        with distribution.whole(model.variables), distribution.alone():
+            if not is_main:
+                return
             shown = model
             if is_scoped:
                 shown = family.build(recipe, data)

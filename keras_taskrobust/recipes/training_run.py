@@ -183,8 +183,8 @@ def train(
         batches: callable: the number of the first step to a `grain` data set from there on.
         directory: the folder for `history.csv` and the checkpoints.
         label: what the progress bar calls the run.
-        callbacks: further callbacks of the main process. What they do at the end of an epoch is
-            done before its checkpoint.
+        callbacks: further callbacks, of all processes. What they do at the end of an epoch is done
+            before its checkpoint.
         whole_batches: as `batches`, where those are a part of each batch; by default they are all
             of it.
 
@@ -212,9 +212,8 @@ def train(
     of_main = [
         HistoryLog(*reports),
         *([TensorBoardLog(*reports, step)] if recipe.tensorboard else []),
-        *callbacks,
     ]
-    callbacks = [StopOnBrokenLoss(), *(of_main if is_main else []), checkpoint]
+    callbacks = [StopOnBrokenLoss(), *(of_main if is_main else []), *callbacks, checkpoint]
     if is_main:
         callbacks.append(ProgressBar(label, recipe.steps, step))
     with saving_first():

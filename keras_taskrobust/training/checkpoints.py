@@ -200,8 +200,12 @@ class Checkpoint(keras.callbacks.Callback):
         return time.perf_counter() - self._saved_at >= 60.0 * self.minutes
 
     def _save(self, epochs: int, steps: int = 0) -> None:
-        if launcher.rank() > 0:
-            return
+        model = self.model
+        with launcher.whole([*model.variables, *model.optimizer.variables]):
+            if launcher.rank() == 0:
+                self._save_by_main(epochs, steps)
+
+    def _save_by_main(self, epochs: int, steps: int) -> None:
         seconds, name = time.perf_counter() - self._began, self._name(epochs, steps)
         # Keras makes variables to save others: on JAX all processes would have to.
         with launcher.alone(), replacing(self._weights(name)) as partial:

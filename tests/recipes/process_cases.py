@@ -117,22 +117,14 @@ class Cases:
     def cut_models(self):
         self.pretrain(self.recipe, self.folder / "cut_models")
 
-    def finetuned(self):
-        return finetuned(self.folder, "finetuned")
-
-    def compared(self):
-        return compared(self.recipe, self.folder, "compared")
-
-    def refused_method(self):
-        """Not in all cells, but before the first one."""
-        from keras_taskrobust.downstream.text import TextTasks
-        from keras_taskrobust.recipes.finetuning import finetune
-
-        family = TextTasks(
-            ("RTE",), FineTuning(batch_size=4, method="lwf"), str(self.folder / "glue")
-        )
-        presets, output = {"mine": str(self.folder / "tiny")}, self.folder / "lwf"
-        return message_of(lambda: finetune(presets, (0,), family, output))
+    def cut_over_processes(self):
+        """A model on two devices of each process, or on one of each."""
+        name = f"cut in {distribution.replicas()}"
+        self.pretrain(self.recipe, self.folder / name)
+        with distribution.main_first():
+            if distribution.is_main():
+                cut(self.folder / name, self.folder / f"{name}, again")
+        self.pretrain(self.recipe, self.folder / f"{name}, again")
 
     def odd_heads(self):
         recipe = dataclasses.replace(self.recipe, num_heads=1)

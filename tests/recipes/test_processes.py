@@ -170,6 +170,14 @@ def test_models_are_cut(one, recipe, folder):
     assert not (folder / "odd heads").exists()
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX cuts models")
+@pytest.mark.parametrize("devices", [1, 2])
+def test_models_are_cut_over_processes(devices, one, recipe, folder):
+    run(recipe, folder, ["cut_over_processes"], devices=devices, model_parallel=2)
+    for name in (f"cut in {devices}", f"cut in {devices}, again"):
+        assert distance(folder / name, one) < 2e-5
+
+
 @has_processes
 def test_no_process_reads_the_part_of_another(found):
     first, second = (one["whole"]["read"] for one in found)

@@ -46,6 +46,7 @@ Beside each is a launcher, which starts several devices and processes:
 - `model_parallel()`: the number of devices that share the weights of a model.
 - `part()`: which of how many equal parts of each batch this process reads.
 - `scope()`: a context that makes and trains models on all devices of a process; `alone()`: on one.
+- `whole(variables)`: a context in which their values are all in this process; all go through it.
 - `is_scoped()`: whether a process has several.
 - `for_fit(open_batches)`: what `fit` takes, given what opens the batches of this process.
 - `gather(payload)`: the bytes of all processes.

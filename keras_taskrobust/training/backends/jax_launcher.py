@@ -34,11 +34,6 @@ def start(devices: Any) -> None:
 
 
 def _model_parallel(names: list[str], number: int) -> keras.distribution.ModelParallel:
-    if count() > 1:
-        raise ValueError(
-            "`model_parallel` must be 1 with several processes, whose checkpoints would lack what "
-            f"is elsewhere. Received: model_parallel={number}, processes={count()}"
-        )
     if len(names) % number:
         raise ValueError(
             f"`model_parallel` must divide the number of devices, {len(names)}. "
@@ -109,6 +104,21 @@ def alone():
         yield
     finally:
         keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
+def whole(variables):
+    cut = [
+        v for v in variables if not (v.value.is_fully_addressable or v.value.is_fully_replicated)
+    ]
+    values = [variable.value for variable in cut]
+    for variable in cut:
+        variable._value = multihost_utils.process_allgather(variable.value, tiled=True)
+    try:
+        yield
+    finally:
+        for variable, value in zip(cut, values, strict=True):
+            variable._value = value
 
 
 def is_scoped() -> bool:

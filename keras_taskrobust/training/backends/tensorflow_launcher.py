@@ -83,6 +83,10 @@ def alone() -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+def whole(variables: Any) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
 def is_scoped() -> bool:
     return replicas() > 1
 
