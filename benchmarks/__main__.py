@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, tuple[str, ...] | None] = {
     "replicas": ("torch",),
     "step_time": None,
     "tagging": ("jax",),
+    "tensorflow_time": ("tensorflow",),
 }
 
 
