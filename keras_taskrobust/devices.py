@@ -29,8 +29,8 @@ class Devices:
     process_id: int | None = None
     """Which of them this is, from 0. The first one writes."""
     coordinator: str | None = None
-    """HOST:PORT of process 0, on which a port is free; auto where JAX finds all three by itself: on
-    TPU machines, and under Slurm."""
+    """HOST:PORT of process 0, on which a port is free; under TensorFlow that of each process, with
+    commas; auto where JAX finds all three by itself: on TPU machines, and under Slurm."""
 
     def __post_init__(self):
         if self.devices not in (None, "all"):

@@ -44,7 +44,8 @@ def start(
         processes: int. The processes that train together, each started by its own command.
         process_id: int. Which of them this is, from 0.
         coordinator: string. `"HOST:PORT"` of process 0, on which a port is free; `"auto"` where JAX
-            finds all three by itself: on TPU machines, and under Slurm.
+            finds all three by itself: on TPU machines, and under Slurm. Under TensorFlow the
+            addresses of all processes, joined by commas.
 
     Raises:
         ValueError: an argument is not as said, or there are not so many devices, or the address is

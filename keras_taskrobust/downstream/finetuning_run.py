@@ -36,10 +36,16 @@ def check_devices(settings: Adaptation) -> None:
 
     Raises:
         ValueError: in the main process, batches cannot be cut into equal parts, or the method takes
-            one device.
+            one device, or they are several workers of TensorFlow.
         FailedElsewhereError: in the others, the same.
     """
     distribution.check_batch(settings.batch_size)
+    if distribution.processes() > 1 and keras.config.backend() == "tensorflow":
+        distribution.refuse(
+            "`processes` must be 1 for fine-tuning under TensorFlow, whose several workers Keras's "
+            "`fit` does not bear: take `devices`, or JAX or PyTorch. "
+            f"Received: processes={distribution.processes()}"
+        )
     if distribution.replicas() > 1 and settings.method in _ON_ONE_DEVICE:
         distribution.refuse(
             f"`method` must be none of {', '.join(_ON_ONE_DEVICE)} on several devices: take one. "

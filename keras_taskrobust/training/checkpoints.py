@@ -201,7 +201,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self, epochs: int, steps: int = 0) -> None:
         model = self.model
-        with launcher.whole([*model.variables, *model.optimizer.variables]):
+        state = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+        with launcher.whole(state):
             if launcher.rank() == 0:
                 self._save_by_main(epochs, steps)
 

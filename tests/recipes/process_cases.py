@@ -126,6 +126,22 @@ class Cases:
                 cut(self.folder / name, self.folder / f"{name}, again")
         self.pretrain(self.recipe, self.folder / f"{name}, again")
 
+    def finetuned(self):
+        return finetuned(self.folder, "finetuned")
+
+    def compared(self):
+        return compared(self.recipe, self.folder, "compared")
+
+    def refused_method(self):
+        """Not in all cells, but before the first one."""
+        from keras_taskrobust.downstream.text import TextTasks
+        from keras_taskrobust.recipes.finetuning import finetune
+
+        settings = FineTuning(batch_size=4, method="lwf")
+        family = TextTasks(("RTE",), settings, str(self.folder / "glue"))
+        presets, output = {"mine": str(self.folder / "tiny")}, self.folder / "lwf"
+        return message_of(lambda: finetune(presets, (0,), family, output))
+
     def odd_heads(self):
         recipe = dataclasses.replace(self.recipe, num_heads=1)
         return message_of(lambda: self.pretrain(recipe, self.folder / "odd heads"))

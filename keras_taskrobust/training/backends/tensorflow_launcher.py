@@ -1,6 +1,9 @@
 """Devices of TensorFlow, by `tf.distribute`."""
 
 import contextlib
+import json
+import os
+import threading
 from typing import Any
 
 import keras
@@ -21,17 +24,34 @@ def start(devices: Any) -> None:
             f"Received: model_parallel={devices.model_parallel} under TensorFlow"
         )
     if devices.are_several_processes:
-        raise ValueError(
-            "`processes` must be 1 under TensorFlow, whose devices are those of one process: "
-            "`devices`. For several machines take JAX or PyTorch. "
-            f"Received: processes={devices.processes}"
-        )
+        if not _started:
+            _started.append(_join(devices))
+        return
     _started.clear()
     if devices.devices in (None, 1):
         return
     names = _names(devices.devices)
     if len(names) > 1:
         _started.append(tf.distribute.MirroredStrategy(names))
+
+
+def _join(devices: Any) -> tf.distribute.Strategy:
+    """The strategy of several workers, each with all its devices."""
+    if len(devices.addresses) != devices.processes:
+        raise ValueError(
+            "`coordinator` must have the HOST:PORT of each process under TensorFlow, joined by "
+            f"commas. Received: coordinator={devices.coordinator!r}, processes={devices.processes}"
+        )
+    there = max(len(tf.config.list_physical_devices("GPU")), 1)
+    if devices.devices not in (None, "all", there):
+        raise ValueError(
+            f"`devices` must be {there}, all of this machine, with several processes under "
+            f"TensorFlow. Received: devices={devices.devices}"
+        )
+    task = {"type": "worker", "index": devices.process_id}
+    cluster = {"cluster": {"worker": devices.addresses}, "task": task}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def _names(number: Any) -> list[str]:
@@ -55,11 +75,18 @@ def _divide_processor(number: int) -> None:
 
 
 def count() -> int:
-    return 1
+    return len(_cluster().get("worker", ())) or 1
 
 
 def rank() -> int:
-    return 0
+    return _started[0].cluster_resolver.task_id if _cluster() else 0
+
+
+def _cluster() -> dict[str, list[str]]:
+    """The addresses of the workers, if there are several."""
+    if not _started or not isinstance(_started[0], tf.distribute.MultiWorkerMirroredStrategy):
+        return {}
+    return _started[0].cluster_resolver.cluster_spec().as_dict()
 
 
 def replicas() -> int:
@@ -72,19 +99,36 @@ def model_parallel() -> int:
 
 
 def part() -> tuple[int, int]:
-    return 0, 1
+    return rank(), count()
 
 
 def scope() -> contextlib.AbstractContextManager:
     return _started[0].scope() if _started else contextlib.nullcontext()
 
 
-def alone() -> contextlib.AbstractContextManager:
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def alone():
+    # What a thread of its own would have: TensorFlow leaves no scope before its end.
+    graph = tf.compat.v1.get_default_graph()
+    entered, graph._thread_local = graph._thread_local, threading.local()
+    try:
+        yield
+    finally:
+        graph._thread_local = entered
 
 
-def whole(variables: Any) -> contextlib.AbstractContextManager:
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def whole(variables):
+    # Workers sum these when they are read.
+    shared = [v for v in variables if count() > 1 and v.synchronization == "on_read"]
+    values = [variable.value for variable in shared]
+    for variable in shared:
+        variable._value = tf.constant(variable.numpy())
+    try:
+        yield
+    finally:
+        for variable, value in zip(shared, values, strict=True):
+            variable._value = value
 
 
 def is_scoped() -> bool:
@@ -93,9 +137,9 @@ def is_scoped() -> bool:
 
 def for_fit(open_batches):
     """Under a strategy Keras would lose the batches of a generator that it looks at."""
-    number = replicas()
-    if number == 1:
+    if replicas() == 1:
         return open_batches()
+    number = replicas() // count()
     # Keras averages the replicas' first batches, which fails for booleans.
     first = keras.tree.map_structure(_without_booleans, next(iter(open_batches())))
     rows = keras.tree.flatten(first)[0].shape[0] // number
@@ -125,4 +169,27 @@ def _without_booleans(array: np.ndarray) -> np.ndarray:
 
 
 def gather(payload: bytes) -> list[bytes]:
-    return [payload]
+    if count() == 1:
+        return [payload]
+    lengths = _rows_of_all(np.array([[len(payload)]], "int32"))[:, 0]
+    padded = np.zeros((1, lengths.max()), "uint8")
+    padded[0, : len(payload)] = np.frombuffer(payload, "uint8")
+    # Whole numbers that collectives have on every device.
+    rows = _rows_of_all(padded.astype("int32")).astype("uint8")
+    return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
+
+
+def _rows_of_all(row: np.ndarray) -> np.ndarray:
+    """`(1, N)` of each worker, one below the other."""
+    # Each replica of a worker has given its row.
+    return _gathered(row).numpy()[:: replicas() // count()]
+
+
+@tf.function(input_signature=[tf.TensorSpec((1, None), tf.int32)])
+def _gathered(row: tf.Tensor) -> tf.Tensor:
+    strategy = _started[0]
+
+    def of_replica():
+        return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
+
+    return strategy.experimental_local_results(strategy.run(of_replica))[0]
