@@ -47,6 +47,7 @@ PRIVATE_NAMES = {
     ),
     "model on TensorFlow": ("_make_function", "_maybe_symbolic_build"),
     "probabilities on TensorFlow": ("_keras_logits",),
+    "graph of TensorFlow": ("_thread_local",),
     "jax.interpreters.partial_eval": ("dce_jaxpr",),
 }
 

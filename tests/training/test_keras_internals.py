@@ -54,6 +54,10 @@ EXAMPLES = {
         lambda: keras.activations.softmax(keras.ops.ones((1, 2))),
         "tensorflow",
     ),
+    "graph of TensorFlow": (
+        lambda: importlib.import_module("tensorflow").compat.v1.get_default_graph(),
+        "tensorflow",
+    ),
     "jax.interpreters.partial_eval": (
         lambda: importlib.import_module("jax.interpreters.partial_eval"),
         "jax",
