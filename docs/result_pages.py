@@ -16,10 +16,10 @@ _TASKS = {
 }
 _BACKENDS = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch", "": ""}
 _PEERS = {
-    "hugging face gathered": "Hugging Face, logits where words are hidden",
-    "hugging face": "Hugging Face, logits everywhere",
-    "multimae": "MultiMAE's code",
-    "matrix products": "its matrix products alone",
+    ("pretraining", "hugging face gathered"): "Hugging Face, logits where words are hidden",
+    ("pretraining", "hugging face"): "Hugging Face, logits everywhere",
+    ("finetuning", "hugging face"): "Hugging Face in a plain loop",
+    ("images", "multimae"): "MultiMAE's code",
 }
 _CASES = {
     "pretraining": "pre-training, BERT 4 x 256",
@@ -94,7 +94,7 @@ def _peers() -> str:
                 (
                     _CASES.get(row["case"], f"tagging, {row['case']}"),
                     _BACKENDS[row["backend"]],
-                    _PEERS.get(row["over"], row["over"]),
+                    _PEERS.get((row["case"], row["over"]), row["over"]),
                     f"{float(row['ratio']):.2f}",
                     f"{float(row['lower_quartile']):.2f}-{float(row['upper_quartile']):.2f}",
                     f"{float(row['noise']):.2f}",
