@@ -243,7 +243,8 @@ def _predict_split(
     # A full last batch spares a second compilation.
     rows = np.arange(-(-number // batch) * batch) % number
     padded = {name: array[rows] for name, array in arrays.items()}
-    outputs = classifier.predict(padded, batch_size=batch, verbose=0)[:number]
+    # Past the `predict` of KerasHub's models, whose reading ahead makes grain warn the user.
+    outputs = keras.Model.predict(classifier, padded, batch_size=batch, verbose=0)[:number]
     outputs = np.asarray(outputs, "float32")
     return outputs[:, 0] if task.is_regression else outputs.argmax(-1)
 

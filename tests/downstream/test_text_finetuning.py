@@ -125,6 +125,13 @@ def test_it_learns_what_can_be_learned_and_keeps_the_best_epoch(preset, glue_fol
         assert correct == result.scores[epoch]["accuracy"]
 
 
+def test_nothing_but_the_watcher_is_told(preset, glue_folder, caplog, capfd):
+    task = text_task("SST-2")
+    run(preset, task, task.load(glue_folder))
+    assert caplog.records == []
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_the_same_seed_gives_the_same_numbers(preset, glue_folder):
     task = text_task("STS-B")
     data = task.load(glue_folder)
