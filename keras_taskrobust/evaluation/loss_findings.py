@@ -52,7 +52,10 @@ def next_step(comparison: Comparison) -> str:
             "fine-tune it, with taskrobust finetune."
         )
     if min(len(row.seeds) for row in rows) == 1:
-        return "Next: more seeds, --seeds 0 1 2: one says nothing about others."
+        return (
+            "Next: more seeds, with taskrobust compare and --seeds 0 1 2: one says nothing about "
+            "others."
+        )
     compared = rows if best.difference is None else (best,)
     differences = [row.difference.worst for row in compared if row.difference is not None]
     if differences and not any(one.excludes_zero for one in differences):
