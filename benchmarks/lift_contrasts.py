@@ -54,23 +54,33 @@ def contrast(figures: Figures, row: str, other: str) -> Interval:
     return interval_over_seeds([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 
 
-def main(folder: tyro.conf.Positional[Path], row: str, against: tuple[str, ...] = ("uniform",)):
+def main(
+    folder: tyro.conf.Positional[Path],
+    row: str,
+    against: tuple[str, ...] = ("uniform",),
+    seeds: tuple[int, ...] = (),
+):
     """Writes and prints the endpoints of all rows and the contrasts of one.
 
     Args:
         folder: a result folder with its report.
         row: the row whose contrasts are taken.
         against: the rows that it is compared with.
+        seeds: the seeds that count; by default all.
     """
-    text = "\n".join(_lines(draw(folder), row, against))
+    text = "\n".join(_lines(draw(folder), row, against, seeds))
     write_atomically(folder / "contrasts.md", f"{text}\n".encode())
     print(text)
 
 
-def _lines(drawn: Drawn, row, against):
-    endpoints = {"worst share": worst_shares(drawn.runs, drawn.manifest.minimum_targets)}
-    if drawn.results:
-        endpoints["worst gain over scratch"] = worst_gains_over_scratch(drawn.results)
+def _lines(drawn: Drawn, row, against, counted):
+    runs, results = (
+        [one for one in ones if not counted or one.seed in counted]
+        for ones in (drawn.runs, drawn.results)
+    )
+    endpoints = {"worst share": worst_shares(runs, drawn.manifest.minimum_targets)}
+    if results:
+        endpoints["worst gain over scratch"] = worst_gains_over_scratch(results)
     for name, figures in endpoints.items():
         yield from (f"| {name} | mean and 95% interval | seeds |", "| :-- | --: | --: |")
         for one, seeds in figures.items():

@@ -19,7 +19,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 from downstream_images import FINETUNING, MINIMUM, RECIPE
-from lift_runs import RAW, UNIFORM, UNIT_FREE, anchored, chosen, finetune_starts, run
+from lift_runs import (
+    RAW,
+    UNIFORM,
+    UNIT_FREE,
+    UNIT_FREE_CLIPPED,
+    anchored,
+    chosen,
+    finetune_starts,
+    run,
+)
 
 from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.files import replacing
@@ -53,6 +62,7 @@ STATIC = (
     *((3, 2, 1), (3, 1, 2), (2, 3, 1), (1, 3, 2), (2, 1, 3), (1, 2, 3)),
 )
 BEST_STATIC = "best static"
+#: Those of the first round.
 ROWS = ("uniform", BEST_STATIC, "uncertainty", "raw minimax", "anchored", "unit-free")
 UNITS_ROWS = {"uniform": UNIFORM, "raw minimax": RAW, "unit-free": UNIT_FREE}
 #: Every so-manieth training image has labels.
@@ -213,7 +223,7 @@ def explore(output: Output = Path("lift"), rows: Rows = (), report: Report = Tru
         "unit-free": UNIT_FREE,
         "DWA": {"weighting": "dwa"},
         **{f"unit-free, alpha {alpha:g}": {**UNIT_FREE, "alpha": alpha} for alpha in (0.3, 3, 30)},
-        "unit-free, clip": {**UNIT_FREE, "weighting_options": {"largest_score": 1.0}},
+        "unit-free, clip": UNIT_FREE_CLIPPED,
         "unit-free, F": {**UNIT_FREE, "weighting_options": {"reference_losses": at_end}},
         "through weights": {**RAW, "weighting_options": {"through_weights": True}},
         "UPGrad": {"weighting": "upgrad"},
@@ -241,6 +251,7 @@ def _weightings(output, rows):
         "raw minimax": RAW,
         "anchored": anchored(3.0),
         "unit-free": UNIT_FREE,
+        "unit-free, clip": UNIT_FREE_CLIPPED,
     }
     if BEST_STATIC in rows:
         known[BEST_STATIC] = select(output, report=False)

@@ -24,6 +24,8 @@ MOMENTUM = 0.9
 UNIFORM = {"weighting": "uniform"}
 RAW = {"weighting": "minimax", "alpha": 1.0}
 UNIT_FREE = {"weighting": "scale_free_minimax", "loss_momentum": MOMENTUM}
+CLIP = {"largest_score": 1.0}
+UNIT_FREE_CLIPPED = {**UNIT_FREE, "weighting_options": CLIP}
 
 
 def anchored(alpha: float) -> dict:
@@ -34,6 +36,12 @@ def anchored(alpha: float) -> dict:
         "loss_momentum": MOMENTUM,
         "weighting_options": {"trivial_losses": "measure"},
     }
+
+
+def anchored_and_clipped(alpha: float) -> dict:
+    """The same, of scores up to 1 and averages over elements."""
+    options = {"trivial_losses": "measure", "loss_memory": 3000.0, **CLIP}
+    return {"weighting": "minimax", "alpha": alpha, "weighting_options": options}
 
 
 def chosen(weightings: Mapping[str, dict], rows: Iterable[str]) -> dict[str, dict]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from lift_runs import RAW, UNIFORM, anchored, chosen, run
+from lift_runs import RAW, UNIFORM, anchored, anchored_and_clipped, chosen, run
 
 from keras_taskrobust.downstream.text import TextTasks
 from keras_taskrobust.recipes.finetuning_settings import SMALL_TEXT
@@ -41,7 +41,10 @@ WEIGHTINGS = {
     "uniform, within": {**UNIFORM, "task_loss": "within"},
     "raw minimax, within": {**RAW, "task_loss": "within"},
     "anchored, within": {**anchored(10.0), "task_loss": "within"},
+    "anchored, clip": {**anchored_and_clipped(10.0), "task_loss": "within"},
 }
+#: Those of the first round.
+ROWS = tuple(WEIGHTINGS)[:-1]
 MINIMUM = 1_000
 TASKS = ("ppattach", "sentence_polarity", "SST-2", "STS-B", "QQP")
 FINETUNING = dataclasses.replace(SMALL_TEXT, epochs=10, max_steps=300, sequence_length=32)
@@ -72,7 +75,7 @@ class FewLabels(TextTasks):
 def main(
     output: Path = Path("lift"),
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
-    rows: tuple[str, ...] = (),
+    rows: tuple[str, ...] = ROWS,
     report: bool = True,
 ):
     """Trains every weighting with every seed, fine-tunes with few labels and writes the report.
@@ -80,7 +83,7 @@ def main(
     Args:
         output: folder of the result folder.
         seeds: the seeds.
-        rows: the rows; by default all.
+        rows: the rows; by default those of the first round.
         report: whether to write the report.
     """
     run(
