@@ -112,7 +112,8 @@ class SoftmaxWeightedLoss(TaskWeighting):
             see its `compile`.
         unit_free: bool. Whether the gradients, too, are divided by `T - F`.
         largest_score: positive float, or `None`. Scores above it count as it: how much worse a task
-            is does not matter there.
+            is does not matter there. At the first steps scores lie above 1, and one task may get
+            nearly all of the weight until its best constant is learnt; with 1, all start alike.
         through_weights: bool. Whether the gradient goes through the weights, as in code that does
             not detach them: the weights are `p_k (1 + alpha (L_k - sum_j p_j L_j))` then. They sum
             to 1, and are negative for tasks far below the mean.
