@@ -1,9 +1,9 @@
 """Test beds (a) and (b) of `protocol.md`, and what is exploratory: MM-MAE on NYU Depth v2.
 
     cd SOMEWHERE-WITH-nyuv2_64x48.npz
-    KERAS_BACKEND=torch python .../benchmarks/lift_images.py select
-    KERAS_BACKEND=torch python .../benchmarks/lift_images.py compare --seeds 0 --no-report
-    KERAS_BACKEND=torch python .../benchmarks/lift_images.py compare
+    KERAS_BACKEND=jax python .../benchmarks/lift_images.py select
+    KERAS_BACKEND=jax python .../benchmarks/lift_images.py compare --seeds 0 --no-report
+    KERAS_BACKEND=jax python .../benchmarks/lift_images.py compare
 
 Every command writes a folder of `protocol.md`'s name into `--output`. Finished runs and cells are
 kept. Without a report, several processes may share a folder with different seeds or rows.
@@ -43,12 +43,12 @@ from keras_taskrobust.recipes.images import (
 )
 from keras_taskrobust.vision import ImageSubset, MultiModalMAE
 
-SELECTION = "lift-selection_mm-mae-4x128_1000-steps_1-seed_torch-cpu"
-COMPARISON = "lift_mm-mae-4x128_3000-steps_5-seeds_torch-cpu"
-LABELS = "lift-labels_mm-mae-4x128_3000-steps_5-seeds_torch-cpu"
-HALF_WAY = "lift-half-way_mm-mae-4x128_1500-steps_5-seeds_torch-cpu"
-UNITS = "lift-units_mm-mae-4x128_3000-steps_3-seeds_torch-cpu"
-EXPLORATORY = "lift-exploratory_mm-mae-4x128_3000-steps_1-seed_torch-cpu"
+SELECTION = "lift-selection_mm-mae-4x128_1000-steps_1-seed_jax-cpu"
+COMPARISON = "lift_mm-mae-4x128_3000-steps_5-seeds_jax-cpu"
+LABELS = "lift-labels_mm-mae-4x128_3000-steps_3-seeds_jax-cpu"
+HALF_WAY = "lift-half-way_mm-mae-4x128_1500-steps_1-seed_jax-cpu"
+UNITS = "lift-units_mm-mae-4x128_3000-steps_3-seeds_jax-cpu"
+EXPLORATORY = "lift-exploratory_mm-mae-4x128_3000-steps_1-seed_jax-cpu"
 
 NYUV2 = "nyuv2_64x48.npz"
 SELECTION_SHARE = 0.12
@@ -179,7 +179,7 @@ def compare(
     _run(output, Nyuv2(), COMPARISON, _weightings(output, rows), seeds, tasks, report)
 
 
-def labels(output: Output = Path("lift"), seeds: Seeds = SEEDS, report: Report = True):
+def labels(output: Output = Path("lift"), seeds: Seeds = SEEDS[:3], report: Report = True):
     """(a): fine-tuning with fewer labels, as many steps."""
     starts = _starts(output, ("uniform", "unit-free"), seeds, Nyuv2.preset)
     for name, every in SHARES.items():
@@ -194,7 +194,7 @@ def labels(output: Output = Path("lift"), seeds: Seeds = SEEDS, report: Report =
         finetune_starts(starts, tasks, output / LABELS / name, title, report)
 
 
-def half_way(output: Output = Path("lift"), seeds: Seeds = SEEDS, report: Report = True):
+def half_way(output: Output = Path("lift"), seeds: Seeds = SEEDS[:1], report: Report = True):
     """(a): the models of half-way, fine-tuned on segmentation, and their predictions."""
     starts = _starts(output, ROWS, seeds, Nyuv2.half_way)
     tasks = PicturedTasks(("semseg",), FINETUNING, IMAGES)

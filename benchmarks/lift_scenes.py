@@ -1,7 +1,7 @@
 """Test bed (d) of `protocol.md`: MM-MAE on procedural scenes without end, few labels downstream.
 
-    KERAS_BACKEND=torch python benchmarks/lift_scenes.py trial
-    KERAS_BACKEND=torch python benchmarks/lift_scenes.py compare --steps 4000
+    KERAS_BACKEND=jax python benchmarks/lift_scenes.py trial
+    KERAS_BACKEND=jax python benchmarks/lift_scenes.py compare --steps 4000
 
 The trial finds the number of steps. Finished runs and cells are kept; without a report, several
 processes may share a folder with different seeds.
@@ -19,8 +19,8 @@ from keras_taskrobust.downstream.images import ImageTasks
 from keras_taskrobust.recipes.images import ImageFamily, OpenedImages
 from keras_taskrobust.vision import ProceduralScenes
 
-TRIAL = "lift-trial_scenes-mm-mae-4x128_{steps}-steps_1-seed_torch-cpu"
-COMPARISON = "lift_scenes-mm-mae-4x128_{steps}-steps_3-seeds_torch-cpu"
+TRIAL = "lift-trial_scenes-mm-mae-4x128_{steps}-steps_1-seed_jax-cpu"
+COMPARISON = "lift_scenes-mm-mae-4x128_{steps}-steps_3-seeds_jax-cpu"
 
 Steps = Literal[2_000, 4_000, 8_000]
 
