@@ -16,7 +16,7 @@ from keras_taskrobust.cli_errors import HELP, exit_if_failed, said_in_a_sentence
 from keras_taskrobust.cli_modalities import IMAGES, TEXT
 from keras_taskrobust.cli_options import OF_A_ROW, Demo, Export, PrepareText, Redraw, TrainedRun
 from keras_taskrobust.cli_output import HELP as OUTPUT
-from keras_taskrobust.cli_output import saying
+from keras_taskrobust.cli_output import ending_with_reader, saying
 from keras_taskrobust.cli_parsing import (
     flag,
     flags_of,
@@ -57,6 +57,7 @@ class Command(NamedTuple):
     options: tuple[Any, Any]
 
 
+@ending_with_reader()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs `taskrobust`; returns on success, else exits with a message on standard error."""
     words = given = list(sys.argv[1:] if arguments is None else arguments)

@@ -45,6 +45,8 @@ def said_in_a_sentence(program: str, debug: bool, in_flags: Callable[[str], str]
         if debug:
             raise
         sys.exit(1)  # the process that failed says why
+    except BrokenPipeError:
+        raise  # `cli_output.ending_with_reader` knows what it means
     except Exception as error:
         if debug:
             raise

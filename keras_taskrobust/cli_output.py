@@ -40,6 +40,23 @@ def saying(quiet: bool, verbose: bool, in_flags: Callable[[str], str] = str) -> 
 
 
 @contextlib.contextmanager
+def ending_with_reader() -> Iterator[None]:
+    """A body that ends in silence, with status 1, once what reads its output has gone.
+
+    `taskrobust pretrain text --help | head` is such a case.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left would be written as Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@contextlib.contextmanager
 def _heard():
     before = os.environ.get(CHATTER)
     os.environ[CHATTER] = "0"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 import types
 import warnings
@@ -92,3 +93,13 @@ def test_only_errors_of_libraries_are_logged(monkeypatch):
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "text", "--help"]])
+def test_a_reader_that_has_gone_is_no_error(words):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "keras_taskrobust.cli", *words]
+    found = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (1, "")
