@@ -82,7 +82,7 @@ def run_by_processes(main: Callable[[list[str]], None], number: int, words: Sequ
         int. The exit status of the first that failed; 0 if none did.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // number)))
-    address = distribution.free_address()
+    (address,) = distribution.free_addresses(1)
     context = get_context("spawn")
     started = [
         context.Process(target=_run, args=(main, rank, number, address, list(words)))

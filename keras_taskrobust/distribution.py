@@ -7,8 +7,10 @@ writes; the others wait where they need what it wrote.
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +21,8 @@ from keras_taskrobust.devices import Devices as Devices
 from keras_taskrobust.locks import held_elsewhere, locked, locks_directory
 
 _SHOWN = 60
+#: Below what systems give to outgoing connections, one of which could take a port that was free.
+_PORTS = range(10_000, 32_768)
 
 
 class FailedElsewhereError(RuntimeError):
@@ -110,11 +114,19 @@ def _check_free(address: str) -> None:
             ) from error
 
 
-def free_address() -> str:
-    """An address of this machine that is free now."""
+def free_addresses(number: int) -> list[str]:
+    """Different addresses of this machine that are free now."""
+    ports = secrets.SystemRandom().sample(_PORTS, len(_PORTS))
+    return [f"127.0.0.1:{port}" for port in itertools.islice(filter(_is_free, ports), number)]
+
+
+def _is_free(port):
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{one.getsockname()[1]}"
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def processes() -> int:

@@ -1,5 +1,6 @@
 """Shared fixtures. The backend is chosen by `KERAS_BACKEND`, one process a backend."""
 
+import ctypes
 import gc
 import itertools
 import os
@@ -28,6 +29,8 @@ _MOST_MAPS = 30_000
 _TESTS_BETWEEN_LOOKS = 20
 _MAPS = Path("/proc/self/maps")
 _tests = itertools.count()
+# glibc keeps what is freed between what is not, up to three gigabytes of it, unless it is asked.
+_LIBC = ctypes.CDLL(None)
 
 
 @pytest.fixture(autouse=_MAPS.exists())
@@ -39,6 +42,15 @@ def few_memory_maps():
     if _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_memory():
+    """Gives back what a file of tests has freed: two backends must fit beside each other."""
+    yield
+    gc.collect()
+    if hasattr(_LIBC, "malloc_trim"):
+        _LIBC.malloc_trim(0)
 
 
 # Where the time goes. CPU-seconds, children included: they mean the same on a busy machine.

@@ -202,3 +202,24 @@ def test_the_command_line_on_virtual_devices(folder):
     assert process.returncode == 0, said
     assert (folder / "run" / "finished.json").exists()
     assert os.listdir(folder / "run" / "preset")
+
+
+@pytest.mark.backend_free
+def test_free_addresses_are_different_and_free():
+    addresses = distribution.free_addresses(20)
+    assert len(set(addresses)) == 20
+    for address in addresses:
+        host, port = address.split(":")
+        with socket.socket() as one:
+            one.bind((host, int(port)))
+
+
+@pytest.mark.backend_free
+def test_an_address_that_is_taken_is_not_free(monkeypatch):
+    (address,) = distribution.free_addresses(1)
+    port = int(address.split(":")[1])
+    monkeypatch.setattr(distribution, "_PORTS", [port])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        assert distribution.free_addresses(1) == []
+    assert distribution.free_addresses(1) == [address]

@@ -14,7 +14,7 @@ import process_cases
 import pytest
 from downstream_data import save_tiny_preset, write_glue_folder
 
-from keras_taskrobust.distribution import free_address
+from keras_taskrobust.distribution import free_addresses
 from keras_taskrobust.recipes.text import pretrain_text
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def recipe(write_text_recipe, folder):
 def run(recipe, folder, cases, number=PROCESSES, **start):
     """What each process found in each case."""
     # TensorFlow's processes have an address each.
-    addresses = [free_address() for _ in range(number if BACKEND == "tensorflow" else 1)]
+    addresses = free_addresses(number if BACKEND == "tensorflow" else 1)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = []
     for rank in range(number):

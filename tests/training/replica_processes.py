@@ -1,7 +1,7 @@
 """Runs cases on several replicas, in processes of this file that start an engine first.
 
-`python replica_processes.py KIND NUMBER RANK FOLDER PORTS CASE ...` writes what each case found to
-`FOLDER/RANK.pickle`. `KIND` is `"one"` device, several `"devices"` of one process, several
+`python replica_processes.py KIND NUMBER RANK FOLDER ADDRESSES CASE ...` writes what each case found
+to `FOLDER/RANK.pickle`. `KIND` is `"one"` device, several `"devices"` of one process, several
 `"processes"`, or a `"model"` on two of them each.
 """
 
@@ -9,13 +9,14 @@ import contextlib
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_taskrobust.distribution import free_addresses
 
 BACKEND = keras.backend.backend()
 #: The longest that the cases of one call may take, in seconds.
@@ -33,10 +34,11 @@ def run(cases, folder, kind="processes", number=2):
     settings = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": " ".join(flags)}
     environment = {**os.environ, **settings}
     many = number if kind == "processes" else 1
-    ports = ",".join(map(str, _free_ports(many)))
+    addresses = ",".join(free_addresses(many))
+    command = [sys.executable, __file__, kind]
     processes = [
         subprocess.Popen(
-            [sys.executable, __file__, kind, str(number), str(rank), str(folder), ports, *cases],
+            [*command, str(number), str(rank), str(folder), addresses, *cases],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -51,14 +53,6 @@ def run(cases, folder, kind="processes", number=2):
             process.kill()
     assert not any(process.returncode for process in processes), "\n".join(outputs)[-6000:]
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(many)]
-
-
-def _free_ports(number):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def check_equal(one, replicas):
@@ -81,7 +75,7 @@ def difference(one, other):
     return np.linalg.norm(other["after"] - one["after"]) / update
 
 
-def _start_torch(kind, number, rank, folder, ports):
+def _start_torch(kind, number, rank, folder, addresses):
     import torch
     from torch import distributed
 
@@ -103,12 +97,12 @@ def _start_torch(kind, number, rank, folder, ports):
     return stack
 
 
-def _start_jax(kind, number, rank, folder, ports):
+def _start_jax(kind, number, rank, folder, addresses):
     if kind == "processes":
         import jax
 
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        keras.distribution.initialize(f"localhost:{ports[0]}", number, rank)
+        keras.distribution.initialize(addresses[0], number, rank)
     if kind == "model":
         from keras_taskrobust import layout_map
 
@@ -124,7 +118,7 @@ def _start_jax(kind, number, rank, folder, ports):
     return contextlib.nullcontext()
 
 
-def _start_tensorflow(kind, number, rank, folder, ports):
+def _start_tensorflow(kind, number, rank, folder, addresses):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -135,9 +129,8 @@ def _start_tensorflow(kind, number, rank, folder, ports):
         names = [f"CPU:{index}" for index in range(number)]
         return tf.distribute.MirroredStrategy(names).scope()
     if kind == "processes":
-        workers = [f"localhost:{port}" for port in ports]
         task = {"type": "worker", "index": rank}
-        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
         return tf.distribute.MultiWorkerMirroredStrategy().scope()
     return contextlib.nullcontext()
 
@@ -145,9 +138,9 @@ def _start_tensorflow(kind, number, rank, folder, ports):
 _START = {"torch": _start_torch, "jax": _start_jax, "tensorflow": _start_tensorflow}
 
 
-def _main(kind, number, rank, folder, ports, *names):
+def _main(kind, number, rank, folder, addresses, *names):
     number, rank, folder = int(number), int(rank), Path(folder)
-    with _START[BACKEND](kind, number, rank, folder, ports.split(",")):
+    with _START[BACKEND](kind, number, rank, folder, addresses.split(",")):
         from replica_cases import TRAINED, Replica
 
         cases = TRAINED
