@@ -1,10 +1,14 @@
 """The table of what the benchmarks found can be made from what is there."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from keras_taskrobust.evaluation import TaskScores
 
 pytestmark = pytest.mark.backend_free
 
@@ -35,3 +39,33 @@ def test_the_summary_has_every_ratio(tmp_path, monkeypatch):
     assert (ROOT / "benchmarks" / "results" / "summary.csv").read_text() == (
         tmp_path / "summary.csv"
     ).read_text()
+
+
+def test_a_seed_is_kept_with_its_cells_and_its_means(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import lift_keep
+
+    counts = np.random.default_rng(0).integers(0, 3, (2_345, 2))
+    scores = TaskScores(("noun", "verb"), counts * 1.5, counts)
+    folder, kept = tmp_path / "lift_x", tmp_path / "kept" / "lift_x"
+    for run, seed in (("raw-minimax-0-aa", 0), ("raw-minimax-1-bb", 1)):
+        (folder / "runs" / run).mkdir(parents=True)
+        for name in ("finished.json", "history.csv", "model.keras"):
+            (folder / "runs" / run / name).write_text(name)
+        (folder / "runs" / run / "recipe.json").write_text(json.dumps({"seed": seed}))
+        scores.save(folder / "runs" / run / "scores.npz")
+    (folder / "cells").mkdir()
+    for seed in (0, 1):
+        for start in ("raw-minimax", "scratch"):
+            (folder / "cells" / f"{start}-{seed}-SST-2-cc.json").write_text("{}")
+    lift_keep.main(folder, (0,), tmp_path / "kept")
+    assert [path.name for path in (kept / "runs").iterdir()] == ["raw-minimax-0-aa"]
+    assert not list(kept.glob("runs/*/model.keras"))
+    assert sorted(path.name for path in (kept / "cells").iterdir()) == [
+        "raw-minimax-0-SST-2-cc.json",
+        "scratch-0-SST-2-cc.json",
+    ]
+    found = TaskScores.load(kept / "runs" / "raw-minimax-0-aa" / "scores.npz")
+    assert len(found.counts) == 24
+    np.testing.assert_array_equal(found.counts.sum(0), counts.sum(0))
+    np.testing.assert_allclose(found.losses, scores.losses)
