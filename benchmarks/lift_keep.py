@@ -1,21 +1,22 @@
-"""Keeps finished seeds of the runs of `protocol.md`, without their weights.
+"""Keeps finished runs of `protocol.md` and their cells, without weights.
 
-    python benchmarks/lift_keep.py lift/lift_pos-bert-... --seeds 0
+    python benchmarks/lift_keep.py lift/lift_pos-bert-... --cells 5
 
 Copies what a report needs into `benchmarks/results/`. A folder that is copied back from there goes
-on with the seeds that it lacks. Keep a seed once all of its cells are finished: what fine-tunes
-needs the weights.
+on with what it lacks. A run is kept once all of its cells are finished: what fine-tunes needs the
+weights.
 """
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tyro
 
-from keras_taskrobust.recipes.checks import SCRATCH
+from keras_taskrobust.files import file_name
 
 RESULTS = Path(__file__).parent / "results"
 COPIED = ("recipe.json", "finished.json", "history.csv")
@@ -47,29 +48,28 @@ def summed(scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def main(
-    folder: tyro.conf.Positional[Path], seeds: tuple[int, ...] = (), output: Path = RESULTS
-) -> None:
-    """Copies the finished runs and cells of the seeds.
+def main(folder: tyro.conf.Positional[Path], cells: int = 0, output: Path = RESULTS) -> None:
+    """Copies the runs that have all of their cells, and these.
 
     Args:
         folder: a result folder of `protocol.md`.
-        seeds: the seeds; by default all.
+        cells: how many cells a run has.
         output: where the copy lies, under the same name.
     """
     copy = output / folder.name
-    starts = set()
+    cells_of = defaultdict(list)
+    for cell in sorted(folder.glob("cells/*.json")):
+        found = json.loads(cell.read_text())
+        cells_of[file_name(found["row"]), found["seed"]].append(cell)
+    whole = {start for start, found in cells_of.items() if len(found) >= cells}
     for done in sorted(folder.glob("runs/*/finished.json")):
         run = done.parent
         seed = json.loads((run / "recipe.json").read_text())["seed"]
-        if not seeds or seed in seeds:
-            row = run.name.rpartition(f"-{seed}-")[0]
-            starts |= {f"{row}-{seed}-", f"{SCRATCH}-{seed}-"}
+        if not cells or (run.name.rpartition(f"-{seed}-")[0], seed) in whole:
             _keep_run(run, copy / "runs" / run.name)
-    for cell in sorted(folder.glob("cells/*.json")):
-        if cell.name.startswith(tuple(starts)):
-            (copy / "cells").mkdir(exist_ok=True)
-            shutil.copyfile(cell, copy / "cells" / cell.name)
+    for cell in (cell for start in whole for cell in cells_of[start]):
+        (copy / "cells").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(cell, copy / "cells" / cell.name)
 
 
 def _keep_run(run, copy):

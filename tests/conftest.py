@@ -4,11 +4,13 @@ import ctypes
 import gc
 import itertools
 import os
+import random
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -24,6 +26,12 @@ _compiled = tempfile.TemporaryDirectory(prefix="taskrobust-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+if os.environ["KERAS_BACKEND"] == "tensorflow":
+    import tensorflow as tf
+
+    # Nor need TensorFlow.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 # XLA keeps some memory maps for every function it has compiled, and Linux allows a process 65,530.
 _MOST_MAPS = 30_000
 _TESTS_BETWEEN_LOOKS = 20
@@ -31,6 +39,13 @@ _MAPS = Path("/proc/self/maps")
 _tests = itertools.count()
 # glibc keeps what is freed between what is not, up to three gigabytes of it, unless it is asked.
 _LIBC = ctypes.CDLL(None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Initial weights without a seed come from Python's generator: a test does the same again."""
+    random.seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(autouse=_MAPS.exists())

@@ -41,7 +41,7 @@ def test_the_summary_has_every_ratio(tmp_path, monkeypatch):
     ).read_text()
 
 
-def test_a_seed_is_kept_with_its_cells_and_its_means(tmp_path, monkeypatch):
+def test_a_whole_run_is_kept_with_its_cells_and_its_means(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import lift_keep
 
@@ -55,14 +55,17 @@ def test_a_seed_is_kept_with_its_cells_and_its_means(tmp_path, monkeypatch):
         (folder / "runs" / run / "recipe.json").write_text(json.dumps({"seed": seed}))
         scores.save(folder / "runs" / run / "scores.npz")
     (folder / "cells").mkdir()
-    for seed in (0, 1):
-        for start in ("raw-minimax", "scratch"):
-            (folder / "cells" / f"{start}-{seed}-SST-2-cc.json").write_text("{}")
-    lift_keep.main(folder, (0,), tmp_path / "kept")
+    for row, seed in (("raw minimax", 0), ("scratch", 0), ("scratch", 1)):
+        for task in ("SST-2", "QQP")[: 2 - seed]:
+            cell = folder / "cells" / f"{row.replace(' ', '-')}-{seed}-{task}-cc.json"
+            cell.write_text(json.dumps({"row": row, "seed": seed}))
+    lift_keep.main(folder, 2, tmp_path / "kept")
     assert [path.name for path in (kept / "runs").iterdir()] == ["raw-minimax-0-aa"]
     assert not list(kept.glob("runs/*/model.keras"))
     assert sorted(path.name for path in (kept / "cells").iterdir()) == [
+        "raw-minimax-0-QQP-cc.json",
         "raw-minimax-0-SST-2-cc.json",
+        "scratch-0-QQP-cc.json",
         "scratch-0-SST-2-cc.json",
     ]
     found = TaskScores.load(kept / "runs" / "raw-minimax-0-aa" / "scores.npz")
