@@ -13,16 +13,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.demo-$(KERAS_BACKEND)
 	KERAS_BACKEND=$(KERAS_BACKEND) $(VENV)/bin/taskrobust demo
 
-# A process for each backend and one for the tests that no backend touches, two at a time, the
-# longest first; every line of output says whose it is.
+# The parts of the tests on each backend, and all that no backend touches, two at a time.
 define run_tests
-	@printf '%s\n' $(BACKENDS) backend-free | xargs -P 2 -I{} bash -o pipefail -c ' \
-		case {} in \
-			backend-free) backend=jax marks="backend_free and $(1)" ;; \
-			*) backend={} marks="not backend_free and $(1)" ;; \
-		esac; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -m "$$marks" --cpu-seconds 2>&1 \
-			| sed -u "s/^/{}: /"'
+	@{ for part in recipes training downstream others; do for backend in $(BACKENDS); do \
+		echo $$backend $$part; done; done; echo backend-free all; } \
+		| xargs -P 2 -L 1 tests/part.sh $(VENV)/bin/python "$(1)"
 endef
 
 test: $(VENV)/.test

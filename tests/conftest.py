@@ -1,4 +1,4 @@
-"""Shared fixtures. The backend is chosen by `KERAS_BACKEND`, one process a backend."""
+"""Shared fixtures. `KERAS_BACKEND` chooses the backend of the process."""
 
 import ctypes
 import gc
