@@ -26,12 +26,6 @@ _compiled = tempfile.TemporaryDirectory(prefix="taskrobust-")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-if os.environ["KERAS_BACKEND"] == "tensorflow":
-    import tensorflow as tf
-
-    # Nor need TensorFlow.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 # XLA keeps some memory maps for every function it has compiled, and Linux allows a process 65,530.
 _MOST_MAPS = 30_000
 _TESTS_BETWEEN_LOOKS = 20
