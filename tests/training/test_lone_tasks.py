@@ -33,7 +33,10 @@ def test_weights_that_still_say_something_are_not_warned_of(weighting):
 
 def outputs_of_two_kinds(weighting, scale, kind="sparse_categorical_crossentropy"):
     inputs = keras.Input((3,))
-    heads = {"price": keras.layers.Dense(1)(inputs), "kind": keras.layers.Dense(2)(inputs)}
+    heads = {
+        "price": keras.layers.Dense(1, kernel_initializer="zeros")(inputs),
+        "kind": keras.layers.Dense(2, "softmax", kernel_initializer="zeros")(inputs),
+    }
     model = ktr.MinimaxModel(keras.Model(inputs, heads))
     model.compile("sgd", {"price": "mae", "kind": kind}, weighting)
     kinds = np.zeros(8, "int32") if kind.startswith("sparse") else np.zeros((8, 2), "float32")
